@@ -1,0 +1,1 @@
+"""Score the steps of LLM agents with a process reward model."""

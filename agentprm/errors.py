@@ -1,0 +1,136 @@
+"""Every error of the project, the same classes in the service and in the client.
+
+AgentPRMError
+├── RequestError                what the service answers, as an envelope with a status code
+│   ├── InvalidRequest          422  the body breaks the contract; ``details`` says where
+│   ├── Unauthorized            401
+│   ├── NotFound                404  no such route
+│   │   ├── MethodNotAllowed    405  the route exists, the method does not
+│   │   └── ModelNotFound       404  no such model is loaded
+│   ├── TooLong                 413  a body, item or trajectory over a published limit
+│   ├── Overloaded              429  try again after ``retry_after`` seconds
+│   ├── NotReady                503  starting, draining or broken; may carry ``retry_after``
+│   ├── DeadlineExceeded        504  the caller's deadline passed before a score was ready
+│   └── InternalError           500  our fault; ``details["id"]`` finds it in the log
+├── ConnectionFailed            the client could not reach the service or got no whole reply
+├── UnexpectedReply             the client got a reply that this contract does not know
+└── CheckpointError             a checkpoint that cannot be served
+    ├── CheckpointNotFound      no such name, version or alias in the store
+    ├── CheckpointCorrupt       its content does not hash to its digest, or a file is missing
+    └── ManifestInvalid         ``prm.json`` lacks a field or holds a wrong one
+"""
+
+from typing import Any, ClassVar
+
+
+class AgentPRMError(Exception):
+    """Base of everything this project raises on purpose. ``str(error)`` is one sentence for a person."""
+
+
+class RequestError(AgentPRMError):
+    """An answer that is not a score: ``code`` and ``status`` are fixed per class."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+
+    def __init__(
+        self, message: str, *, details: dict[str, Any] | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details or {}
+        self.retry_after = retry_after
+
+    def envelope(self) -> dict[str, Any]:
+        """The JSON body of this error: ``{"error": {"code", "message", "details"}}``."""
+        return {"error": {"code": self.code, "message": self.message, "details": self.details}}
+
+
+class InvalidRequest(RequestError):
+    code = "invalid"
+    status = 422
+
+
+class Unauthorized(RequestError):
+    code = "unauthorized"
+    status = 401
+
+
+class NotFound(RequestError):
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(NotFound):
+    code = "method_not_allowed"
+    status = 405
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class TooLong(RequestError):
+    code = "too_long"
+    status = 413
+
+
+class Overloaded(RequestError):
+    code = "overloaded"
+    status = 429
+
+
+class NotReady(RequestError):
+    code = "not_ready"
+    status = 503
+
+
+class DeadlineExceeded(RequestError):
+    code = "deadline_exceeded"
+    status = 504
+
+
+class InternalError(RequestError):
+    code = "internal"
+    status = 500
+
+
+class ConnectionFailed(AgentPRMError):
+    """No whole reply arrived: refused, reset, timed out or cut off."""
+
+
+class UnexpectedReply(AgentPRMError):
+    """A reply this client does not understand, usually from something that is not this service."""
+
+
+class CheckpointError(AgentPRMError):
+    """A checkpoint that cannot be served."""
+
+
+class CheckpointNotFound(CheckpointError):
+    """No such name, version or alias in the store."""
+
+
+class CheckpointCorrupt(CheckpointError):
+    """The content does not hash to the digest, or a file is missing, unsafe or unreadable."""
+
+
+class ManifestInvalid(CheckpointError):
+    """``prm.json`` lacks a field, holds a wrong one or does not fit the weights beside it."""
+
+
+BY_CODE: dict[str, type[RequestError]] = {
+    error.code: error
+    for error in (
+        InvalidRequest,
+        Unauthorized,
+        NotFound,
+        MethodNotAllowed,
+        ModelNotFound,
+        TooLong,
+        Overloaded,
+        NotReady,
+        DeadlineExceeded,
+        InternalError,
+    )
+}

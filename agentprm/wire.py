@@ -1,0 +1,207 @@
+"""The JSON bodies of the HTTP contract, shared by the service and its clients.
+
+Fields are documented here once; the service's OpenAPI page is generated from them. Unknown fields are refused, so
+that a misspelt one is an error and not a silently different score.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class StepBody(Body):
+    observation: str = Field("", description="What the environment showed before the action.")
+    action: NonEmpty = Field(description="What the agent did or said, thought included, verbatim.")
+
+
+class TextPart(Body):
+    type: Literal["text"]
+    text: str
+
+
+class FunctionCall(Body):
+    name: NonEmpty
+    arguments: str = Field(description="The arguments as the JSON text that the model wrote.")
+
+
+class ToolCall(Body):
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(BaseModel):
+    """One turn of an OpenAI chat. Assistant turns are actions; user and tool turns are observations.
+
+    A field of the chat format that is not listed here is accepted only while it is empty (clients dump ``null``
+    fields), because text that is not read would change the score without a word.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    @model_validator(mode="after")
+    def _nothing_goes_unread(self) -> Self:
+        unread = [name for name, value in (self.model_extra or {}).items() if value]
+        if unread:
+            raise ValueError(f"message fields that are not scored: {', '.join(sorted(unread))}")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only an assistant message may hold tool_calls")
+        return self
+
+
+class _Item(Body):
+    """What every item has in common: the history, in one of two forms."""
+
+    id: str | None = Field(None, description="Echoed in the result.")
+    task: NonEmpty | None = Field(None, description="The instruction the agent was given.")
+    steps: list[StepBody] | None = Field(None, description="The steps so far, in order.")
+    messages: list[Message] | None = Field(
+        None, min_length=1, description="The same history as an OpenAI chat, instead of `task` and `steps`."
+    )
+
+    @model_validator(mode="after")
+    def _one_form_of_history(self) -> Self:
+        if (self.task is None) == (self.messages is None):
+            raise ValueError("give either task (with steps) or messages")
+        if self.messages is not None and self.steps is not None:
+            raise ValueError("steps go with task, not with messages")
+        return self
+
+
+class TrajectoryItem(_Item):
+    """A trajectory with at least one step; in `messages` form the last message is the assistant's."""
+
+    @model_validator(mode="after")
+    def _has_a_step(self) -> Self:
+        if self.task is not None and not self.steps:
+            raise ValueError("steps must hold at least one step")
+        return self
+
+
+class RankItem(_Item):
+    """A state and the actions proposed in it; in `messages` form the last turns are the current observation."""
+
+    observation: str | None = Field(None, description="The current observation; goes with `task`.")
+    candidates: list[NonEmpty | Message] = Field(
+        min_length=1, description="Proposed actions: text, or assistant messages (tool calls included)."
+    )
+
+    @model_validator(mode="after")
+    def _observation_goes_with_task(self) -> Self:
+        if self.messages is not None and self.observation is not None:
+            raise ValueError("observation goes with task; with messages it is their last turns")
+        return self
+
+
+class ScoreRequest(Body):
+    """Body of `/score_step` and `/score_trajectory`."""
+
+    model: NonEmpty | None = Field(None, description="Name, `name@version` or alias; the default model if absent.")
+    items: list[TrajectoryItem] = Field(min_length=1)
+
+
+class RankRequest(Body):
+    """Body of `/rank_actions`."""
+
+    model: NonEmpty | None = Field(None, description="Name, `name@version` or alias; the default model if absent.")
+    items: list[RankItem] = Field(min_length=1)
+
+
+class ModelIdentity(Body):
+    name: str
+    version: str
+    digest: str = Field(description="Hash of the checkpoint's content: equal digests give equal scores.")
+
+
+class UsageBody(Body):
+    tokens: int = Field(description="Tokens of the item: the sum of the other three.")
+    computed: int = Field(description="Tokens that went through the model for this item.")
+    prefix_cache: int = Field(description="Tokens whose keys and values were already on the device.")
+    score_cache: int = Field(description="Tokens whose scores were already known.")
+
+
+class ScoreBody(Body):
+    promise: float = Field(description="Q(s,a) in [0, 1]: the expected final success after this action.")
+    progress: float | None = Field(description="promise minus the previous step's promise; null at the first step.")
+    raw: float = Field(description="The head's output before squashing.")
+
+
+class StepResult(ScoreBody):
+    id: str | None
+    usage: UsageBody
+
+
+class TrajectoryResult(Body):
+    id: str | None
+    steps: list[ScoreBody]
+    usage: UsageBody
+
+
+class RankedCandidate(ScoreBody):
+    index: int = Field(description="Position of this candidate in the request.")
+    rank: int = Field(description="0 for the best; ties keep the request's order.")
+
+
+class RankResult(Body):
+    id: str | None
+    ranking: list[RankedCandidate] = Field(description="All candidates, best promise first.")
+    usage: UsageBody
+
+
+class ScoreStepReply(Body):
+    model: ModelIdentity
+    results: list[StepResult]
+
+
+class ScoreTrajectoryReply(Body):
+    model: ModelIdentity
+    results: list[TrajectoryResult]
+
+
+class RankActionsReply(Body):
+    model: ModelIdentity
+    results: list[RankResult]
+
+
+class Limits(Body):
+    items: int = Field(description="Most items in one request.")
+    candidates: int = Field(description="Most candidates in one item.")
+    tokens: int = Field(description="Most tokens in one item: the model's context length.")
+    body_bytes: int = Field(description="Longest request body.")
+
+
+class ModelInfo(ModelIdentity):
+    aliases: list[str]
+    default: bool = Field(description="Whether requests without `model` get this one.")
+    base_model: str
+    dtype: str
+    device: str
+    limits: Limits
+    training: dict[str, Any] = Field(description="How it was trained, from the manifest.")
+    evaluation: dict[str, Any] = Field(description="What was measured, from the manifest.")
+
+
+class ModelsReply(Body):
+    models: list[ModelInfo]
+
+
+class ErrorDetail(Body):
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class ErrorReply(Body):
+    error: ErrorDetail

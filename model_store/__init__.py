@@ -1,0 +1,1 @@
+"""Checkpoints: what they hold, how text becomes tokens, how tokens become scores."""

@@ -1,0 +1,126 @@
+"""A causal transformer and the head that reads it: token ids in, one raw score per token out.
+
+Axes: B batch, T tokens, H hidden.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+
+from agentprm.errors import CheckpointCorrupt, CheckpointError
+from model_store.heads import LinearHead, load_linear_head
+from model_store.store import Checkpoint
+
+
+class RewardModel(nn.Module):
+    """A backbone of any Hugging Face causal family under a scalar head."""
+
+    def __init__(self, backbone: PreTrainedModel, head: LinearHead) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, token_ids_BT: Tensor) -> Tensor:
+        """Raw score at every token, float32 [B, T].
+
+        Attention is causal, so what is padded on the right of a row changes nothing before it and needs no mask.
+        """
+        raw_BT: Tensor = self.head(self.hidden(token_ids_BT))
+        return raw_BT
+
+    def hidden(self, token_ids_BT: Tensor) -> Tensor:
+        """The backbone's last hidden states [B, T, H], final norm applied."""
+        hidden_BTH: Tensor = self.backbone(input_ids=token_ids_BT, use_cache=False).last_hidden_state
+        return hidden_BTH
+
+
+@torch.inference_mode()
+def score_rows(
+    model: RewardModel, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]], *, row_tokens: int = 4096
+) -> list[list[float]]:
+    """Raw scores of each row at its read positions: the plain padded forward that faster paths must equal.
+
+    Rows of similar length share a forward of at most ``row_tokens`` padded tokens (a longer row goes alone).
+    """
+    scores: list[list[float]] = [[] for _ in token_ids]
+    device = next(model.parameters()).device
+    for group in _by_length([len(row) for row in token_ids], row_tokens):
+        rows = [torch.tensor(token_ids[index]) for index in group]
+        raw_BT = model(nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)).cpu()
+        for raw_T, index in zip(raw_BT, group, strict=True):
+            scores[index] = raw_T[torch.tensor(reads[index], dtype=torch.long)].tolist()
+    return scores
+
+
+def _by_length(lengths: Sequence[int], row_tokens: int) -> Iterator[list[int]]:
+    """Indices in groups, shortest first, each at most ``row_tokens`` when padded to its longest."""
+    group: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and lengths[index] * (len(group) + 1) > row_tokens:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
+def new_model(config: PreTrainedConfig, seed: int) -> RewardModel:
+    """A randomly initialised model; its head starts at zero, so every promise starts at the activation's middle."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = AutoModel.from_config(config)
+    return RewardModel(backbone, LinearHead(torch.zeros(config.hidden_size)))
+
+
+def load_model(checkpoint: Checkpoint, device: str, dtype: str) -> RewardModel:
+    """The model of a resolved checkpoint, in eval mode; ``dtype`` is the backbone's ("auto": the manifest's).
+
+    Raises:
+        CheckpointError: weights that are missing, of the wrong shape, unreadable, or need code of their own.
+    """
+    manifest = checkpoint.manifest
+    try:
+        model = _read_model(checkpoint.path, getattr(torch, manifest.dtype if dtype == "auto" else dtype))
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointCorrupt(f"{manifest.reference} cannot be loaded: {error}") from error
+    context = getattr(model.backbone.config, "max_position_embeddings", manifest.context_length)
+    if manifest.context_length > context:
+        raise CheckpointCorrupt(
+            f"{manifest.reference}: context_length {manifest.context_length} is over the backbone's {context} positions"
+        )
+    return model.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def save_model(model: RewardModel, path: Path) -> None:
+    """Writes ``config.json`` and ``model.safetensors`` in the layout of the family's sequence classification class."""
+    assert model.head.bias is None, "the layout has no place for a bias"
+    config = model.backbone.config
+    config.num_labels = 1
+    whole: Any = AutoModelForSequenceClassification.from_config(config)
+    whole.base_model.load_state_dict(model.backbone.state_dict())
+    whole.score.load_state_dict({"weight": model.head.weight_H[None]})
+    whole.to(next(model.backbone.parameters()).dtype).save_pretrained(path)
+
+
+def _read_model(path: Path, dtype: torch.dtype) -> RewardModel:
+    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    backbone, loading = AutoModel.from_pretrained(
+        path,
+        config=config,
+        dtype=dtype,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if loading["missing_keys"]:
+        raise CheckpointCorrupt(f"{path}: tensors are missing: {', '.join(sorted(loading['missing_keys'])[:5])}")
+    if loading["mismatched_keys"]:
+        raise CheckpointCorrupt(f"{path}: tensors of the wrong shape: {sorted(loading['mismatched_keys'])[:5]}")
+    return RewardModel(backbone, load_linear_head(path, config.hidden_size))

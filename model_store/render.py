@@ -1,0 +1,105 @@
+"""Trajectory -> token ids, prefix-stable by construction.
+
+Each segment (task, observation, action) is tokenised on its own and the ids are joined with those of the template's
+boundaries, never the joined text: the tokens of a trajectory are then a prefix of the tokens of every longer one, and
+a candidate's tokens do not depend on the history before it. Special tokens are recognised in boundaries only; in an
+agent's text they are ordinary characters, so an observation cannot end an action.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tokenizers import Tokenizer
+
+from agentprm.errors import CheckpointCorrupt, ManifestInvalid
+from agentprm.types import State, Trajectory
+from model_store.manifest import Template
+from model_store.store import Checkpoint
+
+
+class Rendered(NamedTuple):
+    """Token ids, and for each step the index of the last token of its action: where its score is read."""
+
+    token_ids: list[int]
+    step_ends: list[int]
+
+
+class Boundary(NamedTuple):
+    before: list[int]
+    after: list[int]
+
+
+class Renderer:
+    """Renders with one tokenizer and one template; safe to call from several threads."""
+
+    def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = False
+        self._begin = _boundary_ids(tokenizer, template.begin)
+        self._task, self._observation, self._action = (
+            Boundary(_boundary_ids(tokenizer, before), _boundary_ids(tokenizer, after))
+            for before, after in (template.task, template.observation, template.action)
+        )
+        if not self._action.after:
+            raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+
+    def trajectory(self, trajectory: Trajectory) -> Rendered:
+        """The whole trajectory, up to the end of its last action."""
+        rendered = Rendered(list(self._begin), [])
+        texts = [trajectory.task, *(text for step in trajectory.steps for text in (step.observation, step.action))]
+        task, *segments = self._encode(texts)
+        _append(rendered.token_ids, self._task, task)
+        for observation, action in zip(segments[::2], segments[1::2], strict=True):
+            _append(rendered.token_ids, self._observation, observation)
+            _append(rendered.token_ids, self._action, action)
+            rendered.step_ends.append(len(rendered.token_ids) - 1)
+        return rendered
+
+    def state(self, state: State) -> Rendered:
+        """Everything before the next action: ``state(s).token_ids + action(a) == trajectory(s.take(a)).token_ids``."""
+        rendered = self.trajectory(Trajectory(state.task, state.steps))
+        _append(rendered.token_ids, self._observation, self._encode([state.observation])[0])
+        return rendered
+
+    def action(self, action: str) -> list[int]:
+        """The tokens an action adds to its state; the last one is its step end."""
+        return self.actions([action])[0]
+
+    def actions(self, actions: Sequence[str]) -> list[list[int]]:
+        """``action`` of each."""
+        return [[*self._action.before, *ids, *self._action.after] for ids in self._encode(actions)]
+
+    def observation(self, observation: str) -> list[int]:
+        """The tokens an observation adds to the steps before it."""
+        return [*self._observation.before, *self._encode([observation])[0], *self._observation.after]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def load_renderer(checkpoint: Checkpoint) -> Renderer:
+    """The renderer of a checkpoint, from its ``tokenizer.json`` and its manifest's template.
+
+    Raises:
+        CheckpointCorrupt: no readable ``tokenizer.json``.
+        ManifestInvalid: the template's boundary text does not fit the tokenizer.
+    """
+    path = checkpoint.path / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise CheckpointCorrupt(f"{checkpoint.manifest.reference}: tokenizer.json cannot be read: {error}") from error
+    return Renderer(tokenizer, checkpoint.manifest.template)
+
+
+def _append(token_ids: list[int], boundary: Boundary, ids: list[int]) -> None:
+    token_ids += boundary.before
+    token_ids += ids
+    token_ids += boundary.after
+
+
+def _boundary_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=False).ids) if text else []

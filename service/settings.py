@@ -1,0 +1,70 @@
+"""What can be set, from ``AGENTPRM_*`` variables. The only module that reads the environment."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from agentprm.errors import AgentPRMError
+
+PREFIX: Final = "AGENTPRM_"
+CHECKPOINTS: Final = Path(__file__).parent.parent / "model_store" / "checkpoints"
+
+
+class SettingsError(AgentPRMError):
+    """A variable that is unknown or holds a value that cannot be used."""
+
+
+def _split(names: Any) -> Any:
+    return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else names
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    model_store: Path = Field(CHECKPOINTS, description="Directory of checkpoints.")
+    models: Names = Field(("demo",), description="Names or aliases to load, comma-separated; the first is the default.")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N; auto: cuda if there is one."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="The backbone's dtype; auto: the checkpoint's on cuda, float32 on cpu."
+    )
+    max_batch_tokens: Count = Field(16_384, description="Tokens in one forward; one longer sequence goes alone.")
+    max_queue_tokens: Count = Field(131_072, description="Tokens that may wait; a request over it is refused with 429.")
+    max_wait_ms: float = Field(0, ge=0, le=1000, description="How long an idle engine waits for a batch to fill.")
+    max_items: Count = Field(64, description="Most items in one request.")
+    max_candidates: Count = Field(64, description="Most candidates in one item.")
+    max_body_bytes: Count = Field(4 * 1024 * 1024, description="Longest request body.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")
+
+
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: an unknown ``AGENTPRM_`` variable or a wrong value; says which and what would do.
+    """
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            nearest = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0)[0]
+            raise SettingsError(f"{variable} is not a setting; the nearest is {nearest}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(wrong["loc"], wrong) for wrong in error.errors())) from error
+
+
+def _sentence(loc: tuple[int | str, ...], wrong: Any) -> str:
+    message = wrong["msg"].removeprefix("Input ")
+    return f"{PREFIX}{str(loc[0]).upper()} {message[:1].lower()}{message[1:]}, not {wrong['input']!r}"

@@ -1,0 +1,1 @@
+"""From environment rollouts to a trained AgentPRM checkpoint."""

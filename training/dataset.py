@@ -1,0 +1,95 @@
+"""Rollouts as token batches, rendered by the renderer that serving uses.
+
+Axes: B batch (whole trajectories), S steps, T tokens.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agentprm.errors import AgentPRMError
+from agentprm.types import Trajectory
+from model_store.render import Renderer
+from training.rollouts import Rollout
+
+NO_LOSS = -100  # the index that torch's cross entropy leaves out
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One rollout in tokens. ``outcome`` is None if it was truncated; ``task_length`` tokens come before step 0."""
+
+    token_ids: list[int]
+    step_ends: list[int]
+    task_length: int
+    outcome: float | None
+
+
+class Batch(NamedTuple):
+    """Rows padded on the right. ``step_ends_BS`` is padded with 0 where ``is_step_BS`` is False."""
+
+    token_ids_BT: Tensor
+    step_ends_BS: Tensor
+    is_step_BS: Tensor
+    outcomes: list[float | None]
+
+
+def encode(rollouts: Sequence[Rollout], renderer: Renderer, context_length: int) -> list[Example]:
+    """Renders rollouts, final observation included (a language model learns from it; no score is read there).
+
+    Raises:
+        AgentPRMError: a rollout without steps or over the context length; names its place and size.
+    """
+    examples = []
+    for row, rollout in enumerate(rollouts):
+        rendered = renderer.trajectory(rollout.trajectory)
+        token_ids = rendered.token_ids + renderer.observation(rollout.final_observation)
+        if not rendered.step_ends or len(token_ids) > context_length:
+            raise AgentPRMError(
+                f"rollout {row}: {len(rendered.step_ends)} steps in {len(token_ids)} tokens; "
+                f"a rollout needs at least one step and at most {context_length} tokens"
+            )
+        task_length = len(renderer.trajectory(Trajectory(rollout.trajectory.task)).token_ids)
+        outcome = None if rollout.truncated else rollout.outcome
+        examples.append(Example(token_ids, rendered.step_ends, task_length, outcome))
+    return examples
+
+
+def batches(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[Example]]:
+    """Endless full batches, every example once an epoch, in an order that only ``seed`` decides."""
+    if len(examples) < size:
+        raise ValueError(f"{len(examples)} examples cannot fill a batch of {size}")
+    rng = random.Random(seed)
+    while True:
+        order = rng.sample(range(len(examples)), len(examples))
+        for start in range(0, len(order) - size + 1, size):
+            yield [examples[index] for index in order[start : start + size]]
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Pads a batch of whole trajectories."""
+    steps = [torch.tensor(example.step_ends) for example in examples]
+    return Batch(
+        token_ids_BT=pad([torch.tensor(example.token_ids) for example in examples], 0),
+        step_ends_BS=pad(steps, 0),
+        is_step_BS=pad([torch.ones_like(ends, dtype=torch.bool) for ends in steps], value=False),
+        outcomes=[example.outcome for example in examples],
+    )
+
+
+def next_tokens(examples: Sequence[Example]) -> Tensor:
+    """For each position the token that follows, [B, T]; ``NO_LOSS`` inside the task and where nothing follows."""
+    rows = []
+    for example in examples:
+        following = torch.tensor([*example.token_ids[1:], NO_LOSS])
+        following[: example.task_length - 1] = NO_LOSS
+        rows.append(following)
+    return pad(rows, NO_LOSS)
+
+
+def pad(rows: list[Tensor], value: float) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)

@@ -1,0 +1,93 @@
+"""Algorithm 1 of AgentPRM (arXiv 2511.08325): L_Q + beta * L_A on whole trajectories.
+
+Each batch is scored by the current model, its promise targets are recomputed from those scores (TD + GAE, detached),
+and the same forward pass is trained towards them. Axes: B batch, S steps, T tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from model_store.model import RewardModel
+from training.dataset import Batch, Example, batches, collate, pad
+from training.labels import final_outcome_targets, promise_targets
+from training.optimizer import Schedule, optimizer_of, take_update
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    labels: Literal["td_gae", "final_outcome"] = "td_gae"  # final_outcome: an outcome reward model (ORM), the baseline
+    updates: int = 240
+    batch_size: int = 32  # whole trajectories
+    learning_rate: float = 7e-4
+    weight_decay: float = 0.05
+    gamma: float = 1.0  # discount; 1 keeps promise a success probability
+    lam: float = 0.95  # GAE lambda of the paper
+    lam_warm_up: float = 0.2  # share of the updates over which lambda falls from 1: early promises are noise
+    beta: float = 1.0  # weight of the progress loss L_A
+    seed: int = 0
+
+    def lam_at(self, update: int) -> float:
+        passed = min(1.0, update / max(1.0, self.lam_warm_up * self.updates))
+        return 1 + (self.lam - 1) * passed
+
+
+class Loss(NamedTuple):
+    promise: Tensor  # L_Q, eq. 4
+    progress: Tensor  # L_A, eq. 9 with the 1/2 of Algorithm 1
+
+
+def train(model: RewardModel, examples: Sequence[Example], config: TrainConfig) -> list[tuple[float, float]]:
+    """Trains in place; (L_Q, L_A) at each update."""
+    optimizer = optimizer_of(model, config.learning_rate, config.weight_decay)
+    schedule = Schedule(config.learning_rate, config.updates)
+    stream = batches(examples, config.batch_size, config.seed)
+    losses = []
+    for update in tqdm(range(config.updates), desc=config.labels, unit="update", mininterval=5):
+        batch = collate(next(stream))
+        promise_BS = step_promises(model, batch)
+        target_BS, labelled_BS = targets(promise_BS, batch, config, config.lam_at(update))
+        loss = agentprm_loss(promise_BS, target_BS, labelled_BS)
+        take_update(optimizer, loss.promise + config.beta * loss.progress, schedule.rate(update))
+        losses.append((loss.promise.item(), loss.progress.item()))
+    return losses
+
+
+def step_promises(model: RewardModel, batch: Batch) -> Tensor:
+    """Promise at each step end [B, S], from one pass over the whole trajectories."""
+    raw_BT: Tensor = model(batch.token_ids_BT)
+    return torch.sigmoid(raw_BT.gather(1, batch.step_ends_BS))
+
+
+def targets(promise_BS: Tensor, batch: Batch, config: TrainConfig, lam: float) -> tuple[Tensor, Tensor]:
+    """Detached targets [B, S] and where there is one."""
+    rows: list[list[float | None]] = []
+    for promises, is_step, outcome in zip(promise_BS.tolist(), batch.is_step_BS, batch.outcomes, strict=True):
+        steps = int(is_step.sum())
+        if config.labels == "td_gae":
+            rows.append(list(promise_targets(promises[:steps], outcome, gamma=config.gamma, lam=lam)))
+        elif outcome is None:
+            rows.append([None] * steps)
+        else:
+            rows.append(final_outcome_targets(steps, outcome))
+    target_BS = pad([torch.tensor([target or 0.0 for target in row]) for row in rows], 0.0)
+    labelled_BS = pad([torch.tensor([target is not None for target in row]) for row in rows], value=False)
+    return target_BS, labelled_BS
+
+
+def agentprm_loss(promise_BS: Tensor, target_BS: Tensor, labelled_BS: Tensor) -> Loss:
+    """L_Q over labelled steps; L_A over steps that are labelled together with their predecessor."""
+    error_BS = promise_BS - target_BS
+    both_BS = labelled_BS[:, 1:] & labelled_BS[:, :-1]
+    return Loss(
+        promise=_half_mean_square(error_BS, labelled_BS),
+        progress=_half_mean_square(error_BS[:, 1:] - error_BS[:, :-1], both_BS),
+    )
+
+
+def _half_mean_square(error: Tensor, counted: Tensor) -> Tensor:
+    return 0.5 * (error.square() * counted).sum() / counted.sum().clamp(min=1)
