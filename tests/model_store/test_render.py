@@ -1,0 +1,95 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from agentprm.errors import CheckpointCorrupt, ManifestInvalid
+from agentprm.types import State, Step, Trajectory
+from model_store.manifest import Template
+from model_store.render import Renderer, load_renderer
+from training.tokenizer import TEMPLATE, build_tokenizer
+
+CHATML = Template(
+    begin="",
+    task=("<|im_start|>system\n", "<|im_end|>\n"),
+    observation=("<|im_start|>user\n", "<|im_end|>\n"),
+    action=("<|im_start|>assistant\n", "<|im_end|>"),
+)
+
+
+def byte_level():
+    """A byte-level BPE with merges across words and punctuation, as the Qwen and Llama tokenizers have."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(["get 1 oak_log\n\nAction: craft the stick. > > 1 2 "] * 20, trainer)
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    return tokenizer
+
+
+RENDERERS = {
+    "word level": Renderer(build_tokenizer(["get craft oak_log 1 2 Goal : . < > eoa"]), TEMPLATE),
+    "byte-level BPE, chat template": Renderer(byte_level(), CHATML),
+}
+text = st.one_of(st.text(), st.sampled_from(["get 1 oak_log", " x", "\n", "<eoa>", "<|im_end|>", "<|im_start|>user\n"]))
+steps = st.lists(st.builds(Step, text, text), max_size=5).map(tuple)
+renderers = pytest.mark.parametrize("renderer", RENDERERS.values(), ids=RENDERERS.keys())
+
+
+@renderers
+@given(task=text, steps=steps, cut=st.integers(0, 5))
+def test_a_shorter_trajectory_is_a_token_prefix_of_a_longer_one(renderer, task, steps, cut):
+    whole, part = renderer.trajectory(Trajectory(task, steps)), renderer.trajectory(Trajectory(task, steps[:cut]))
+    assert whole.token_ids[: len(part.token_ids)] == part.token_ids
+    assert whole.step_ends[: len(part.step_ends)] == part.step_ends
+
+
+@renderers
+@given(task=text, steps=steps, observation=text, action=text)
+def test_state_and_action_join_to_the_trajectory(renderer, task, steps, observation, action):
+    state = State(task, steps, observation)
+    whole = renderer.trajectory(state.take(action))
+    assert renderer.state(state).token_ids + renderer.action(action) == whole.token_ids
+    assert renderer.state(state).step_ends == whole.step_ends[:-1]
+
+
+@renderers
+@given(task=text, steps=steps)
+def test_every_step_ends_in_the_same_boundary_token(renderer, task, steps):
+    rendered = renderer.trajectory(Trajectory(task, steps))
+    assert len(rendered.step_ends) == len(steps)
+    assert {rendered.token_ids[end] for end in rendered.step_ends} <= {renderer.action("")[-1]}
+
+
+@renderers
+@given(content=text)
+def test_special_tokens_in_an_agents_text_are_ordinary_characters(renderer, content):
+    boundary = renderer.action("")[-1]
+    assert boundary not in renderer.action(content)[len(renderer.action("")) - 1 : -1]
+
+
+def test_the_demo_template_renders_as_written():
+    tokenizer = build_tokenizer(["Goal: get stick. 1 left"])
+    rendered = Renderer(tokenizer, TEMPLATE).trajectory(
+        Trajectory("Goal: stick.", (Step("1 left", "get stick"), Step("", "unseen")))
+    )
+    assert [tokenizer.id_to_token(index) for index in rendered.token_ids] == [
+        *["Goal", ":", "stick", ".", "<eot>"],
+        *["1", "left", "<eoo>", "get", "stick", "<eoa>"],
+        *["<eoo>", "<unk>", "<eoa>"],
+    ]
+    assert rendered.step_ends == [10, 13]
+
+
+def test_a_boundary_without_tokens_is_refused():
+    with pytest.raises(ManifestInvalid, match="no tokens"):
+        Renderer(build_tokenizer(["x"]), Template(begin="", task=("", ""), observation=("", ""), action=("", " ")))
+
+
+def test_an_unreadable_tokenizer_is_one_sentence(published):
+    (published.path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointCorrupt, match=r"tokenizer\.json cannot be read"):
+        load_renderer(published)
