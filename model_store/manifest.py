@@ -74,11 +74,11 @@ class Manifest:
         return f"{self.name}@{self.version}"
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def content(self) -> bytes:
         """What the digest covers: every field but the digest, in canonical JSON."""
-        content = asdict(self)
+        content = json.loads(self.to_json())  # as a reader gets it: JSON turns tuples to lists, keys to text
         del content["digest"]
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 

@@ -3,6 +3,7 @@
 Axes: R training seeds, G goals, E episodes.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 Floats = NDArray[np.float64]
-RESAMPLES = 2000
+Indices = NDArray[np.int64]
+RESAMPLES = 500
 
 
 class Interval(NamedTuple):
@@ -24,16 +26,25 @@ class Interval(NamedTuple):
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def success_interval(outcome_RGE: Floats, seed: int = 0) -> Interval:
-    """Mean outcome; the interval resamples training seeds and goals, so it covers both sources of luck."""
-    rng = np.random.default_rng(seed)
+def success_interval(outcome_RGE: Floats) -> Interval:
+    """Mean outcome of the episodes."""
     mean_RG = outcome_RGE.mean(axis=2)
-    runs, goals = mean_RG.shape
-    run_indices = rng.integers(0, runs, (RESAMPLES, runs))
-    goal_indices = rng.integers(0, goals, (RESAMPLES, goals))
-    means = mean_RG[run_indices[:, :, None], goal_indices[:, None, :]].mean(axis=(1, 2))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(mean_RG.mean()), float(low), float(high))
+    return bootstrap(lambda run, goals: float(mean_RG[run, goals].mean()), runs=len(mean_RG), goals=mean_RG.shape[1])
+
+
+def bootstrap(statistic: Callable[[int, Indices], float], *, runs: int, goals: int) -> Interval:
+    """``statistic(run, goals)`` averaged over runs, on all goals; the interval resamples training runs and goals.
+
+    So it covers both sources of luck, as far as a few training runs can show the first.
+    """
+    rng = np.random.default_rng(0)
+    whole = np.arange(goals)
+    resampled = [
+        np.mean([statistic(run, chosen) for run in rng.integers(0, runs, runs)])
+        for chosen in rng.integers(0, goals, (RESAMPLES, goals))
+    ]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Interval(float(np.mean([statistic(run, whole) for run in range(runs)])), float(low), float(high))
 
 
 def step_auc(promises: Floats, outcomes: Floats) -> float:

@@ -6,6 +6,7 @@ Reading order is the sorted file name, so the book is the same in every process.
 
 import importlib.util
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ from agentprm.errors import AgentPRMError
 
 class Ingredient(NamedTuple):
     item: str
-    count: int
+    amount: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Recipe:
     @property
     def command(self) -> str:
         """The action that uses this recipe once."""
-        ingredients = " ".join(f"{count} {item}" for item, count in self.ingredients)
+        ingredients = " ".join(f"{amount} {item}" for item, amount in self.ingredients)
         return f"craft {self.count} {self.item} using {ingredients}"
 
 
@@ -85,8 +86,8 @@ class RecipeBook:
                 plan.gets[item] = missing
                 continue
             uses = plan.crafts[item] = -(-missing // recipe.count)
-            for part, count in recipe.ingredients:
-                wanted[part] += uses * count
+            for part, amount in recipe.ingredients:
+                wanted[part] += uses * amount
         return plan
 
 
@@ -95,12 +96,12 @@ class _Slot(NamedTuple):
 
     name: str
     is_tag: bool
-    count: int
+    amount: int
 
 
 class _Entry(NamedTuple):
     item: str
-    count: int
+    amount: int
     group: str | None
     slots: tuple[_Slot, ...]
 
@@ -129,13 +130,12 @@ def _read(path: Path) -> Iterator[_Entry]:
         written = [(choices, 1) for choices in content["ingredients"]]
     else:
         return
-    counts: dict[tuple[str, bool], int] = {}
-    for choices, count in written:
-        named = _first_choice(choices)
-        counts[named] = counts.get(named, 0) + count
+    amounts: Counter[tuple[str, bool]] = Counter()
+    for choices, amount in written:
+        amounts[_first_choice(choices)] += amount
     result = content["result"]
     result = {"item": result} if isinstance(result, str) else result
-    slots = tuple(_Slot(name, is_tag, count) for (name, is_tag), count in counts.items())
+    slots = tuple(_Slot(name, is_tag, amount) for (name, is_tag), amount in amounts.items())
     yield _Entry(_word(result["item"]), result.get("count") or 1, content.get("group"), slots)
 
 
@@ -175,9 +175,9 @@ def _without_cycles(entries: list[_Entry]) -> list[_Entry]:
         kept.append(entry)
         added = names.union(*(needs.get(name, set()) for name in names))
         needs.setdefault(entry.item, set()).update(added)
-        for known in needs.values():
-            if entry.item in known:
-                known |= added
+        for needed in needs.values():
+            if entry.item in needed:
+                needed.update(added)
     return kept
 
 
@@ -197,7 +197,7 @@ def _concrete(
         for entry in entries:
             parts = [_ingredient(slot, depths, groups) for slot in entry.slots]
             if entry.item not in depths and entry.item not in found and None not in parts:
-                found[entry.item] = Recipe(entry.item, entry.count, tuple(part for part in parts if part))
+                found[entry.item] = Recipe(entry.item, entry.amount, tuple(part for part in parts if part))
         if not found:
             return recipes, depths
         recipes |= found
@@ -208,4 +208,4 @@ def _ingredient(slot: _Slot, depths: Mapping[str, int], groups: Mapping[str, lis
     """None if nothing of known depth fills the slot."""
     members = groups.get(slot.name, [slot.name]) if slot.is_tag else [slot.name]
     item = min((member for member in members if member in depths), key=lambda name: (depths[name], name), default=None)
-    return None if item is None else Ingredient(item, slot.count)
+    return None if item is None else Ingredient(item, slot.amount)

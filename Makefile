@@ -1,0 +1,45 @@
+VENV ?= .venv
+PYTHON ?= python3
+RUN = $(VENV)/bin/python
+CHECKED = agentprm model_store service training tests
+
+.PHONY: help serve test check format evaluate demo-checkpoint
+
+help:
+	@echo "make serve            environment, bundled checkpoint, server on http://127.0.0.1:8000"
+	@echo "make test             environment and the whole test suite"
+	@echo "make check            lint, format and types"
+	@echo "make format           format the code in place"
+	@echo "make demo-checkpoint  train the bundled checkpoint again, from nothing"
+	@echo "make evaluate         measure the bundled checkpoint on held-out goals"
+
+$(VENV)/.serve: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[serve]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[serve,train,dev]'
+	@touch $@ $(VENV)/.serve
+
+serve: $(VENV)/.serve
+	$(RUN) -m service
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest
+
+check: $(VENV)/.dev
+	$(RUN) -m ruff check $(CHECKED)
+	$(RUN) -m ruff format --check $(CHECKED)
+	$(RUN) -m mypy
+
+format: $(VENV)/.dev
+	$(RUN) -m ruff check --fix $(CHECKED)
+	$(RUN) -m ruff format $(CHECKED)
+
+demo-checkpoint: $(VENV)/.dev
+	$(RUN) -m training.demo
+
+evaluate: $(VENV)/.dev
+	$(RUN) -m training.evaluate
