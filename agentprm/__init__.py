@@ -1,1 +1,61 @@
-"""Score the steps of LLM agents with a process reward model."""
+"""Score the steps of LLM agents with a process reward model.
+
+>>> with Client("http://localhost:8000") as prm:
+...     ranked = prm.rank(State("craft a torch", observation="You have 1 coal"), ["get 1 stick", "look around"])
+...     best = ranked.ranking[0].index
+"""
+
+from agentprm.client import AsyncClient, Client
+from agentprm.errors import (
+    AgentPRMError,
+    CheckpointCorrupt,
+    CheckpointError,
+    CheckpointNotFound,
+    ConnectionFailed,
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    ManifestInvalid,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotFound,
+    NotReady,
+    Overloaded,
+    RequestError,
+    TooLong,
+    Unauthorized,
+    UnexpectedReply,
+)
+from agentprm.types import State, Step, StepScore, Trajectory, Usage
+from agentprm.wire import Message, RankItem, TrajectoryItem
+
+__all__ = [
+    "AgentPRMError",
+    "AsyncClient",
+    "CheckpointCorrupt",
+    "CheckpointError",
+    "CheckpointNotFound",
+    "Client",
+    "ConnectionFailed",
+    "DeadlineExceeded",
+    "InternalError",
+    "InvalidRequest",
+    "ManifestInvalid",
+    "Message",
+    "MethodNotAllowed",
+    "ModelNotFound",
+    "NotFound",
+    "NotReady",
+    "Overloaded",
+    "RankItem",
+    "RequestError",
+    "State",
+    "Step",
+    "StepScore",
+    "TooLong",
+    "Trajectory",
+    "TrajectoryItem",
+    "Unauthorized",
+    "UnexpectedReply",
+    "Usage",
+]

@@ -102,6 +102,11 @@ class ConnectionFailed(AgentPRMError):
 class UnexpectedReply(AgentPRMError):
     """A reply this client does not understand, usually from something that is not this service."""
 
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
 
 class CheckpointError(AgentPRMError):
     """A checkpoint that cannot be served."""

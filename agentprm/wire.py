@@ -1,18 +1,26 @@
 """The JSON bodies of the HTTP contract, shared by the service and its clients.
 
-Fields are documented here once; the service's OpenAPI page is generated from them. Unknown fields are refused, so
-that a misspelt one is an error and not a silently different score.
+Fields are documented here once; the service's OpenAPI page is generated from them. Unknown fields of a request are
+refused, so that a misspelt one is an error and not a silently different score; those of a reply are ignored, so that
+a client outlives a service that learns to tell more.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agentprm.errors import InvalidRequest
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Reply(Body):
+    model_config = ConfigDict(extra="ignore")
 
 
 class StepBody(Body):
@@ -119,20 +127,36 @@ class RankRequest(Body):
     items: list[RankItem] = Field(min_length=1)
 
 
-class ModelIdentity(Body):
+def encode(request: type[ScoreRequest | RankRequest], fields: Mapping[str, Any]) -> bytes:
+    """A request's body as JSON, null fields left out.
+
+    Raises:
+        InvalidRequest: the fields break the contract; ``details`` says where, as in the service's answer.
+    """
+    try:
+        return request.model_validate(fields).model_dump_json(exclude_none=True).encode()
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        where = ".".join(map(str, errors[0]["loc"]))
+        raise InvalidRequest(f"{where}: {errors[0]['msg']}", details={"errors": errors}) from error
+    except ValueError as error:
+        raise InvalidRequest("a text holds a lone surrogate, which is no character") from error
+
+
+class ModelIdentity(Reply):
     name: str
     version: str
     digest: str = Field(description="Hash of the checkpoint's content: equal digests give equal scores.")
 
 
-class UsageBody(Body):
+class UsageBody(Reply):
     tokens: int = Field(description="Tokens of the item: the sum of the other three.")
     computed: int = Field(description="Tokens that went through the model for this item.")
     prefix_cache: int = Field(description="Tokens whose keys and values were already on the device.")
     score_cache: int = Field(description="Tokens whose scores were already known.")
 
 
-class ScoreBody(Body):
+class ScoreBody(Reply):
     promise: float = Field(description="Q(s,a) in [0, 1]: the expected final success after this action.")
     progress: float | None = Field(description="promise minus the previous step's promise; null at the first step.")
     raw: float = Field(description="The head's output before squashing.")
@@ -143,7 +167,7 @@ class StepResult(ScoreBody):
     usage: UsageBody
 
 
-class TrajectoryResult(Body):
+class TrajectoryResult(Reply):
     id: str | None
     steps: list[ScoreBody]
     usage: UsageBody
@@ -154,28 +178,28 @@ class RankedCandidate(ScoreBody):
     rank: int = Field(description="0 for the best; ties keep the request's order.")
 
 
-class RankResult(Body):
+class RankResult(Reply):
     id: str | None
     ranking: list[RankedCandidate] = Field(description="All candidates, best promise first.")
     usage: UsageBody
 
 
-class ScoreStepReply(Body):
+class ScoreStepReply(Reply):
     model: ModelIdentity
     results: list[StepResult]
 
 
-class ScoreTrajectoryReply(Body):
+class ScoreTrajectoryReply(Reply):
     model: ModelIdentity
     results: list[TrajectoryResult]
 
 
-class RankActionsReply(Body):
+class RankActionsReply(Reply):
     model: ModelIdentity
     results: list[RankResult]
 
 
-class Limits(Body):
+class Limits(Reply):
     items: int = Field(description="Most items in one request.")
     candidates: int = Field(description="Most candidates in one item.")
     tokens: int = Field(description="Most tokens in one item: the model's context length.")
@@ -193,15 +217,15 @@ class ModelInfo(ModelIdentity):
     evaluation: dict[str, Any] = Field(description="What was measured, from the manifest.")
 
 
-class ModelsReply(Body):
+class ModelsReply(Reply):
     models: list[ModelInfo]
 
 
-class ErrorDetail(Body):
+class ErrorDetail(Reply):
     code: str
     message: str
     details: dict[str, Any]
 
 
-class ErrorReply(Body):
+class ErrorReply(Reply):
     error: ErrorDetail

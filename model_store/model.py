@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from agentprm.errors import CheckpointCorrupt, CheckpointError
 from model_store.heads import LinearHead, load_linear_head
@@ -109,6 +110,8 @@ def save_model(model: RewardModel, path: Path) -> None:
 
 
 def _read_model(path: Path, dtype: torch.dtype) -> RewardModel:
+    logging.set_verbosity_error()  # its report calls the head's tensors unexpected; what is missing is checked below
+    logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     backbone, loading = AutoModel.from_pretrained(
         path,

@@ -64,7 +64,8 @@ class _Request:
         self.missing = len(self.token_ids)
 
 
-class _Place(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Place:
     """One sequence of a batch: which of whose."""
 
     request: _Request
@@ -150,11 +151,15 @@ class Batcher:
             self._unanswered.discard(request)
         return Answer(request.raw, max(0.0, loop.time() - request.arrived - request.forward), request.forward)
 
-    def _admit(self, tokens: int) -> None:
+    def refuse_unless_open(self) -> None:
+        """Raises NotReady where ``submit`` would, before a request costs anything."""
         if self._closing:
             raise NotReady("the service is shutting down", retry_after=1)
         if not self.alive:
             raise NotReady("the batcher is not running")
+
+    def _admit(self, tokens: int) -> None:
+        self.refuse_unless_open()
         over = self.queued_tokens + tokens - self._max_queue_tokens
         # An empty queue takes a request of any size: one over the bound would otherwise be refused for ever.
         if self.queued_tokens and over > 0:
@@ -216,8 +221,6 @@ class Batcher:
             scores, seconds = await asyncio.get_running_loop().run_in_executor(
                 self._thread, self._timed_score, token_ids, reads
             )
-            if len(scores) != len(batch):
-                raise RuntimeError(f"{len(scores)} results for {len(batch)} sequences. This is a bug of the engine")
         except Exception:
             failure = _failure("the engine failed")
             logger.exception("batch %s failed", failure.details["id"])
@@ -234,7 +237,10 @@ class Batcher:
         self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
     ) -> tuple[list[list[float]], float]:
         started = perf_counter()
-        return self._engine.score(token_ids, reads), perf_counter() - started
+        scores = self._engine.score(token_ids, reads)
+        if len(scores) != len(token_ids):
+            raise RuntimeError(f"{len(scores)} results for {len(token_ids)} sequences. This is a bug of the engine")
+        return scores, perf_counter() - started
 
     def _record(self, batch: Batch) -> None:
         self._drained_tokens = _DECAY * self._drained_tokens + batch.tokens
@@ -269,7 +275,9 @@ class Batcher:
             return
         failure = _failure("the batcher ended")
         error = None if task.cancelled() else task.exception()
-        logger.critical("batcher ended with requests waiting (%s). This is a bug", failure.details["id"], exc_info=error)
+        logger.critical(
+            "batcher ended with requests waiting (%s). This is a bug", failure.details["id"], exc_info=error
+        )
         for request in self._unanswered:
             self._fail(request, failure)
 

@@ -35,10 +35,6 @@ class TorchEngine:
                 scores[index] = raw
         return scores
 
-    def warm_up(self, tokens: int) -> None:
-        """One forward over ``tokens`` tokens, so that the first caller does not pay for kernels and memory."""
-        self.score([[0] * tokens], [[tokens - 1]])
-
     def _forward(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[list[float]]:
         longest = max(map(len, token_ids))
         # Padding is on the right and attention causal: no read position sees it, so no mask is needed.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
@@ -31,7 +32,8 @@ class Scores(NamedTuple):
     timings: Timings
 
 
-class RankedAction(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RankedAction:
     """``index`` is the action's position among the candidates."""
 
     index: int
@@ -113,6 +115,7 @@ class Scorer:
         self, render: Callable[[], list[list[_Sequence]]], deadline: float | None
     ) -> tuple[list[_Raw], Timings]:
         """Renders items off the event loop and scores their sequences as one request."""
+        self._batcher.refuse_unless_open()
         async with _until(deadline):
             started = perf_counter()
             items = await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, render)
@@ -133,18 +136,17 @@ class Scorer:
             items.append([_Sequence(token_ids, step_ends if reads is None else step_ends[-reads:])])
         return items
 
-    def _render_candidates(
-        self, states: Sequence[State], candidates: Sequence[Sequence[str]]
-    ) -> list[list[_Sequence]]:
+    def _render_candidates(self, states: Sequence[State], candidates: Sequence[Sequence[str]]) -> list[list[_Sequence]]:
         """One sequence per distinct candidate; the first also reads the step before, which all of them share."""
         items = []
         for index, (state, proposed) in enumerate(zip(states, candidates, strict=True)):
             history = self._renderer.state(state)
             previous = history.step_ends[-1:]
             sequences: list[_Sequence] = []
-            for action in self._renderer.actions(_distinct(proposed)):
+            distinct = _distinct(proposed)
+            for text, action in zip(distinct, self._renderer.actions(distinct), strict=True):
                 token_ids = [*history.token_ids, *action]
-                self._refuse_too_long(token_ids, {"item": index})
+                self._refuse_too_long(token_ids, {"item": index, "candidate": proposed.index(text)})
                 sequences.append(_Sequence(token_ids, [*([] if sequences else previous), len(token_ids) - 1]))
             items.append(sequences)
         return items

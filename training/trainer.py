@@ -21,7 +21,7 @@ from training.optimizer import Schedule, optimizer_of, take_update
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     labels: Literal["td_gae", "final_outcome"] = "td_gae"  # final_outcome: an outcome reward model (ORM), the baseline
-    updates: int = 240
+    updates: int = 360
     batch_size: int = 32  # whole trajectories
     learning_rate: float = 7e-4
     weight_decay: float = 0.05

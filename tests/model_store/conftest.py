@@ -1,6 +1,7 @@
 """A tiny checkpoint of one family, made in the test."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,14 +9,14 @@ from transformers import Qwen2Config
 
 from model_store.manifest import Manifest, ScoreRecipe
 from model_store.model import new_model, save_model
-from model_store.store import Store
+from model_store.store import Checkpoint, Store
 from training.tokenizer import TEMPLATE, build_tokenizer
 
 WORDS = "craft get 1 2 3 4 oak_log stick . : Goal < > / eoa pad"
 
 
 @pytest.fixture
-def manifest():
+def manifest() -> Manifest:
     return Manifest(
         format=1,
         name="tiny",
@@ -32,7 +33,7 @@ def manifest():
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path: Path) -> Path:
     """The files of a checkpoint, before it is published."""
     tokenizer = build_tokenizer([WORDS])
     config = Qwen2Config(
@@ -55,15 +56,15 @@ def source(tmp_path):
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
 @pytest.fixture
-def published(store, source, manifest):
+def published(store: Store, source: Path, manifest: Manifest) -> Checkpoint:
     return store.publish(source, manifest)
 
 
 @pytest.fixture
-def second_version(manifest):
+def second_version(manifest: Manifest) -> Manifest:
     return replace(manifest, version="2")

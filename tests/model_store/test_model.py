@@ -1,6 +1,9 @@
 """The model against plain transformers classes, over families."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,14 +13,17 @@ from transformers import (
     GemmaConfig,
     LlamaConfig,
     MistralConfig,
+    PreTrainedConfig,
     Qwen2Config,
     Qwen3Config,
 )
 
 from agentprm.errors import CheckpointCorrupt
-from model_store.model import load_model, new_model, save_model, score_rows
+from model_store.manifest import Manifest
+from model_store.model import RewardModel, load_model, new_model, save_model, score_rows
+from model_store.store import Checkpoint, Store
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 50,
     "hidden_size": 16,
     "intermediate_size": 32,
@@ -28,11 +34,11 @@ SHAPE = {
     "max_position_embeddings": 64,
     "pad_token_id": 0,
 }
-FAMILIES = [Qwen2Config, Qwen3Config, LlamaConfig, MistralConfig, GemmaConfig]
+FAMILIES: list[type[PreTrainedConfig]] = [Qwen2Config, Qwen3Config, LlamaConfig, MistralConfig, GemmaConfig]
 families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 
 
-def random_model(family):
+def random_model(family: type[PreTrainedConfig]) -> RewardModel:
     model = new_model(family(**SHAPE), seed=0).eval()
     with torch.no_grad():
         model.head.weight_H.normal_(generator=torch.Generator().manual_seed(1))
@@ -40,7 +46,7 @@ def random_model(family):
 
 
 @families
-def test_saved_weights_score_the_same_in_plain_transformers(family, tmp_path):
+def test_saved_weights_score_the_same_in_plain_transformers(family: type[PreTrainedConfig], tmp_path: Path) -> None:
     model = random_model(family)
     save_model(model, tmp_path)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
@@ -53,7 +59,7 @@ def test_saved_weights_score_the_same_in_plain_transformers(family, tmp_path):
 
 
 @families
-def test_a_row_scores_the_same_alone_and_among_rows_of_other_lengths(family):
+def test_a_row_scores_the_same_alone_and_among_rows_of_other_lengths(family: type[PreTrainedConfig]) -> None:
     model = random_model(family)
     generator = torch.Generator().manual_seed(3)
     rows = [torch.randint(1, 50, (length,), generator=generator).tolist() for length in (5, 40, 1, 17, 17, 64)]
@@ -63,7 +69,7 @@ def test_a_row_scores_the_same_alone_and_among_rows_of_other_lengths(family):
         assert score_rows(model, [row], [read])[0] == pytest.approx(scores, abs=1e-5)
 
 
-def test_the_row_budget_changes_the_batches_and_not_the_scores():
+def test_the_row_budget_changes_the_batches_and_not_the_scores() -> None:
     model = random_model(Qwen2Config)
     rows = [list(range(1, length)) for length in (2, 30, 9, 12)]
     reads = [[len(row) - 1] for row in rows]
@@ -73,21 +79,21 @@ def test_the_row_budget_changes_the_batches_and_not_the_scores():
         )
 
 
-def test_a_published_checkpoint_loads_and_scores_as_it_was(published, source):
+def test_a_published_checkpoint_loads_and_scores_as_it_was(published: Checkpoint, source: Path) -> None:
     model = load_model(published, "cpu", "auto")
     weights = load_file(source / "model.safetensors")
     assert torch.equal(model.head.weight_H, weights["score.weight"][0])
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_the_head_stays_in_float32_whatever_the_backbone(published):
+def test_the_head_stays_in_float32_whatever_the_backbone(published: Checkpoint) -> None:
     model = load_model(published, "cpu", "bfloat16")
     assert model.backbone.dtype == torch.bfloat16
     assert model.head.weight_H.dtype == torch.float32
     assert model(torch.tensor([[5, 6]])).dtype == torch.float32
 
 
-def edit_tensors(path, change):
+def edit_tensors(path: Path, change: Callable[[Any], object]) -> None:
     weights = load_file(path / "model.safetensors")
     change(weights)
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
@@ -102,26 +108,28 @@ def edit_tensors(path, change):
         (lambda weights: weights.update({"model.norm.weight": torch.zeros(3)}), "tiny@1"),
     ],
 )
-def test_weights_that_do_not_fit_are_one_sentence(published, change, message):
+def test_weights_that_do_not_fit_are_one_sentence(
+    published: Checkpoint, change: Callable[[Any], object], message: str
+) -> None:
     edit_tensors(published.path, change)
     with pytest.raises(CheckpointCorrupt, match=message):
         load_model(published, "cpu", "auto")
 
 
-def test_a_truncated_weights_file_is_one_sentence(published):
+def test_a_truncated_weights_file_is_one_sentence(published: Checkpoint) -> None:
     path = published.path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointCorrupt, match="cannot be loaded"):
         load_model(published, "cpu", "auto")
 
 
-def test_a_context_over_the_backbones_positions_is_refused(store, source, manifest):
+def test_a_context_over_the_backbones_positions_is_refused(store: Store, source: Path, manifest: Manifest) -> None:
     checkpoint = store.publish(source, replace(manifest, context_length=65))
     with pytest.raises(CheckpointCorrupt, match="over the backbone's 64 positions"):
         load_model(checkpoint, "cpu", "auto")
 
 
-def test_a_directory_without_weights_is_one_sentence(store, source, manifest):
+def test_a_directory_without_weights_is_one_sentence(store: Store, source: Path, manifest: Manifest) -> None:
     (source / "model.safetensors").unlink()
     checkpoint = store.publish(source, manifest)
     with pytest.raises(CheckpointCorrupt, match="cannot be loaded"):

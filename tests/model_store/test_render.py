@@ -7,6 +7,7 @@ from agentprm.errors import CheckpointCorrupt, ManifestInvalid
 from agentprm.types import State, Step, Trajectory
 from model_store.manifest import Template
 from model_store.render import Renderer, load_renderer
+from model_store.store import Checkpoint
 from training.tokenizer import TEMPLATE, build_tokenizer
 
 CHATML = Template(
@@ -17,7 +18,7 @@ CHATML = Template(
 )
 
 
-def byte_level():
+def byte_level() -> Tokenizer:
     """A byte-level BPE with merges across words and punctuation, as the Qwen and Llama tokenizers have."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -41,7 +42,9 @@ renderers = pytest.mark.parametrize("renderer", RENDERERS.values(), ids=RENDERER
 
 @renderers
 @given(task=text, steps=steps, cut=st.integers(0, 5))
-def test_a_shorter_trajectory_is_a_token_prefix_of_a_longer_one(renderer, task, steps, cut):
+def test_a_shorter_trajectory_is_a_token_prefix_of_a_longer_one(
+    renderer: Renderer, task: str, steps: tuple[Step, ...], cut: int
+) -> None:
     whole, part = renderer.trajectory(Trajectory(task, steps)), renderer.trajectory(Trajectory(task, steps[:cut]))
     assert whole.token_ids[: len(part.token_ids)] == part.token_ids
     assert whole.step_ends[: len(part.step_ends)] == part.step_ends
@@ -49,7 +52,9 @@ def test_a_shorter_trajectory_is_a_token_prefix_of_a_longer_one(renderer, task, 
 
 @renderers
 @given(task=text, steps=steps, observation=text, action=text)
-def test_state_and_action_join_to_the_trajectory(renderer, task, steps, observation, action):
+def test_state_and_action_join_to_the_trajectory(
+    renderer: Renderer, task: str, steps: tuple[Step, ...], observation: str, action: str
+) -> None:
     state = State(task, steps, observation)
     whole = renderer.trajectory(state.take(action))
     assert renderer.state(state).token_ids + renderer.action(action) == whole.token_ids
@@ -58,7 +63,7 @@ def test_state_and_action_join_to_the_trajectory(renderer, task, steps, observat
 
 @renderers
 @given(task=text, steps=steps)
-def test_every_step_ends_in_the_same_boundary_token(renderer, task, steps):
+def test_every_step_ends_in_the_same_boundary_token(renderer: Renderer, task: str, steps: tuple[Step, ...]) -> None:
     rendered = renderer.trajectory(Trajectory(task, steps))
     assert len(rendered.step_ends) == len(steps)
     assert {rendered.token_ids[end] for end in rendered.step_ends} <= {renderer.action("")[-1]}
@@ -66,12 +71,12 @@ def test_every_step_ends_in_the_same_boundary_token(renderer, task, steps):
 
 @renderers
 @given(content=text)
-def test_special_tokens_in_an_agents_text_are_ordinary_characters(renderer, content):
+def test_special_tokens_in_an_agents_text_are_ordinary_characters(renderer: Renderer, content: str) -> None:
     boundary = renderer.action("")[-1]
     assert boundary not in renderer.action(content)[len(renderer.action("")) - 1 : -1]
 
 
-def test_the_demo_template_renders_as_written():
+def test_the_demo_template_renders_as_written() -> None:
     tokenizer = build_tokenizer(["Goal: get stick. 1 left"])
     rendered = Renderer(tokenizer, TEMPLATE).trajectory(
         Trajectory("Goal: stick.", (Step("1 left", "get stick"), Step("", "unseen")))
@@ -84,12 +89,12 @@ def test_the_demo_template_renders_as_written():
     assert rendered.step_ends == [10, 13]
 
 
-def test_a_boundary_without_tokens_is_refused():
+def test_a_boundary_without_tokens_is_refused() -> None:
     with pytest.raises(ManifestInvalid, match="no tokens"):
         Renderer(build_tokenizer(["x"]), Template(begin="", task=("", ""), observation=("", ""), action=("", " ")))
 
 
-def test_an_unreadable_tokenizer_is_one_sentence(published):
+def test_an_unreadable_tokenizer_is_one_sentence(published: Checkpoint) -> None:
     (published.path / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointCorrupt, match=r"tokenizer\.json cannot be read"):
         load_renderer(published)

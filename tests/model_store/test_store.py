@@ -1,31 +1,39 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentprm.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, ManifestInvalid
-from model_store.store import Store
+from model_store.manifest import Manifest
+from model_store.store import Checkpoint, Store
 
 
-def edit_manifest(checkpoint, change):
+def edit_manifest(checkpoint: Checkpoint, change: Callable[[Any], object]) -> None:
     path = checkpoint.path / "prm.json"
     data = json.loads(path.read_text())
     change(data)
     path.write_text(json.dumps(data))
 
 
-def test_what_was_published_resolves_to_the_same_checkpoint(store, published):
+def test_what_was_published_resolves_to_the_same_checkpoint(store: Store, published: Checkpoint) -> None:
     assert store.resolve("tiny@1") == published
     assert published.manifest.digest.startswith("sha256:")
 
 
-def test_a_bare_name_means_the_newest_version(store, source, manifest, published):
+def test_a_bare_name_means_the_newest_version(
+    store: Store, source: Path, manifest: Manifest, published: Checkpoint
+) -> None:
     for version in ("9", "10"):
         store.publish(source, replace(manifest, version=version))
     assert store.resolve("tiny").manifest.version == "10"
 
 
-def test_an_alias_points_to_one_version_and_can_be_moved(store, source, published, second_version):
+def test_an_alias_points_to_one_version_and_can_be_moved(
+    store: Store, source: Path, published: Checkpoint, second_version: Manifest
+) -> None:
     store.set_alias("prod", "tiny@1")
     assert store.resolve("prod") == published
     second = store.publish(source, second_version)
@@ -35,16 +43,20 @@ def test_an_alias_points_to_one_version_and_can_be_moved(store, source, publishe
     assert store.aliases() == {"prod": "tiny@2"}
 
 
-def test_a_published_version_never_changes(store, source, manifest, published):
+def test_a_published_version_never_changes(
+    store: Store, source: Path, manifest: Manifest, published: Checkpoint
+) -> None:
     with pytest.raises(CheckpointError, match="published already"):
         store.publish(source, manifest)
 
 
-def test_equal_content_has_an_equal_digest_wherever_it_was_published(store, tmp_path, source, manifest, published):
+def test_equal_content_has_an_equal_digest_wherever_it_was_published(
+    store: Store, tmp_path: Path, source: Path, manifest: Manifest, published: Checkpoint
+) -> None:
     assert Store(tmp_path / "elsewhere").publish(source, manifest).manifest.digest == published.manifest.digest
 
 
-def test_a_failed_publish_leaves_nothing_behind(store, source, manifest):
+def test_a_failed_publish_leaves_nothing_behind(store: Store, source: Path, manifest: Manifest) -> None:
     (source / "optimizer.pt").write_bytes(b"")
     with pytest.raises(CheckpointCorrupt, match="pickle"):
         store.publish(source, manifest)
@@ -52,7 +64,7 @@ def test_a_failed_publish_leaves_nothing_behind(store, source, manifest):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
-def test_one_changed_byte_in_any_file_is_refused(store, published, name):
+def test_one_changed_byte_in_any_file_is_refused(store: Store, published: Checkpoint, name: str) -> None:
     path = published.path / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -61,7 +73,7 @@ def test_one_changed_byte_in_any_file_is_refused(store, published, name):
         store.resolve("tiny@1")
 
 
-def test_an_added_or_removed_file_is_refused(store, published):
+def test_an_added_or_removed_file_is_refused(store: Store, published: Checkpoint) -> None:
     (published.path / "notes.txt").write_text("x")
     with pytest.raises(CheckpointCorrupt, match="has changed"):
         store.resolve("tiny@1")
@@ -71,14 +83,14 @@ def test_an_added_or_removed_file_is_refused(store, published):
         store.resolve("tiny@1")
 
 
-def test_a_changed_score_recipe_is_refused(store, published):
+def test_a_changed_score_recipe_is_refused(store: Store, published: Checkpoint) -> None:
     edit_manifest(published, lambda data: data["score"].update(activation="identity"))
     with pytest.raises(CheckpointCorrupt, match="has changed"):
         store.resolve("tiny@1")
 
 
 @pytest.mark.parametrize("field", ["score", "template", "context_length", "digest", "version"])
-def test_a_manifest_without_a_field_is_refused_by_name(store, published, field):
+def test_a_manifest_without_a_field_is_refused_by_name(store: Store, published: Checkpoint, field: str) -> None:
     edit_manifest(published, lambda data: data.pop(field))
     with pytest.raises(ManifestInvalid, match=f"{field} is missing"):
         store.resolve("tiny@1")
@@ -97,13 +109,15 @@ def test_a_manifest_without_a_field_is_refused_by_name(store, published, field):
         (lambda data: data.update(name="other"), "says it is other@1"),
     ],
 )
-def test_a_wrong_manifest_is_refused_with_the_field(store, published, change, message):
+def test_a_wrong_manifest_is_refused_with_the_field(
+    store: Store, published: Checkpoint, change: Callable[[Any], object], message: str
+) -> None:
     edit_manifest(published, change)
     with pytest.raises(ManifestInvalid, match=message):
         store.resolve("tiny@1")
 
 
-def test_a_manifest_that_is_not_json_is_refused(store, published):
+def test_a_manifest_that_is_not_json_is_refused(store: Store, published: Checkpoint) -> None:
     (published.path / "prm.json").write_text("{")
     with pytest.raises(ManifestInvalid, match="not JSON"):
         store.resolve("tiny@1")
@@ -113,13 +127,15 @@ def test_a_manifest_that_is_not_json_is_refused(store, published):
 
 
 @pytest.mark.parametrize(("name", "reason"), [("pytorch_model.bin", "pickle"), ("modeling_x.py", "code")])
-def test_pickles_and_code_are_refused_before_anything_is_read(store, published, name, reason):
+def test_pickles_and_code_are_refused_before_anything_is_read(
+    store: Store, published: Checkpoint, name: str, reason: str
+) -> None:
     (published.path / name).write_bytes(b"")
     with pytest.raises(CheckpointCorrupt, match=reason):
         store.resolve("tiny@1")
 
 
-def test_a_link_out_of_the_store_is_refused(store, published, tmp_path):
+def test_a_link_out_of_the_store_is_refused(store: Store, published: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     (published.path / "link.txt").symlink_to(tmp_path / "secret")
     with pytest.raises(CheckpointCorrupt, match="is a link"):
@@ -127,11 +143,13 @@ def test_a_link_out_of_the_store_is_refused(store, published, tmp_path):
 
 
 @pytest.mark.parametrize("reference", ["absent", "tiny@7", "../tiny@1", "tiny@../1", "", "@", "tiny/1"])
-def test_names_that_are_not_there_or_leave_the_store_are_not_found(store, published, reference):
+def test_names_that_are_not_there_or_leave_the_store_are_not_found(
+    store: Store, published: Checkpoint, reference: str
+) -> None:
     with pytest.raises(CheckpointNotFound):
         store.resolve(reference)
 
 
-def test_a_missing_store_says_that_there_is_nothing(store):
+def test_a_missing_store_says_that_there_is_nothing(store: Store) -> None:
     with pytest.raises(CheckpointNotFound, match="there are: none"):
         store.resolve("demo")

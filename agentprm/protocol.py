@@ -1,0 +1,263 @@
+"""What both clients share: arguments into a call, a reply into an object or an error, an error into a pause.
+
+Sends nothing and never sleeps, so that the sync and the async client are the same behaviour.
+"""
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import httpx
+
+from agentprm import wire
+from agentprm.errors import (
+    BY_CODE,
+    ConnectionFailed,
+    DeadlineExceeded,
+    NotReady,
+    Overloaded,
+    RequestError,
+    UnexpectedReply,
+)
+from agentprm.types import State, Trajectory
+
+ChatMessage = Mapping[str, Any] | wire.Message
+"""One turn in OpenAI chat form."""
+Chat = Sequence[ChatMessage]
+TrajectoryLike = Trajectory | Chat | wire.TrajectoryItem
+Candidate = str | ChatMessage
+"""A proposed action: text, or an assistant's turn."""
+RankLike = tuple[State | Chat, Sequence[Candidate]] | wire.RankItem
+
+R = TypeVar("R", bound=wire.Reply)
+
+CONNECT_SECONDS: Final = 5.0
+MAX_PAUSE_SECONDS: Final = 30.0
+"""A ``Retry-After`` over this is for the caller to wait, not for a call that looks alive."""
+FAILURES: Final = (httpx.RequestError, RequestError, UnexpectedReply)
+"""What ``Exchange.pause_after`` takes."""
+# Scoring changes nothing, so a lost connection may be tried again; a reply that did not come in time would only
+# be asked for twice.
+_LOST_CONNECTION: Final = (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError)
+_TRANSIENT_STATUSES: Final = (Overloaded.status, NotReady.status)
+_GATEWAY_STATUSES: Final = (502, 503, 504)
+
+
+class ReadyReply(wire.Reply):
+    status: Literal["ready"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """One request of the contract; ``items`` is how many results its reply must hold."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    reply: type[R]
+    body: bytes | None = None
+    items: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client waits: ``timeout`` seconds in each phase of an attempt, ``max_retries`` more attempts."""
+
+    timeout: float
+    max_retries: int
+
+
+MODELS: Final = Call("GET", "/models", wire.ModelsReply)
+READY: Final = Call("GET", "/ready", ReadyReply)
+PROBE: Final = Patience(timeout=5.0, max_retries=0)
+
+
+def score_step(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.ScoreStepReply]:
+    bodies = [_trajectory(item) for item in items]
+    body = wire.encode(wire.ScoreRequest, {"model": model, "items": bodies})
+    return Call("POST", "/score_step", wire.ScoreStepReply, body, len(bodies))
+
+
+def score_trajectory(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.ScoreTrajectoryReply]:
+    bodies = [_trajectory(item) for item in items]
+    body = wire.encode(wire.ScoreRequest, {"model": model, "items": bodies})
+    return Call("POST", "/score_trajectory", wire.ScoreTrajectoryReply, body, len(bodies))
+
+
+def rank_actions(items: Iterable[RankLike], model: str | None) -> Call[wire.RankActionsReply]:
+    bodies = [_proposal(item) for item in items]
+    body = wire.encode(wire.RankRequest, {"model": model, "items": bodies})
+    return Call("POST", "/rank_actions", wire.RankActionsReply, body, len(bodies))
+
+
+class Exchange(Generic[R]):
+    """One call from its first attempt to its reply; ``deadline_ms`` counts from here and over all attempts."""
+
+    def __init__(
+        self, call: Call[R], patience: Patience, deadline_ms: float | None = None, request_id: str | None = None
+    ) -> None:
+        self._call = call
+        self._patience = patience
+        self._deadline = math.inf if deadline_ms is None else monotonic() + deadline_ms / 1000
+        self._headers = {"x-request-id": request_id} if request_id is not None else {}
+        self._retries = 0
+
+    def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
+        """The next attempt.
+
+        Raises:
+            DeadlineExceeded: there is no time left for one.
+        """
+        remaining = self._remaining()
+        if remaining <= 0:
+            raise DeadlineExceeded("the deadline passed before the request was sent")
+        headers = dict(self._headers)
+        if self._call.body is not None:
+            headers["content-type"] = "application/json"
+        if remaining < math.inf:
+            headers["x-deadline-ms"] = str(max(1, round(remaining * 1000)))
+        seconds = min(self._patience.timeout, remaining)
+        timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+        return http.build_request(
+            self._call.method, self._call.path, content=self._call.body, headers=headers, timeout=timeout
+        )
+
+    def read(self, response: httpx.Response) -> R:
+        """The reply in ``response``.
+
+        Raises:
+            RequestError: the service refused; of the class of its error code.
+            UnexpectedReply: not a reply of this contract, or not one result per item.
+        """
+        if not response.is_success:
+            raise _refusal(response)
+        try:
+            reply = self._call.reply.model_validate_json(response.content)
+        except ValueError as error:
+            raise _unexpected(response) from error
+        if len(getattr(reply, "results", ())) != self._call.items:
+            raise _unexpected(response)
+        return reply
+
+    def pause_after(self, error: Exception) -> float:
+        """Seconds until the next attempt.
+
+        Raises:
+            AgentPRMError: what ``error`` means to the caller, when there is to be no next attempt.
+        """
+        pause = retry_pause(
+            error,
+            retries=self._retries,
+            max_retries=self._patience.max_retries,
+            remaining=self._remaining(),
+            jitter=random.random(),
+        )
+        if pause is not None:
+            self._retries += 1
+            return pause
+        if not isinstance(error, httpx.RequestError):
+            raise error
+        if isinstance(error, httpx.TimeoutException) and self._remaining() <= 0:
+            raise DeadlineExceeded("no reply came before the deadline") from error
+        raise ConnectionFailed(_what_failed(error)) from error
+
+    def _remaining(self) -> float:
+        return self._deadline - monotonic()
+
+
+def retry_pause(error: Exception, *, retries: int, max_retries: int, remaining: float, jitter: float) -> float | None:
+    """Seconds to wait before trying again; None if ``error`` is final.
+
+    ``retries`` is how many there have been, ``remaining`` the seconds before the deadline, ``jitter`` in [0, 1).
+    """
+    if retries >= max_retries or not _is_transient(error):
+        return None
+    asked = getattr(error, "retry_after", None)
+    pause = float(asked) if asked is not None else (0.5 + jitter / 2) * 0.25 * 2 ** min(retries, 5)
+    return pause if pause <= MAX_PAUSE_SECONDS and pause < remaining else None
+
+
+def means_not_ready(error: Exception) -> bool:
+    """Whether a failed readiness call is an answer: nobody listens, the service says no, or a gateway says so."""
+    if isinstance(error, UnexpectedReply):
+        return error.status in _GATEWAY_STATUSES
+    return isinstance(error, ConnectionFailed | NotReady)
+
+
+def checked_url(base_url: str) -> httpx.URL:
+    url = httpx.URL(base_url)
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"base_url must start with http:// or https:// and name a host: {base_url!r}")
+    return url
+
+
+def authorization(api_key: str | None) -> dict[str, str]:
+    if api_key is None:
+        return {}
+    # httpx would quote a key that is no header value, say one with the line end of its file, in its error.
+    if not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
+        raise ValueError("api_key must be printable ASCII without white space around it")
+    return {"authorization": f"Bearer {api_key}"}
+
+
+def _trajectory(item: TrajectoryLike) -> wire.TrajectoryItem | dict[str, Any]:
+    if isinstance(item, wire.TrajectoryItem):
+        return item
+    return _history(item)
+
+
+def _proposal(item: RankLike) -> wire.RankItem | dict[str, Any]:
+    if isinstance(item, wire.RankItem):
+        return item
+    state, candidates = item
+    shown = {"observation": state.observation} if isinstance(state, State) else {}
+    return {**_history(state), **shown, "candidates": candidates}
+
+
+def _history(past: Trajectory | State | Chat) -> dict[str, Any]:
+    if not isinstance(past, Trajectory | State):
+        return {"messages": past}
+    steps = [{"observation": step.observation, "action": step.action} for step in past.steps]
+    return {"task": past.task, "steps": steps}
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, RequestError | UnexpectedReply):
+        return error.status in _TRANSIENT_STATUSES
+    return isinstance(error, _LOST_CONNECTION)
+
+
+def _refusal(response: httpx.Response) -> RequestError | UnexpectedReply:
+    try:
+        error = wire.ErrorReply.model_validate_json(response.content).error
+    except ValueError:
+        return _unexpected(response)
+    if error.code not in BY_CODE:
+        return _unexpected(response)
+    return BY_CODE[error.code](error.message, details=error.details, retry_after=_retry_after(response))
+
+
+def _unexpected(response: httpx.Response) -> UnexpectedReply:
+    shown = response.content[:200].decode(errors="replace")
+    return UnexpectedReply(
+        f"{_place(response.request)} is not an AgentPRM reply: HTTP {response.status_code}, {shown!r}",
+        status=response.status_code,
+        retry_after=_retry_after(response),
+    )
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds; None without the header or with a date in it, which the service never sends."""
+    value = response.headers.get("retry-after", "")
+    return float(value) if value.isascii() and value.isdigit() else None
+
+
+def _what_failed(error: httpx.RequestError) -> str:
+    return f"{_place(error.request)}: {type(error).__name__} {error}".rstrip()
+
+
+def _place(request: httpx.Request) -> str:
+    """Method and address without user and password."""
+    return f"{request.method} {request.url.copy_with(userinfo=b'')}"

@@ -1,0 +1,77 @@
+"""``python -m service``: listens until told to stop."""
+
+import gc
+import logging
+import socket
+import sys
+from contextlib import suppress
+from typing import Final
+
+import uvicorn
+
+from agentprm.errors import AgentPRMError
+from service.app import create_app, load_models
+from service.settings import Settings, load_settings
+
+logger = logging.getLogger("service")
+
+KEEP_ALIVE_SECONDS: Final = 75  # above the 60 that load balancers usually keep an idle connection
+DRAIN_SECONDS: Final = 30
+
+
+class CannotListen(AgentPRMError):
+    """The address is taken or is not this machine's."""
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        # The port comes first, so that a taken one is known before minutes of loading.
+        with take_port(settings.host, settings.port) as listener:
+            return serve(settings, listener)
+    except AgentPRMError as error:
+        print(f"agentprm: {error}", file=sys.stderr)
+        return 1
+
+
+def serve(settings: Settings, listener: socket.socket) -> int:
+    """Loads the models, then answers until told to stop."""
+    models = load_models(settings)
+    config = uvicorn.Config(
+        create_app(models, settings),
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    names = ", ".join(model.manifest.reference for model in models)
+    logger.info("serving %s on http://%s:%d", names, settings.host, listener.getsockname()[1])
+    gc.collect()
+    gc.freeze()  # what was loaded stays; no collection during a request needs to walk it
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def take_port(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen yet: until the models are loaded, clients are refused and not kept waiting.
+
+    Raises:
+        CannotListen: the address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio switches Nagle's delay off only on sockets that say they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

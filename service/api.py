@@ -1,0 +1,235 @@
+"""The routes: validated bodies in, scores out. Knows HTTP and the wire bodies, and no tokens."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import APIRouter, Body, Header, Response
+
+from agentprm import wire
+from agentprm.errors import (
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    ModelNotFound,
+    NotReady,
+    Overloaded,
+    RequestError,
+    TooLong,
+)
+from agentprm.messages import to_state, to_trajectory
+from agentprm.types import State, Trajectory, Usage
+from service import examples
+from service.scorer import ItemRanking, ItemScores, Scorer, Timings
+
+ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions", "/models", "/health", "/ready", "/metrics")
+
+Item = TypeVar("Item", wire.TrajectoryItem, wire.RankItem)
+T = TypeVar("T")
+
+Deadline = Annotated[
+    int | None,
+    Header(
+        alias="x-deadline-ms",
+        gt=0,
+        le=3_600_000,
+        description="Milliseconds the caller will wait; later the answer is 504.",
+    ),
+]
+ScoreBody = Annotated[wire.ScoreRequest, Body(openapi_examples=examples.SCORE_REQUESTS)]
+RankBody = Annotated[wire.RankRequest, Body(openapi_examples=examples.RANK_REQUESTS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded model: its scorer, and what ``/models`` tells about it."""
+
+    scorer: Scorer
+    info: wire.ModelInfo
+
+    @property
+    def identity(self) -> wire.ModelIdentity:
+        return wire.ModelIdentity(name=self.info.name, version=self.info.version, digest=self.info.digest)
+
+
+class Models:
+    """The loaded models by every name they answer to; the first is the default."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.all = tuple(models)
+        self._named: dict[str, Model] = {}
+        for model in models:
+            info = model.info
+            for name in (f"{info.name}@{info.version}", info.name, *info.aliases):
+                self._named.setdefault(name, model)
+
+    def find(self, reference: str | None) -> Model:
+        if reference is None:
+            return self.all[0]
+        if reference not in self._named:
+            loaded = sorted(self._named)
+            raise ModelNotFound(f"no such model is loaded; there are: {', '.join(loaded)}", details={"loaded": loaded})
+        return self._named[reference]
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What operators ask: ``why_not_ready`` is None while ready, ``exposition`` is the text of ``/metrics``."""
+
+    why_not_ready: Callable[[], str | None]
+    exposition: Callable[[], bytes]
+
+
+def build_router(models: Models, probes: Probes, *, max_items: int, max_candidates: int) -> APIRouter:
+    router = APIRouter()
+    _add_score_routes(router, models, max_items, max_candidates)
+    _add_probe_routes(router, models, probes)
+    return router
+
+
+def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_candidates: int) -> None:
+    @router.post("/score_step", tags=["scores"], **_documented(wire.ScoreStepReply, examples.STEP_REPLY))
+    async def score_step(body: ScoreBody, x_deadline_ms: Deadline = None) -> Response:
+        """Promise and progress of the last step of each trajectory."""
+        model = models.find(body.model)
+        trajectories = _convert(body.items, _trajectory, max_items)
+        scores = await model.scorer.score_steps(trajectories, _deadline(x_deadline_ms))
+        results = [_step_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
+        return _reply(wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
+
+    @router.post(
+        "/score_trajectory", tags=["scores"], **_documented(wire.ScoreTrajectoryReply, examples.TRAJECTORY_REPLY)
+    )
+    async def score_trajectory(body: ScoreBody, x_deadline_ms: Deadline = None) -> Response:
+        """Promise and progress of every step of each trajectory, in one pass."""
+        model = models.find(body.model)
+        trajectories = _convert(body.items, _trajectory, max_items)
+        scores = await model.scorer.score_trajectories(trajectories, _deadline(x_deadline_ms))
+        results = [_trajectory_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
+        return _reply(wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
+
+    @router.post("/rank_actions", tags=["scores"], **_documented(wire.RankActionsReply, examples.RANK_REPLY))
+    async def rank_actions(body: RankBody, x_deadline_ms: Deadline = None) -> Response:
+        """The candidates of each state, best promise first."""
+        model = models.find(body.model)
+        _refuse_many_candidates(body.items, max_candidates)
+        proposals = _convert(body.items, _proposal, max_items)
+        states, candidates = [state for state, _ in proposals], [actions for _, actions in proposals]
+        rankings = await model.scorer.rank(states, candidates, _deadline(x_deadline_ms))
+        results = [_rank_result(item.id, one) for item, one in zip(body.items, rankings.items, strict=True)]
+        return _reply(wire.RankActionsReply(model=model.identity, results=results), rankings.timings)
+
+
+def _add_probe_routes(router: APIRouter, models: Models, probes: Probes) -> None:
+    @router.get("/models", tags=["service"])
+    async def list_models() -> wire.ModelsReply:
+        """The loaded models, the default first, with their limits and how they were trained and evaluated."""
+        return wire.ModelsReply(models=[model.info for model in models.all])
+
+    @router.get("/health", tags=["service"])
+    async def health() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "ok"}
+
+    @router.get("/ready", tags=["service"], responses=_errors(NotReady))
+    async def ready() -> dict[str, str]:
+        """A request sent now would be scored: warmed up, every batcher alive, not draining."""
+        if (reason := probes.why_not_ready()) is not None:
+            raise NotReady(reason, retry_after=1)
+        return {"status": "ready"}
+
+    @router.get("/metrics", tags=["service"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(probes.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _documented(reply: type[wire.Body], example: dict[str, Any]) -> dict[str, Any]:
+    """What the OpenAPI page says about a score route; replies are serialised once, by ``_reply``."""
+    errors = _errors(InvalidRequest, TooLong, ModelNotFound, Overloaded, NotReady, DeadlineExceeded, InternalError)
+    return {
+        "response_model": reply,
+        "responses": {200: {"content": {"application/json": {"example": example}}}, **errors},
+    }
+
+
+def _errors(*kinds: type[RequestError]) -> dict[int | str, dict[str, Any]]:
+    return {kind.status: {"model": wire.ErrorReply, "description": f"`{kind.code}`"} for kind in kinds}
+
+
+def _deadline(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else asyncio.get_running_loop().time() + milliseconds / 1000
+
+
+def _convert(items: Sequence[Item], convert: Callable[[Item], T], max_items: int) -> list[T]:
+    """Each item as what the scorer takes; an error tells which item is wrong."""
+    if len(items) > max_items:
+        raise TooLong(
+            f"{len(items)} items in one request, {max_items} are allowed",
+            details={"items": len(items), "limit": max_items},
+        )
+    converted = []
+    for index, item in enumerate(items):
+        try:
+            converted.append(convert(item))
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, details={"item": index, **error.details}) from error
+        except RecursionError as error:
+            raise InvalidRequest("the arguments of a tool call nest too deeply", details={"item": index}) from error
+    return converted
+
+
+def _trajectory(item: wire.TrajectoryItem) -> Trajectory:
+    trajectory = to_trajectory(item)
+    _refuse_surrogates(step.action for step in trajectory.steps)
+    return trajectory
+
+
+def _proposal(item: wire.RankItem) -> tuple[State, list[str]]:
+    state, candidates = to_state(item)
+    _refuse_surrogates([*(step.action for step in state.steps), *candidates])
+    return state, candidates
+
+
+def _refuse_surrogates(actions: Iterable[str]) -> None:
+    """The arguments of a tool call are JSON in a text: an escape in them can hide half a character."""
+    try:
+        "".join(actions).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("the arguments of a tool call hold a lone surrogate, which is no character") from None
+
+
+def _refuse_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
+    for index, item in enumerate(items):
+        if len(item.candidates) > limit:
+            raise TooLong(
+                f"{len(item.candidates)} candidates in one item, {limit} are allowed",
+                details={"item": index, "candidates": len(item.candidates), "limit": limit},
+            )
+
+
+def _reply(body: wire.Body, timings: Timings) -> Response:
+    stages = ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in timings._asdict().items())
+    return Response(body.model_dump_json(), media_type="application/json", headers={"server-timing": stages})
+
+
+def _step_result(item_id: str | None, item: ItemScores) -> wire.StepResult:
+    return wire.StepResult(id=item_id, usage=_usage(item.usage), **asdict(item.steps[-1]))
+
+
+def _trajectory_result(item_id: str | None, item: ItemScores) -> wire.TrajectoryResult:
+    steps = [wire.ScoreBody(**asdict(step)) for step in item.steps]
+    return wire.TrajectoryResult(id=item_id, steps=steps, usage=_usage(item.usage))
+
+
+def _rank_result(item_id: str | None, item: ItemRanking) -> wire.RankResult:
+    ranking = [
+        wire.RankedCandidate(index=action.index, rank=rank, **asdict(action.score))
+        for rank, action in enumerate(item.ranking)
+    ]
+    return wire.RankResult(id=item_id, ranking=ranking, usage=_usage(item.usage))
+
+
+def _usage(usage: Usage) -> wire.UsageBody:
+    return wire.UsageBody(**asdict(usage))

@@ -1,0 +1,217 @@
+"""Builds the service from its settings: loads, wires, warms up, drains."""
+
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, NoReturn
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from agentprm import wire
+from agentprm.errors import InvalidRequest, MethodNotAllowed, NotFound
+from model_store.manifest import Manifest
+from model_store.render import Renderer, load_renderer
+from model_store.store import Store
+from service.api import ROUTES, Model, Models, Probes, build_router
+from service.batcher import Batcher, Engine
+from service.engine import load_engine
+from service.metrics import Metrics
+from service.middleware import ErrorReplies, RequestRecord, WholeBody
+from service.scorer import Scorer
+from service.settings import Settings
+
+WARM_UP_TOKENS: Final = 16
+MAX_REPORTED_ERRORS: Final = 20
+MAX_REPORTED_NAME: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A checkpoint in memory; ``device`` and ``dtype`` are those it really runs with."""
+
+    manifest: Manifest
+    aliases: tuple[str, ...]
+    renderer: Renderer
+    engine: Engine
+    device: str
+    dtype: str
+
+
+def load_models(settings: Settings) -> list[LoadedModel]:
+    """Every model that the settings name, once each.
+
+    Raises:
+        CheckpointError: one that is missing, corrupt or cannot be loaded.
+        AgentPRMError: the device is not there.
+    """
+    store = Store(settings.model_store)
+    checkpoints = {checkpoint.path: checkpoint for checkpoint in map(store.resolve, settings.models)}
+    aliases = store.aliases()
+    models = []
+    for checkpoint in checkpoints.values():
+        engine = load_engine(checkpoint, settings.device, settings.dtype)
+        reference = checkpoint.manifest.reference
+        models.append(
+            LoadedModel(
+                checkpoint.manifest,
+                tuple(alias for alias, target in aliases.items() if target == reference),
+                load_renderer(checkpoint),
+                engine,
+                device=str(engine.device),
+                dtype=engine.dtype,
+            )
+        )
+    return models
+
+
+def create_app(loaded: Sequence[LoadedModel], settings: Settings) -> FastAPI:
+    """The application over models in memory; it scores between the start and the end of its lifespan."""
+    metrics = Metrics(ROUTES, [model.manifest.reference for model in loaded])
+    engine_thread = ThreadPoolExecutor(1, "engine")
+    tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
+    batchers = [_batcher(model, engine_thread, settings, metrics) for model in loaded]
+    models = Models(
+        [
+            Model(_scorer(model, batcher, tokenizer_thread), _info(model, settings, default=model is loaded[0]))
+            for model, batcher in zip(loaded, batchers, strict=True)
+        ]
+    )
+    life = Life(batchers)
+    metrics.watch_ready(lambda: life.why_not_ready() is None)
+    metrics.show_queue_limit(settings.max_queue_tokens)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with engine_thread, tokenizer_thread:
+            try:
+                await life.start()
+                yield
+            finally:
+                await life.drain()
+
+    app = FastAPI(
+        title="AgentPRM",
+        summary="Scores the steps of LLM agents: promise = Q(s, a), progress = what the step changed.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    probes = Probes(life.why_not_ready, metrics.exposition)
+    app.include_router(
+        build_router(models, probes, max_items=settings.max_items, max_candidates=settings.max_candidates)
+    )
+    app.add_exception_handler(RequestValidationError, _refuse_invalid)
+    app.add_exception_handler(HTTPException, _refuse_http)
+    # The last one added is the outermost.
+    app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
+    app.add_middleware(ErrorReplies, on_error=metrics.on_error)
+    app.add_middleware(RequestRecord, on_request=metrics.on_request)
+    return app
+
+
+class Life:
+    """From warm-up to drained: the answer to ``/ready``."""
+
+    def __init__(self, batchers: Sequence[Batcher]) -> None:
+        self._batchers = batchers
+        self._phase = "the service is warming up"
+
+    def why_not_ready(self) -> str | None:
+        """None while a request sent now would be scored."""
+        if self._phase:
+            return self._phase
+        return None if all(batcher.alive for batcher in self._batchers) else "a batcher is dead. This is a bug"
+
+    async def start(self) -> None:
+        """Starts the batchers and sends one forward through each, so that the first caller does not pay for it."""
+        for batcher in self._batchers:
+            batcher.start()
+            await batcher.submit([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]])
+        self._phase = ""
+
+    async def drain(self) -> None:
+        """Turns ``/ready`` red, then answers what was admitted."""
+        self._phase = "the service is shutting down"
+        for batcher in self._batchers:
+            await batcher.close()
+
+
+def _batcher(model: LoadedModel, thread: Executor, settings: Settings, metrics: Metrics) -> Batcher:
+    reference = model.manifest.reference
+    batcher = Batcher(
+        model.engine,
+        thread,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_queue_tokens=settings.max_queue_tokens,
+        max_wait=settings.max_wait_ms / 1000,
+        on_batch=partial(metrics.on_batch, reference),
+    )
+    metrics.show_model(reference, model.manifest.digest, model.device, model.dtype)
+    metrics.watch_queue(reference, lambda: batcher.queued_tokens)
+    return batcher
+
+
+def _scorer(model: LoadedModel, batcher: Batcher, tokenizer_thread: Executor) -> Scorer:
+    return Scorer(
+        model.renderer,
+        batcher,
+        tokenizer_thread,
+        promise=model.manifest.score.promise,
+        context_length=model.manifest.context_length,
+    )
+
+
+def _info(model: LoadedModel, settings: Settings, *, default: bool) -> wire.ModelInfo:
+    manifest = model.manifest
+    return wire.ModelInfo(
+        name=manifest.name,
+        version=manifest.version,
+        digest=manifest.digest,
+        aliases=list(model.aliases),
+        default=default,
+        base_model=manifest.base_model,
+        dtype=model.dtype,
+        device=model.device,
+        limits=wire.Limits(
+            items=settings.max_items,
+            candidates=settings.max_candidates,
+            tokens=manifest.context_length,
+            body_bytes=settings.max_body_bytes,
+        ),
+        training=manifest.training,
+        evaluation=manifest.evaluation,
+    )
+
+
+async def _refuse_invalid(_: Request, error: Exception) -> NoReturn:
+    """FastAPI's complaints without the input they quote: no agent's text may leave in an error."""
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"loc": [_place(part) for part in wrong["loc"]], "msg": wrong["msg"], "type": wrong["type"]}
+        for wrong in error.errors()[:MAX_REPORTED_ERRORS]
+    ]
+    raise InvalidRequest(_sentence(errors[0]["loc"], errors[0]["msg"]), details={"errors": errors}) from None
+
+
+def _place(part: int | str) -> int | str:
+    """A part of a location; the name of an unknown field is the caller's, so it may be long or no text at all."""
+    return part if isinstance(part, int) else part[:MAX_REPORTED_NAME].encode(errors="replace").decode()
+
+
+def _sentence(loc: Sequence[int | str], message: str) -> str:
+    return f"{'.'.join(map(str, loc))}: {message}"
+
+
+async def _refuse_http(request: Request, error: Exception) -> NoReturn:
+    """Starlette's and FastAPI's own refusals as ours."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        raise NotFound("no such route; /docs lists them")
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "")
+        raise MethodNotAllowed(f"{request.method} is not allowed here, but {allow}", details={"allow": allow})
+    raise InvalidRequest("the body is not JSON in UTF-8, or nests too deeply") from None

@@ -1,0 +1,72 @@
+"""Worked requests and replies for the documentation page. Figures are illustrative, shapes are the contract's."""
+
+from typing import Any, Final
+
+_STEPS: Final = [
+    {"observation": "Goal: craft 1 stick.", "action": "think: I need planks first.\nget 1 oak log"},
+    {"observation": "Got 1 oak log", "action": "craft 4 oak planks using 1 oak log"},
+]
+_CHAT: Final = [
+    {"role": "system", "content": "You are a web agent."},
+    {"role": "user", "content": "Find a laptop below $900."},
+    {
+        "role": "assistant",
+        "tool_calls": [{"function": {"name": "search", "arguments": '{"query": "laptop"}'}}],
+    },
+    {"role": "tool", "content": "12 results"},
+]
+_MODEL: Final = {"name": "textcraft-demo", "version": "1", "digest": "sha256:5f0c..."}
+_USAGE: Final = {"tokens": 113, "computed": 113, "prefix_cache": 0, "score_cache": 0}
+_CLICK: Final = {"role": "assistant", "content": "click the first result"}
+
+
+def _request(summary: str, item: dict[str, Any]) -> dict[str, Any]:
+    return {"summary": summary, "value": {"items": [item]}}
+
+
+SCORE_REQUESTS: Final = {
+    "steps": _request("Task and steps", {"id": "a", "task": "Craft items.", "steps": _STEPS}),
+    "messages": _request("An OpenAI chat", {"messages": [*_CHAT, _CLICK]}),
+}
+RANK_REQUESTS: Final = {
+    "steps": _request(
+        "Task, steps, observation",
+        {
+            "task": "Craft items.",
+            "steps": _STEPS,
+            "observation": "Got 4 oak planks",
+            "candidates": ["craft 4 stick using 2 oak planks", "get 1 diamond"],
+        },
+    ),
+    "messages": _request("An OpenAI chat", {"messages": _CHAT, "candidates": ["search again", _CLICK]}),
+}
+STEP_REPLY: Final = {
+    "model": _MODEL,
+    "results": [{"id": "a", "promise": 0.71, "progress": 0.08, "raw": 0.9, "usage": _USAGE}],
+}
+TRAJECTORY_REPLY: Final = {
+    "model": _MODEL,
+    "results": [
+        {
+            "id": "a",
+            "steps": [
+                {"promise": 0.63, "progress": None, "raw": 0.53},
+                {"promise": 0.71, "progress": 0.08, "raw": 0.9},
+            ],
+            "usage": _USAGE,
+        }
+    ],
+}
+RANK_REPLY: Final = {
+    "model": _MODEL,
+    "results": [
+        {
+            "id": None,
+            "ranking": [
+                {"index": 0, "rank": 0, "promise": 0.8, "progress": 0.09, "raw": 1.39},
+                {"index": 1, "rank": 1, "promise": 0.42, "progress": -0.29, "raw": -0.32},
+            ],
+            "usage": _USAGE,
+        }
+    ],
+}

@@ -1,0 +1,97 @@
+"""Every metric of the service, with its buckets. The only module that knows Prometheus.
+
+All label sets exist from the start, so that a counter's first increment is seen as an increment.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from agentprm.errors import DeadlineExceeded, NotReady, Overloaded, RequestError, TooLong
+from service.batcher import Batch
+
+SECONDS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+TOKENS: Final = tuple(float(2**power) for power in range(4, 18))
+SEQUENCES: Final = tuple(float(2**power) for power in range(11))
+CODES: Final = (200, 404, 405, 413, 422, 429, 499, 500, 503, 504)
+REJECTIONS: Final = tuple(error.code for error in (TooLong, Overloaded, NotReady, DeadlineExceeded))
+OTHER_ROUTE: Final = "other"
+
+
+class Metrics:
+    """One registry per application; nothing global, so several applications can live in one process."""
+
+    def __init__(self, routes: Sequence[str], models: Sequence[str]) -> None:
+        self._routes = frozenset(routes)
+        registry = self._registry = CollectorRegistry()
+        self._requests = Counter("agentprm_requests", "Requests answered.", ["route", "code"], registry=registry)
+        self._duration = Histogram(
+            "agentprm_request_duration_seconds",
+            "From the first byte of a request to the last of its reply.",
+            ["route"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._rejected = Counter(
+            "agentprm_rejected", "Requests refused though their form was right.", ["reason"], registry=registry
+        )
+        self._tokens = Counter("agentprm_tokens", "Tokens that went through the model.", ["model"], registry=registry)
+        self._batch_tokens = Histogram(
+            "agentprm_batch_tokens", "Tokens of a forward.", ["model"], buckets=TOKENS, registry=registry
+        )
+        self._batch_sequences = Histogram(
+            "agentprm_batch_sequences", "Sequences of a forward.", ["model"], buckets=SEQUENCES, registry=registry
+        )
+        self._forward = Histogram(
+            "agentprm_forward_duration_seconds", "One forward.", ["model"], buckets=SECONDS, registry=registry
+        )
+        self._queue_tokens = Gauge("agentprm_queue_tokens", "Tokens waiting.", ["model"], registry=registry)
+        self._queue_limit = Gauge(
+            "agentprm_queue_limit_tokens", "Tokens that may wait before requests are refused.", registry=registry
+        )
+        self._model_info = Gauge(
+            "agentprm_model_info", "1 per loaded model.", ["model", "digest", "device", "dtype"], registry=registry
+        )
+        self._ready = Gauge("agentprm_ready", "1 while /ready answers 200.", registry=registry)
+        for route in (*routes, OTHER_ROUTE):
+            self._duration.labels(route)
+            for code in CODES:
+                self._requests.labels(route, code)
+        for reason in REJECTIONS:
+            self._rejected.labels(reason)
+        for model in models:
+            for metric in (self._tokens, self._batch_tokens, self._batch_sequences, self._forward, self._queue_tokens):
+                metric.labels(model)
+
+    def exposition(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def on_request(self, path: str, code: int, seconds: float) -> None:
+        route = path if path in self._routes else OTHER_ROUTE
+        self._requests.labels(route, code).inc()
+        self._duration.labels(route).observe(seconds)
+
+    def on_error(self, error: RequestError) -> None:
+        if error.code in REJECTIONS:
+            self._rejected.labels(error.code).inc()
+
+    def on_batch(self, model: str, batch: Batch) -> None:
+        self._tokens.labels(model).inc(batch.tokens)
+        self._batch_tokens.labels(model).observe(batch.tokens)
+        self._batch_sequences.labels(model).observe(batch.sequences)
+        self._forward.labels(model).observe(batch.seconds)
+
+    def watch_queue(self, model: str, queued_tokens: Callable[[], int]) -> None:
+        self._queue_tokens.labels(model).set_function(queued_tokens)
+
+    def watch_ready(self, ready: Callable[[], bool]) -> None:
+        self._ready.set_function(ready)
+
+    def show_model(self, model: str, digest: str, device: str, dtype: str) -> None:
+        self._model_info.labels(model, digest, device, dtype).set(1)
+
+    def show_queue_limit(self, tokens: int) -> None:
+        self._queue_limit.set(tokens)

@@ -1,0 +1,166 @@
+"""What every request meets before a route, in pure ASGI: an id and a clock, the error envelope, a bounded body.
+
+RequestRecord -> ErrorReplies -> WholeBody -> routes. None of them logs or answers with text from a body.
+"""
+
+import asyncio
+import json
+import logging
+import math
+import re
+import secrets
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any, Final
+
+from agentprm.errors import InternalError, RequestError, TooLong
+
+logger = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+CLIENT_LEFT: Final = 499  # nginx's code for a request whose client did not wait for the reply
+_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class RequestRecord:
+    """Gives a request its id, the caller's if it is printable and short, and counts the reply."""
+
+    def __init__(self, app: App, on_request: Callable[[str, int, float], None]) -> None:
+        self._app = app
+        self._on_request = on_request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        proposed = _header(scope, b"x-request-id")
+        request_id = proposed if _REQUEST_ID.fullmatch(proposed) else secrets.token_hex(16).encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        started = perf_counter()
+        status = CLIENT_LEFT
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            self._on_request(scope["path"], status, perf_counter() - started)
+
+
+class ErrorReplies:
+    """Answers every exception with the one envelope; one that nobody raised on purpose becomes InternalError."""
+
+    def __init__(self, app: App, on_error: Callable[[RequestError], None]) -> None:
+        self._app = app
+        self._on_error = on_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            answer = error if isinstance(error, RequestError) else _unexpected(error, scope["state"]["request_id"])
+            self._on_error(answer)
+            await _send_error(answer, send)
+
+
+class WholeBody:
+    """Hands the app a body that is whole and within the limit, and cancels the app when the client leaves."""
+
+    def __init__(self, app: App, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = await self._read(scope, receive)
+        if body is not None:
+            await self._run(scope, body, receive, send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The body; None if the client left before its end."""
+        announced = _header(scope, b"content-length")
+        if announced.isdigit() and int(announced[:19]) > self._max_bytes:  # Python refuses to read endless digits
+            raise self._too_long()
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
+                raise self._too_long()
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _too_long(self) -> TooLong:
+        return TooLong(f"the body is over {self._max_bytes} bytes", details={"limit": self._max_bytes})
+
+    async def _run(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        unread = [body]
+        left = False
+
+        async def receive_body() -> Message:
+            if unread:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False}
+            return await receive()
+
+        async def cancel_when_client_leaves() -> None:
+            nonlocal left
+            await receive()  # nothing but http.disconnect can follow the body
+            left = True
+            task.cancel()
+
+        watcher = asyncio.create_task(cancel_when_client_leaves())
+        try:
+            await self._app(scope, receive_body, send)
+        except asyncio.CancelledError:
+            if not left or task.uncancel():
+                raise
+        finally:
+            watcher.cancel()
+
+
+async def _send_error(error: RequestError, send: Send) -> None:
+    body = json.dumps(error.envelope()).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
+    if allow := error.details.get("allow"):
+        headers.append((b"allow", allow.encode()))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _unexpected(error: Exception, request_id: str) -> InternalError:
+    # The frames, but not str(error): an exception's message may quote an agent's text.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("request %s: %s. This is a bug\n%s", request_id, type(error).__name__, frames)
+    return InternalError("the service failed; its log tells more under this id", details={"id": request_id})
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key == name), b"")

@@ -1,0 +1,62 @@
+"""The tree, the codes and the statuses of DESIGN.md section 4."""
+
+import json
+
+import pytest
+
+from agentprm import errors, wire
+from agentprm.errors import BY_CODE, AgentPRMError, CheckpointError, NotFound, RequestError, UnexpectedReply
+
+STATUSES = {
+    "invalid": 422,
+    "unauthorized": 401,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "model_not_found": 404,
+    "too_long": 413,
+    "overloaded": 429,
+    "not_ready": 503,
+    "deadline_exceeded": 504,
+    "internal": 500,
+}
+
+
+def test_codes_and_statuses_are_those_of_the_contract() -> None:
+    assert {code: kind.status for code, kind in BY_CODE.items()} == STATUSES
+
+
+def test_every_request_error_has_its_own_code() -> None:
+    def below(kind: type[RequestError]) -> set[type[RequestError]]:
+        return {kind}.union(*(below(child) for child in kind.__subclasses__()))
+
+    assert set(BY_CODE.values()) == below(RequestError) - {RequestError}
+
+
+def test_everything_is_an_agentprm_error_and_stands_in_the_drawn_tree() -> None:
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, Exception)]
+    assert all(issubclass(kind, AgentPRMError) for kind in kinds)
+    assert errors.__doc__ is not None
+    assert [kind.__name__ for kind in kinds if kind.__name__ not in errors.__doc__] == []
+
+
+def test_a_missing_model_is_caught_as_not_found() -> None:
+    assert issubclass(errors.ModelNotFound, NotFound)
+    assert not issubclass(errors.ModelNotFound, CheckpointError)
+
+
+@pytest.mark.parametrize("kind", BY_CODE.values(), ids=BY_CODE.keys())
+def test_an_envelope_is_the_error_reply_of_the_contract(kind: type[RequestError]) -> None:
+    body = json.dumps(kind("why", details={"limit": 3}, retry_after=2).envelope())
+    error = wire.ErrorReply.model_validate_json(body).error
+    assert (error.code, error.message, error.details) == (kind.code, "why", {"limit": 3})
+    assert body.count("why") == 1
+
+
+def test_an_error_reads_as_its_message() -> None:
+    assert str(errors.Overloaded("the queue is full", retry_after=1)) == "the queue is full"
+    assert errors.Overloaded("the queue is full").details == {}
+
+
+def test_an_unexpected_reply_tells_its_status() -> None:
+    error = UnexpectedReply("HTTP 502", status=502)
+    assert (str(error), error.status, error.retry_after) == ("HTTP 502", 502, None)

@@ -1,0 +1,143 @@
+"""What a body may hold: the shapes of DESIGN.md section 4, and nothing beside them."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from agentprm import wire
+from agentprm.errors import InvalidRequest
+
+STEP = {"observation": "o", "action": "a"}
+ITEM = {"task": "t", "steps": [STEP]}
+CHAT = [{"role": "user", "content": "t"}, {"role": "assistant", "content": "a"}]
+RANK = {"task": "t", "steps": [STEP], "observation": "o", "candidates": ["x", "y"]}
+USAGE = {"tokens": 113, "computed": 12, "prefix_cache": 101, "score_cache": 0}
+MODEL = {"name": "textcraft-demo", "version": "1", "digest": "sha256:5f0c"}
+SCORE = {"promise": 0.8, "progress": 0.1, "raw": 1.4}
+CANDIDATE = {"index": 3, "rank": 0, **SCORE}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [ITEM, {"id": "a", **ITEM}, {"messages": CHAT}, {"task": "t", "steps": [{"action": "a"}], "messages": None}],
+    ids=["steps", "id", "messages", "null messages"],
+)
+def test_a_trajectory_comes_in_either_form(item: dict[str, Any]) -> None:
+    assert len(wire.ScoreRequest.model_validate({"items": [item]}).items) == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "why"),
+    [
+        ({}, "either task"),
+        ({**ITEM, "messages": CHAT}, "either task"),
+        ({"messages": CHAT, "steps": [STEP]}, "steps go with task"),
+        ({"steps": [STEP]}, "either task"),
+        ({"task": "t"}, "at least one step"),
+        ({"task": "t", "steps": []}, "at least one step"),
+        ({"task": "", "steps": [STEP]}, "at least 1 character"),
+        ({"task": "t", "steps": [{"observation": "o", "action": ""}]}, "at least 1 character"),
+        ({"task": "t", "steps": [{"observation": "o"}]}, "Field required"),
+        ({"task": "t", "steps": [{**STEP, "action": 7}]}, "valid string"),
+        ({"messages": []}, "at least 1 item"),
+        ({**ITEM, "observation": "o"}, "Extra inputs"),
+        ({"task": "t", "steps": [{**STEP, "reward": 1}]}, "Extra inputs"),
+        ({**ITEM, "id": 3}, "valid string"),
+    ],
+)
+def test_an_item_that_is_not_one_trajectory_is_refused(item: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        wire.ScoreRequest.model_validate({"items": [item]})
+
+
+@pytest.mark.parametrize(
+    ("item", "why"),
+    [
+        ({**RANK, "candidates": []}, "at least 1 item"),
+        ({**RANK, "candidates": [""]}, "at least 1 character"),
+        ({**RANK, "candidates": "xy"}, "valid list"),
+        ({"task": "t", "steps": [STEP]}, "Field required"),
+        ({"messages": CHAT[:1], "observation": "o", "candidates": ["x"]}, "observation goes with task"),
+        ({**RANK, "messages": CHAT}, "either task"),
+        ({**RANK, "top_k": 1}, "Extra inputs"),
+    ],
+)
+def test_an_item_that_is_not_one_choice_is_refused(item: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        wire.RankRequest.model_validate({"items": [item]})
+
+
+@pytest.mark.parametrize("request_body", [wire.ScoreRequest, wire.RankRequest])
+@pytest.mark.parametrize("fields", [{"items": []}, {}, {"items": None}])
+def test_a_request_without_items_is_refused(
+    request_body: type[wire.ScoreRequest | wire.RankRequest], fields: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError, match="items"):
+        request_body.model_validate(fields)
+
+
+@pytest.mark.parametrize("fields", [{"items": [ITEM], "modle": "demo"}, {"items": [ITEM], "model": ""}])
+def test_a_misspelt_field_and_an_empty_model_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        wire.ScoreRequest.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        ({"role": "assistant", "content": "a", "reasoning_content": "hidden"}, "not scored: reasoning_content"),
+        ({"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}, "not scored: function_call"),
+        ({"role": "user", "content": "t", "tool_calls": [{"function": {"name": "f", "arguments": ""}}]}, "assistant"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "text"),
+        ({"role": "critic", "content": "a"}, "role"),
+        ({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}, "valid string"),
+        ({"role": "assistant", "tool_calls": [{"type": "custom", "custom": {}}]}, "function"),
+    ],
+)
+def test_a_message_whose_text_would_go_unread_is_refused(message: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        wire.Message.model_validate(message)
+
+
+@pytest.mark.parametrize("empty", [None, [], "", {}])
+def test_an_unread_message_field_may_be_empty(empty: Any) -> None:
+    assert wire.Message.model_validate({"role": "user", "content": "t", "audio": empty}).content == "t"
+
+
+@pytest.mark.parametrize(
+    ("reply", "body"),
+    [
+        (wire.ScoreStepReply, {"model": MODEL, "results": [{"id": "a", **SCORE, "usage": USAGE}]}),
+        (wire.ScoreTrajectoryReply, {"model": MODEL, "results": [{"id": None, "steps": [SCORE], "usage": USAGE}]}),
+        (wire.RankActionsReply, {"model": MODEL, "results": [{"id": "a", "ranking": [CANDIDATE], "usage": USAGE}]}),
+        (wire.ErrorReply, {"error": {"code": "invalid", "message": "why", "details": {}}}),
+    ],
+)
+def test_a_reply_has_the_names_of_the_contract(reply: type[wire.Reply], body: dict[str, Any]) -> None:
+    assert json.loads(reply.model_validate(body).model_dump_json()) == body
+
+
+def test_the_first_step_has_null_progress_and_no_missing_one() -> None:
+    assert wire.ScoreBody.model_validate({"promise": 0.5, "progress": None, "raw": 0.0}).progress is None
+    with pytest.raises(ValidationError, match="progress"):
+        wire.ScoreBody.model_validate({"promise": 0.5, "raw": 0.0})
+
+
+def test_a_reply_may_tell_more_but_a_request_may_not() -> None:
+    assert wire.UsageBody.model_validate({**USAGE, "disk_cache": 0}).tokens == 113
+    assert all(not issubclass(kind, wire.Reply) for kind in (wire.ScoreRequest, wire.RankRequest, wire.RankItem))
+
+
+def test_encode_leaves_out_null_fields() -> None:
+    body = wire.encode(wire.ScoreRequest, {"model": None, "items": [{"id": None, **ITEM}]})
+    assert json.loads(body) == {"items": [ITEM]}
+
+
+def test_encode_says_where_the_contract_is_broken_and_quotes_nothing() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        wire.encode(wire.RankRequest, {"items": [RANK, {**RANK, "observation": 5551234}]})
+    assert caught.value.message == "items.1.observation: Input should be a valid string"
+    assert [error["loc"] for error in caught.value.details["errors"]] == [("items", 1, "observation")]
+    assert "5551234" not in str(caught.value.details)

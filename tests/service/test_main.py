@@ -1,0 +1,55 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from service.__main__ import main, take_port
+
+
+@pytest.fixture(autouse=True)
+def _free_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTPRM_PORT", "0")
+
+
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
+    """What a start that fails says: one line."""
+    assert main() == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_wrong_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("AGENTPRM_PRT", "80")
+    assert "AGENTPRM_PRT is not a setting" in complaint(capsys)
+
+
+def test_a_missing_checkpoint_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AGENTPRM_MODEL_STORE", str(tmp_path))
+    monkeypatch.setenv("AGENTPRM_MODELS", "nobody")
+    assert "nobody" in complaint(capsys)
+
+
+def test_a_corrupt_checkpoint_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    manifest = tmp_path / "broken" / "1" / "prm.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{")
+    monkeypatch.setenv("AGENTPRM_MODEL_STORE", str(tmp_path))
+    monkeypatch.setenv("AGENTPRM_MODELS", "broken")
+    assert "prm.json" in complaint(capsys)
+
+
+def test_a_port_in_use_stops_the_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("AGENTPRM_PORT", str(port))
+        assert f"cannot listen on 127.0.0.1:{port}" in complaint(capsys)
+
+
+def test_a_taken_port_refuses_clients_until_the_server_listens() -> None:
+    with take_port("127.0.0.1", 0) as listener, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(listener.getsockname())

@@ -1,0 +1,284 @@
+"""What a caller gets when all is well, and under load."""
+
+import asyncio
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from agentprm import wire
+from service import examples
+from service.echo import EchoEngine
+from tests.service.echo_app import PATIENCE, BrokenEngine, GatedEngine, ThreadDied, item, loaded, proposal, serving
+
+
+def test_score_step_answers_every_item_in_order() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            body = {"items": [item("Craft.", "look", id="a"), item("Craft.", "look", "get 1 oak log")]}
+            reply = await client.post("/score_step", json=body)
+            scores = wire.ScoreStepReply.model_validate_json(reply.content)
+        assert scores.model == wire.ModelIdentity(name="echo", version="1", digest="sha256:0")
+        first, second = scores.results
+        assert (first.id, first.progress) == ("a", None)
+        assert second.id is None
+        assert second.progress == second.promise - first.promise
+        assert first.usage.tokens == first.usage.computed > 0
+
+    asyncio.run(scenario())
+
+
+def test_the_three_routes_agree() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            items = {"items": [item("Craft.", "look", "go")]}
+            last = (await client.post("/score_step", json=items)).json()["results"][0]
+            every = (await client.post("/score_trajectory", json=items)).json()["results"][0]
+            state = item("Craft.", "look", observation="saw 1", candidates=["stay", "go"])
+            ranked = (await client.post("/rank_actions", json={"items": [state]})).json()["results"][0]
+        go = next(candidate for candidate in ranked["ranking"] if candidate["index"] == 1)
+        score = {key: last[key] for key in ("promise", "progress", "raw")}
+        assert score == every["steps"][1] == {key: go[key] for key in score}
+        assert [candidate["rank"] for candidate in ranked["ranking"]] == [0, 1]
+
+    asyncio.run(scenario())
+
+
+def test_a_chat_scores_as_the_steps_it_holds() -> None:
+    async def scenario() -> None:
+        chat = [
+            {"role": "user", "content": "Craft."},
+            {"role": "assistant", "content": "look"},
+            {"role": "tool", "content": "a table"},
+            {"role": "assistant", "content": "go"},
+        ]
+        steps = [{"action": "look"}, {"observation": "a table", "action": "go"}]
+        async with serving() as client:
+            body = {"items": [{"messages": chat}, {"task": "Craft.", "steps": steps}]}
+            one, other = (await client.post("/score_step", json=body)).json()["results"]
+        assert one == other
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("route", "requests", "reply", "kind"),
+    [
+        ("/score_step", examples.SCORE_REQUESTS, examples.STEP_REPLY, wire.ScoreStepReply),
+        ("/score_trajectory", examples.SCORE_REQUESTS, examples.TRAJECTORY_REPLY, wire.ScoreTrajectoryReply),
+        ("/rank_actions", examples.RANK_REQUESTS, examples.RANK_REPLY, wire.RankActionsReply),
+    ],
+)
+def test_the_documented_examples_are_true(
+    route: str, requests: dict[str, dict[str, Any]], reply: dict[str, Any], kind: type[wire.Body]
+) -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            for example in requests.values():
+                assert (await client.post(route, json=example["value"])).status_code == 200
+        kind.model_validate(reply)
+
+    asyncio.run(scenario())
+
+
+def test_every_score_route_documents_its_replies_and_errors() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            paths = (await client.get("/openapi.json")).json()["paths"]
+            assert "swagger" in (await client.get("/docs")).text
+        for route in ("/score_step", "/score_trajectory", "/rank_actions"):
+            post = paths[route]["post"]
+            assert set(post["responses"]) == {"200", "404", "413", "422", "429", "500", "503", "504"}
+            assert post["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorReply")
+            assert post["requestBody"]["content"]["application/json"]["examples"]
+
+    asyncio.run(scenario())
+
+
+def test_models_are_found_by_name_version_and_alias() -> None:
+    async def scenario() -> None:
+        async with serving(loaded(EchoEngine()), loaded(EchoEngine(), "second", aliases=("prod",))) as client:
+
+            async def answering(**body: Any) -> Any:
+                reply = await client.post("/score_step", json={"items": [item()], **body})
+                return reply.json()["model"]["name"]
+
+            assert await answering() == "echo"
+            assert await answering(model=None) == "echo"
+            for reference in ("second", "second@1", "prod"):
+                assert await answering(model=reference) == "second"
+            models = wire.ModelsReply.model_validate_json((await client.get("/models")).content).models
+        assert [(model.name, model.default, model.aliases) for model in models] == [
+            ("echo", True, ["demo"]),
+            ("second", False, ["prod"]),
+        ]
+        assert models[0].limits == wire.Limits(items=64, candidates=64, tokens=2000, body_bytes=4 * 1024 * 1024)
+
+    asyncio.run(scenario())
+
+
+def test_a_request_id_comes_back_or_is_made() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+
+            async def id_for(proposed: str) -> str:
+                return (await client.get("/health", headers={"x-request-id": proposed})).headers["x-request-id"]
+
+            assert await id_for("trace-1/a") == "trace-1/a"
+            assert re.fullmatch("[0-9a-f]{32}", await id_for("x" * 129))
+            assert re.fullmatch("[0-9a-f]{32}", await id_for("two words"))
+            refused = await client.get("/nothing", headers={"x-request-id": "mine"})
+            assert (refused.status_code, refused.headers["x-request-id"]) == (404, "mine")
+
+    asyncio.run(scenario())
+
+
+def test_the_reply_tells_where_the_time_went() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            timing = (await client.post("/score_step", json={"items": [item()]})).headers["server-timing"]
+        assert re.fullmatch(r"tokenize;dur=[\d.]+, queue;dur=[\d.]+, forward;dur=[\d.]+", timing)
+
+    asyncio.run(scenario())
+
+
+def test_callers_share_a_forward() -> None:
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with serving(engine) as client:
+            async with engine.held():
+                first = asyncio.create_task(client.post("/score_step", json={"items": [item()]}))
+                await engine.entered()
+                others = [asyncio.create_task(client.post("/score_step", json={"items": [item()]})) for _ in range(2)]
+                await queued_tokens(client, at_least=2 * len(engine.calls[-1][0]))
+            await asyncio.gather(first, *others)
+        assert len(engine.calls[-1]) == 2
+
+    asyncio.run(scenario())
+
+
+async def queued_tokens(client: httpx.AsyncClient, at_least: int) -> None:
+    """Returns when that many tokens wait."""
+    async with asyncio.timeout(PATIENCE):
+        while await metric(client, 'agentprm_queue_tokens{model="echo@1"}') < at_least:  # noqa: ASYNC110 - HTTP offers no event
+            await asyncio.sleep(0)
+
+
+async def metric(client: httpx.AsyncClient, sample: str) -> float:
+    text = (await client.get("/metrics")).text
+    return next(float(line.removeprefix(sample)) for line in text.splitlines() if line.startswith(f"{sample} "))
+
+
+def test_a_full_queue_answers_429_with_retry_after() -> None:
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with serving(engine, max_queue_tokens=1) as client:
+            async with engine.held():
+                admitted = [asyncio.create_task(client.post("/score_step", json={"items": [item()]}))]
+                await engine.entered()
+                admitted.append(asyncio.create_task(client.post("/score_step", json={"items": [item()]})))
+                await queued_tokens(client, at_least=1)
+                refused = await client.post("/score_step", json={"items": [item(), item()]})
+            assert refused.status_code == 429
+            assert refused.json()["error"]["code"] == "overloaded"
+            assert int(refused.headers["retry-after"]) >= 1
+            assert [reply.status_code for reply in await asyncio.gather(*admitted)] == [200, 200]
+            assert await metric(client, 'agentprm_rejected_total{reason="overloaded"}') == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_that_passes_answers_504_without_a_forward() -> None:
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with serving(engine) as client:
+            async with engine.held():
+                first = asyncio.create_task(client.post("/score_step", json={"items": [item()]}))
+                await engine.entered()
+                late = await client.post("/score_step", json={"items": [item()]}, headers={"x-deadline-ms": "1"})
+                assert late.status_code == 504
+                assert late.json()["error"]["code"] == "deadline_exceeded"
+            assert (await first).status_code == 200
+        assert len(engine.calls) == 2  # the warm-up and the first
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_frees_its_place_in_the_queue() -> None:
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with serving(engine) as client:
+            async with engine.held():
+                first = asyncio.create_task(client.post("/score_step", json={"items": [item()]}))
+                await engine.entered()
+                leaving = asyncio.create_task(client.post("/score_step", json={"items": [item()]}))
+                await queued_tokens(client, at_least=1)
+                leaving.cancel()
+                await asyncio.wait({leaving})
+                assert await metric(client, 'agentprm_queue_tokens{model="echo@1"}') == 0
+            await first
+        assert len(engine.calls) == 2
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_failure_is_500_without_internals_and_the_next_request_works() -> None:
+    async def scenario() -> None:
+        engine = BrokenEngine()
+        async with serving(engine) as client:
+            engine.failure = RuntimeError("secret path /root")
+            failed = await client.post("/score_step", json={"items": [item()]})
+            assert failed.status_code == 500
+            assert failed.json()["error"]["details"]["id"]
+            assert "secret" not in failed.text
+            engine.failure = None
+            assert (await client.post("/score_step", json={"items": [item()]})).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_readiness_follows_the_batcher_and_health_the_process() -> None:
+    async def scenario() -> None:
+        engine = BrokenEngine()
+        async with serving(engine) as client:
+            assert (await client.get("/ready")).status_code == 200
+            assert await metric(client, "agentprm_ready") == 1
+            engine.failure = ThreadDied()
+            assert (await client.post("/rank_actions", json={"items": [proposal("a")]})).status_code == 500
+            red = await client.get("/ready")
+            assert (red.status_code, red.json()["error"]["code"]) == (503, "not_ready")
+            assert await metric(client, "agentprm_ready") == 0
+            assert (await client.post("/score_step", json={"items": [item()]})).status_code == 503
+            assert (await client.get("/health")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_service_is_not_ready_before_its_start_and_after_its_end() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            pass
+        transport = client._transport
+        async with httpx.AsyncClient(transport=transport, base_url="http://echo") as late:
+            assert (await late.get("/ready")).status_code == 503
+            assert (await late.post("/score_step", json={"items": [item()]})).status_code == 503
+
+    asyncio.run(scenario())
+
+
+def test_metrics_count_requests_under_bounded_labels() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            assert await metric(client, 'agentprm_requests_total{code="200",route="/rank_actions"}') == 0
+            await client.post("/rank_actions", json={"items": [proposal("a", "b")]})
+            await client.get("/made/up")
+            text = (await client.get("/metrics")).text
+            assert await metric(client, 'agentprm_requests_total{code="200",route="/rank_actions"}') == 1
+            assert await metric(client, 'agentprm_requests_total{code="404",route="other"}') == 1
+            assert await metric(client, 'agentprm_batch_sequences_sum{model="echo@1"}') == 3  # one is the warm-up
+            assert await metric(client, 'agentprm_request_duration_seconds_count{route="/rank_actions"}') == 1
+        assert "made" not in text
+        assert 'agentprm_model_info{device="cpu",digest="sha256:0",dtype="float32",model="echo@1"} 1.0' in text
+
+    asyncio.run(scenario())

@@ -1,0 +1,50 @@
+import pytest
+
+from service.settings import Settings, SettingsError, load_settings
+
+NAMES = {
+    "HOST", "PORT", "MODEL_STORE", "MODELS", "DEVICE", "DTYPE", "MAX_BATCH_TOKENS", "MAX_QUEUE_TOKENS", "MAX_WAIT_MS",
+    "MAX_ITEMS", "MAX_CANDIDATES", "MAX_BODY_BYTES", "LOG_LEVEL",
+}  # fmt: skip
+
+
+def test_the_settings_are_the_agreed_ones_and_each_is_described() -> None:
+    assert {name.upper() for name in Settings.model_fields} == NAMES
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTPRM_MODELS", "demo, prod@2,")
+    monkeypatch.setenv("AGENTPRM_PORT", "81")
+    settings = load_settings()
+    assert (settings.models, settings.port) == (("demo", "prod@2"), 81)
+
+
+def test_an_unknown_variable_is_an_error_that_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTPRM_MAX_BATCH_TOKEN", "1")
+    with pytest.raises(SettingsError, match=r"AGENTPRM_MAX_BATCH_TOKEN is not .* AGENTPRM_MAX_BATCH_TOKENS$"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "65536"),
+        ("MODELS", " , "),
+        ("DEVICE", "tpu"),
+        ("DTYPE", "int8"),
+        ("MAX_BATCH_TOKENS", "0"),
+        ("MAX_WAIT_MS", "-1"),
+        ("MAX_WAIT_MS", "nan"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_that_names_the_variable(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"AGENTPRM_{name}", value)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert str(error.value).startswith(f"AGENTPRM_{name} is {value!r} but should ")
+    assert "\n" not in str(error.value)

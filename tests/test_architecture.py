@@ -1,0 +1,115 @@
+"""The arrows of the house: who may import whom. docs/architecture.md draws what this table says."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("agentprm", "model_store", "service", "training")
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+INTERNAL = {
+    "agentprm": {"agentprm"},
+    "model_store": {"agentprm.errors", "agentprm.types", "model_store"},
+    "training": {"agentprm.errors", "agentprm.types", "model_store", "training"},
+    "service": {"agentprm", "model_store", "service"},
+    "service.scorer": {"agentprm", "model_store.render", "service.batcher"},
+    "service.batcher": {"agentprm.errors"},
+    "service.engine": {"agentprm.errors", "model_store.model", "model_store.store"},
+    "service.echo": set[str](),
+    "service.settings": {"agentprm.errors"},
+    "service.metrics": {"service.batcher"},
+}
+"""What a module or package may import from this repository; the longest matching name decides."""
+
+EXTERNAL = {
+    "torch": {"model_store.model", "model_store.heads", "service.engine", "training"},
+    "transformers": {"model_store.model", "training"},
+    "tokenizers": {"model_store.render", "training.tokenizer", "training.demo"},
+    "redis": {"service.score_cache"},
+    "prometheus_client": {"service.metrics"},
+    "fastapi": {"service.app", "service.api"},
+    "starlette": {"service.app", "service.api", "service.middleware"},
+    "pydantic": {"agentprm.wire", "service.settings"},
+    "pydantic_settings": {"service.settings"},
+    "httpx": {"agentprm"},
+    "os.environ": {"service.settings"},
+}
+"""Which modules or packages may touch a library; every other one may not."""
+
+
+def imported_names(path: Path) -> set[str]:
+    """Every module, or module.name, that a file imports; ``os.environ`` where it reads the environment."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
+            names.add("os.environ")
+    return names
+
+
+def within(name: str, scopes: set[str]) -> bool:
+    return any(name == scope or name.startswith(f"{scope}.") for scope in scopes)
+
+
+def internal_rule(module: str) -> set[str]:
+    return INTERNAL[max((scope for scope in INTERNAL if within(module, {scope})), key=len)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_the_table_allows(module: str) -> None:
+    for name in imported_names(MODULES[module]):
+        if within(name, set(PACKAGES)):
+            assert within(name, internal_rule(module)), f"{module} must not import {name}"
+        for library, users in EXTERNAL.items():
+            if within(name, {library}):
+                assert within(module, users), f"{module} must not use {library}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_are_at_the_top_of_the_file(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = [node for one in functions for node in ast.walk(one) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not inside, f"{module}: import inside a function, line {inside[0].lineno}"
+
+
+def test_modules_form_no_cycle() -> None:
+    arrows = {
+        module: {other for other in MODULES if other != module and within_file(other, imported_names(path))}
+        for module, path in MODULES.items()
+    }
+    left = dict(arrows)
+    while left:
+        leaves = [module for module, targets in left.items() if not targets & left.keys()]
+        assert leaves, f"a cycle among {sorted(left)}"
+        for module in leaves:
+            del left[module]
+
+
+def within_file(module: str, names: set[str]) -> bool:
+    """Whether ``names`` reach into ``module`` itself, not into a module below it."""
+    return any(name == module or (name.rpartition(".")[0] == module and name not in MODULES) for name in names)
+
+
+def test_importing_the_client_pulls_in_no_server_and_no_model() -> None:
+    heavy = "torch transformers tokenizers fastapi starlette redis prometheus_client numpy"
+    code = f"import sys, agentprm; sys.exit(' '.join(set('{heavy}'.split()) & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_holds_one_idea_in_at_most_300_lines(module: str) -> None:
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 300

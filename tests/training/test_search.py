@@ -1,0 +1,87 @@
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from agentprm.types import State
+from training.critic import Critic
+from training.policy import NoisyPlanner, right_actions
+from training.search import BestPromise, Choose, act, first, majority
+from training.textcraft import TextCraft, train_goals
+
+GOALS = train_goals()[:4]
+
+
+class Shortest:
+    """A policy without mistakes."""
+
+    def sample(self, env: TextCraft, rng: random.Random) -> str:
+        return rng.choice(right_actions(env))
+
+
+class Longest(Critic):
+    """A critic by a formula: the longer the action, the better."""
+
+    def __init__(self) -> None:
+        pass
+
+    def action_promises(self, states: Sequence[State], actions: Sequence[Sequence[str]]) -> list[list[float]]:
+        return [[len(action) / 100 for action in proposed] for _, proposed in zip(states, actions, strict=True)]
+
+
+def test_a_policy_without_mistakes_always_succeeds() -> None:
+    outcomes = act(GOALS, Shortest(), first, proposals=1, episodes=2, seed=0)
+    assert outcomes.shape == (4, 2)
+    assert outcomes.all()
+
+
+def test_the_same_seed_plays_the_same_episodes() -> None:
+    def play(seed: int) -> list[float]:
+        return act(GOALS, NoisyPlanner(), first, proposals=1, episodes=8, seed=seed).ravel().tolist()
+
+    assert play(1) == play(1)
+    assert len({tuple(play(seed)) for seed in range(4)}) > 1
+
+
+def test_majority_takes_the_most_proposed_and_first_proposed_of_equals() -> None:
+    assert majority([State("")] * 2, [["a", "b", "b"], ["c", "d", "d", "c"]]) == ["b", "c"]
+
+
+def test_the_best_promise_is_taken_whatever_its_count() -> None:
+    proposed = [["aa", "aa", "aaa", "a"]]
+    assert BestPromise(Longest())([State("")], proposed) == ["aaa"]
+
+
+def test_the_count_weight_gives_the_policy_a_say() -> None:
+    proposed = [["aa", "aa", "aaa", "a"]]
+    assert BestPromise(Longest(), count_weight=0.05)([State("")], proposed) == ["aa"]
+
+
+def test_each_state_is_judged_with_the_history_the_agent_saw() -> None:
+    seen: list[State] = []
+
+    def watch(states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
+        seen.extend(states)
+        return [actions[0] for actions in proposed]
+
+    act(GOALS[:1], Shortest(), watch, proposals=1, episodes=1, seed=0)
+    assert [len(state.steps) for state in seen] == list(range(len(seen)))
+    assert seen[0].observation == ""
+    assert seen[1].steps[0].action in ("", *(step.action for step in seen[-1].steps))
+    assert all(state.observation for state in seen[1:])
+    assert all(later.steps[: len(earlier.steps)] == earlier.steps for earlier, later in pairwise(seen))
+
+
+def test_outcomes_are_those_of_the_environment() -> None:
+    outcomes = act(GOALS, NoisyPlanner(eps=1.0), first, proposals=1, episodes=4, seed=0)
+    assert np.isin(outcomes, [0.0, 1.0]).all()
+    assert outcomes.mean() < 0.5
+
+
+@pytest.mark.parametrize("chooser", [first, majority])
+def test_baselines_choose_one_of_the_proposed(chooser: Choose) -> None:
+    proposed = [["x", "y"], ["z"]]
+    chosen = chooser([State("")] * 2, proposed)
+    assert all(action in actions for action, actions in zip(chosen, proposed, strict=True))
