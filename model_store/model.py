@@ -25,17 +25,17 @@ class RewardModel(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, token_ids_BT: Tensor) -> Tensor:
-        """Raw score at every token, float32 [B, T].
+    def forward(self, token_ids_BT: Tensor, **options: Any) -> Tensor:
+        """Raw score at every token, float32 [B, T]; ``options`` go to the backbone and its attention function.
 
         Attention is causal, so what is padded on the right of a row changes nothing before it and needs no mask.
         """
-        raw_BT: Tensor = self.head(self.hidden(token_ids_BT))
+        raw_BT: Tensor = self.head(self.hidden(token_ids_BT, **options))
         return raw_BT
 
-    def hidden(self, token_ids_BT: Tensor) -> Tensor:
+    def hidden(self, token_ids_BT: Tensor, **options: Any) -> Tensor:
         """The backbone's last hidden states [B, T, H], final norm applied."""
-        hidden_BTH: Tensor = self.backbone(input_ids=token_ids_BT, use_cache=False).last_hidden_state
+        hidden_BTH: Tensor = self.backbone(input_ids=token_ids_BT, use_cache=False, **options).last_hidden_state
         return hidden_BTH
 
 

@@ -1,66 +1,156 @@
 """Token ids in, raw scores out, on one device. Knows no text, no steps and no requests.
 
-Axes: B sequences of a bucket, T tokens, R reads of a bucket.
+``PrefixEngine`` computes each token once, whoever shares it; ``PaddedEngine`` computes whole rows, for the few
+architectures whose attention cannot be joined from parts. ``load_engine`` tries the first and proves it on random
+tokens before it is trusted.
+
+Axes: L layers, K key/value heads, T tokens of a row, D head size.
 """
 
+import json
+import logging
+from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Final
+from itertools import compress, count
+from operator import ne
+from typing import Final, NamedTuple
 
 import torch
+from torch import Tensor
 
 from agentprm.errors import AgentPRMError
-from model_store.model import RewardModel, load_model
+from model_store.heads import LinearHead
+from model_store.model import RewardModel, load_model, score_rows
 from model_store.store import Checkpoint
+from service.attention import NAME, RowAttention
+from service.prefix_cache import Node, PrefixCache
+from service.rows import Held, Row, plan_rows
 
-# A bucket of its own costs a sequence about as much as this many padded tokens (launches, weights read once more).
-SPLIT_TOKENS: Final = 256
+logger = logging.getLogger(__name__)
+
+ROW_TOKENS: Final = {"cpu": 512, "cuda": 4096}
+"""New tokens of one forward: where the matrix products of a device have become efficient."""
+TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+"""Of the probe, in standard deviations of the hidden states. What is wrong is off by 0.2 and more."""
 
 
-class TorchEngine:
-    """Scores with a model on its device; called from one thread."""
+class SequenceScores(NamedTuple):
+    """Raw scores at the read positions, and how many of the sequence's tokens were computed for it."""
+
+    raw: list[float]
+    computed: int
+
+
+class KV(NamedTuple):
+    """What is held for the tokens of a node: keys and values [L, 2, K, T, D], and the raw score at each token [T]."""
+
+    keys_values: Tensor
+    raw: Tensor
+
+    @property
+    def bytes(self) -> int:
+        return self.keys_values.nbytes + self.raw.nbytes
+
+    def split(self, at: int) -> "tuple[KV, KV]":
+        """Copies: a view would keep the bytes of the other half alive."""
+        left, right = self.keys_values.split([at, self.raw.shape[0] - at], 3)
+        return KV(left.clone(), self.raw[:at].clone()), KV(right.clone(), self.raw[at:].clone())
+
+
+class PrefixEngine:
+    """Scores on a model's device, computing only tokens that no earlier or neighbouring sequence has in common.
+
+    Called from one thread; ``extend_lens`` from any.
+    """
+
+    def __init__(self, model: RewardModel, *, cache_bytes: int, longest: int) -> None:
+        model.backbone.set_attn_implementation(NAME)
+        self._model = model
+        self._longest = longest
+        weight = next(model.parameters())
+        self.device = weight.device
+        self.dtype = str(weight.dtype).removeprefix("torch.")
+        self._row_tokens = ROW_TOKENS[self.device.type]
+        self.prefix_cache: PrefixCache[KV] = PrefixCache(cache_bytes, size=lambda kv: kv.bytes, split=KV.split)
+
+    @torch.inference_mode()
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
+        """Raw scores of each sequence at its read positions, in the caller's order."""
+        leaves: list[Node[KV]] = []
+        try:
+            for ids in token_ids:
+                leaves.append(self.prefix_cache.insert(ids))
+            pending = self.prefix_cache.pending()
+            computed = _computed_by(leaves, pending)
+            self._compute(pending)
+            raw = (_read(leaf, positions) for leaf, positions in zip(leaves, reads, strict=True))
+            return [SequenceScores(*scored) for scored in zip(raw, computed, strict=True)]
+        finally:
+            for leaf in leaves:
+                self.prefix_cache.release(leaf)
+            self.prefix_cache.evict()
+
+    def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
+        """Tokens still to be computed for each sequence if they are scored in this order; an estimate."""
+        lens: list[int] = []
+        before: Sequence[int] = ()
+        shared = 0
+        for ids in token_ids:
+            shared = _shared_len(before, ids, shared)
+            lens.append(len(ids) - (shared or self.prefix_cache.match(ids)))
+            before = ids
+        return lens
+
+    def _compute(self, pending: Sequence[Node[KV]]) -> None:
+        """Rows in order, so that what a row attends to is there; a node is filled once all its tokens are."""
+        parts: dict[Node[KV], list[KV]] = {node: [] for node in pending}
+        for row in plan_rows(pending, self._row_tokens):
+            keys_values, raw = self._forward(row, [self._context(held, parts) for held in row.held])
+            for segment in row.segments:
+                own = slice(segment.first, segment.last)
+                parts[segment.node].append(KV(keys_values[:, :, :, own].clone(), raw[own].clone()))
+                if segment.end == len(segment.node.token_ids):
+                    self.prefix_cache.fill(segment.node, _joined(parts.pop(segment.node)))
+
+    def _forward(self, row: Row[KV], held: list[Tensor]) -> KV:
+        attention = RowAttention(row, held, new=[], longest=self._longest)
+        token_ids_BT = torch.tensor([row.token_ids()], device=self.device)
+        positions_BT = torch.tensor([row.positions()], device=self.device)
+        raw_BT = self._model(token_ids_BT, position_ids=positions_BT, row=attention)
+        return KV(torch.stack(attention.new), raw_BT[0].cpu())
+
+    @staticmethod
+    def _context(held: Held[KV], parts: dict[Node[KV], list[KV]]) -> Tensor:
+        """The KV of a run of nodes, joined: one copy a forward, for all layers."""
+        pieces: list[Tensor] = []
+        for node, _ in held.run:
+            pieces += [node.value.keys_values] if node.value else [part.keys_values for part in parts[node]]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 3)
+
+
+class PaddedEngine:
+    """Scores whole sequences in rows padded on the right; holds nothing between calls."""
 
     def __init__(self, model: RewardModel) -> None:
         self._model = model
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = str(weight.dtype).removeprefix("torch.")
+        self._row_tokens = 1 if rescales_positions(model) else ROW_TOKENS[self.device.type]
 
-    @torch.inference_mode()
-    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[list[float]]:
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         """Raw scores of each sequence at its read positions, in the caller's order."""
-        scores: list[list[float]] = [[] for _ in token_ids]
-        for bucket in buckets([len(ids) for ids in token_ids]):
-            read = self._forward([token_ids[index] for index in bucket], [reads[index] for index in bucket])
-            for index, raw in zip(bucket, read, strict=True):
-                scores[index] = raw
-        return scores
+        raw = score_rows(self._model, token_ids, reads, row_tokens=self._row_tokens)
+        return [SequenceScores(scores, len(ids)) for scores, ids in zip(raw, token_ids, strict=True)]
 
-    def _forward(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[list[float]]:
-        longest = max(map(len, token_ids))
-        # Padding is on the right and attention causal: no read position sees it, so no mask is needed.
-        token_ids_BT = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in token_ids], device=self.device)
-        rows_R = [row for row, positions in enumerate(reads) for _ in positions]
-        positions_R = [position for positions in reads for position in positions]
-        raw = iter(self._model(token_ids_BT)[rows_R, positions_R].tolist())
-        return [[next(raw) for _ in positions] for positions in reads]
+    def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
+        return [len(ids) for ids in token_ids]
 
 
-def buckets(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices grouped by length, longest first: a bucket ends where its padding would cost more than a new one."""
-    grouped: list[list[int]] = []
-    padding = 0
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if grouped:
-            padding += lengths[grouped[-1][0]] - lengths[index]
-        if not grouped or padding > SPLIT_TOKENS:
-            grouped.append([])
-            padding = 0
-        grouped[-1].append(index)
-    return grouped
-
-
-def load_engine(checkpoint: Checkpoint, device: str, dtype: str) -> TorchEngine:
-    """The engine of a checkpoint; "auto" is cuda where there is one, and on a CPU float32.
+def load_engine(
+    checkpoint: Checkpoint, device: str, dtype: str, *, prefix_cache_bytes: int
+) -> PrefixEngine | PaddedEngine:
+    """The engine of a checkpoint; device "auto" is cuda where there is one, dtype "auto" on a CPU float32.
 
     Raises:
         CheckpointError: weights that cannot be loaded.
@@ -72,4 +162,88 @@ def load_engine(checkpoint: Checkpoint, device: str, dtype: str) -> TorchEngine:
         raise AgentPRMError(f"device {device} is not there: torch finds {torch.cuda.device_count()} CUDA devices")
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
-    return TorchEngine(load_model(checkpoint, device, dtype))
+    model = load_model(checkpoint, device, dtype)
+    return choose_engine(model, prefix_cache_bytes=prefix_cache_bytes, longest=checkpoint.manifest.context_length)
+
+
+def choose_engine(model: RewardModel, *, prefix_cache_bytes: int, longest: int) -> PrefixEngine | PaddedEngine:
+    """The prefix engine if it gives this model's scores, else the padded one; decided by trying, not by name."""
+    plain = model.backbone.config._attn_implementation  # noqa: SLF001  (transformers has no public reader)
+    why = why_not_prefixes(model, longest)
+    if why is None:
+        return PrefixEngine(model, cache_bytes=prefix_cache_bytes, longest=longest)
+    logger.warning("prefixes are not shared for %s: %s", type(model.backbone).__name__, why)
+    model.backbone.set_attn_implementation(plain)
+    return PaddedEngine(model)
+
+
+@torch.inference_mode()
+def why_not_prefixes(model: RewardModel, longest: int) -> str | None:
+    """Why this model's scores cannot be computed from shared prefixes; None if they can, cold and warm."""
+    if rescales_positions(model):
+        return "its rotary embedding depends on the longest position of a forward"
+    random = torch.Generator().manual_seed(0)
+    head = LinearHead(torch.randn(model.backbone.config.hidden_size, generator=random))
+    probed = RewardModel(model.backbone, head.to(next(model.parameters()).device))
+    sequences = _probe_sequences(min(longest, 64), model.backbone.config.vocab_size, random)
+    reads = [range(len(sequence)) for sequence in sequences]
+    expected = [torch.tensor(raw) for raw in score_rows(probed, sequences, reads, row_tokens=1)]
+    try:
+        engine = PrefixEngine(probed, cache_bytes=2**40, longest=longest)
+        found = engine.score(sequences[:-1], reads[:-1]) + engine.score(sequences[-1:], reads[-1:])
+    except Exception as error:  # whatever a model does with a row that it does not understand
+        return str(error) or type(error).__name__
+    off = max((torch.tensor(scores.raw) - raw).abs().max() for scores, raw in zip(found, expected, strict=True))
+    spread = torch.cat(expected).std()
+    if off <= TOLERANCE[model.backbone.dtype] * spread:
+        return None
+    return f"its scores are off by {off / spread:.2g} standard deviations when prefixes are shared"
+
+
+def rescales_positions(model: RewardModel) -> bool:
+    """Whether a token's position embedding depends on how long the sequences beside it are (dynamic and long rope)."""
+    rope = json.dumps(getattr(model.backbone.config, "rope_parameters", None), default=str)
+    return '"dynamic"' in rope or '"longrope"' in rope
+
+
+def _probe_sequences(length: int, vocabulary: int, random: torch.Generator) -> list[list[int]]:
+    """Siblings, a prefix of one, a stranger, and last one that continues a sibling: every way of sharing."""
+    tokens = torch.randint(vocabulary, (4, length), generator=random).tolist()
+    shared, half = tokens[0][: length // 2], length // 4
+    siblings = [shared + tokens[1][:half], shared + tokens[2][:half]]
+    return [*siblings, shared, tokens[3], siblings[1] + tokens[1][half : 2 * half]]
+
+
+def _computed_by(leaves: Sequence[Node[KV]], pending: Sequence[Node[KV]]) -> list[int]:
+    """How many pending tokens each sequence brings; what is shared counts for the first that asks for it."""
+    unclaimed = set(pending)
+    computed = []
+    for leaf in leaves:
+        claimed = unclaimed.intersection(leaf.path())
+        unclaimed -= claimed
+        computed.append(sum(len(node.token_ids) for node in claimed))
+    return computed
+
+
+def _read(leaf: Node[KV], positions: Sequence[int]) -> list[float]:
+    path = leaf.path()
+    ends = [node.end for node in path]
+    raw = []
+    for position in positions:
+        node = path[bisect_right(ends, position)]
+        assert node.value is not None, "read before it was computed"
+        raw.append(node.value.raw[position - node.start].item())
+    return raw
+
+
+def _joined(parts: list[KV]) -> KV:
+    if len(parts) == 1:
+        return parts[0]
+    return KV(torch.cat([part.keys_values for part in parts], 3), torch.cat([part.raw for part in parts]))
+
+
+def _shared_len(left: Sequence[int], right: Sequence[int], guess: int) -> int:
+    """How many tokens two sequences share from the start; quick where ``guess``, their siblings' length, is right."""
+    if guess and left[:guess] == right[:guess] and left[guess : guess + 1] != right[guess : guess + 1]:
+        return guess
+    return next(compress(count(), map(ne, left, right)), min(len(left), len(right)))

@@ -40,8 +40,9 @@ def calling(arguments: str, name: str = "f") -> str:
 
 
 def test_a_chat_is_the_trajectory_written_by_hand() -> None:
-    steps = (Step("", SEARCH_TEXT), Step("12 results\nBe quick.", "click [1]"))
-    assert trajectory(SYSTEM, USER, SEARCH, FOUND, HURRY, CLICK) == Trajectory(TASK, steps)
+    steps = (Step("", SEARCH_TEXT), Step("12 results\nBe quick.", "click [1]"), Step("12 results", SEARCH_TEXT))
+    chat: list[dict[str, Any]] = [SYSTEM, USER, SEARCH, FOUND, HURRY, CLICK, FOUND, SEARCH]
+    assert trajectory(*chat) == Trajectory(TASK, steps)
 
 
 def test_a_chat_to_rank_is_the_state_written_by_hand() -> None:
@@ -143,41 +144,31 @@ def test_null_and_empty_fields_of_a_dumped_message_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    "messages",
+    ("messages", "why"),
     [
-        [USER, CLICK, HURRY],
-        [SYSTEM, USER],
-        [CLICK],
-        [FOUND, CLICK],
-        [{"role": "user", "content": ""}, CLICK],
-        [USER, {"role": "assistant", "content": ""}],
-        [USER, {"role": "assistant", "content": None, "tool_calls": []}, HURRY, CLICK],
-    ],
-    ids=[
-        "ends with the user",
-        "no action",
-        "no task",
-        "observation before any task",
-        "empty task",
-        "empty action",
-        "empty earlier action",
+        ([USER, CLICK, HURRY], "last message must be the assistant's"),
+        ([SYSTEM, USER], "last message must be the assistant's"),
+        ([CLICK], "must hold the task"),
+        ([FOUND, CLICK], "must hold the task"),
+        ([{"role": "user", "content": ""}, CLICK], "must hold the task"),
+        ([USER, {"role": "assistant", "content": ""}], "needs content or tool_calls"),
+        ([USER, {"role": "assistant", "tool_calls": []}, HURRY, CLICK], "needs content or tool_calls"),
     ],
 )
-def test_a_chat_that_is_no_trajectory_is_invalid(messages: list[dict[str, Any]]) -> None:
-    with pytest.raises(InvalidRequest):
+def test_a_chat_that_is_no_trajectory_is_invalid(messages: list[dict[str, Any]], why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
         trajectory(*messages)
 
 
 @pytest.mark.parametrize(
-    ("messages", "candidates"),
+    ("messages", "candidates", "why"),
     [
-        ([USER, CLICK], ["x"]),
-        ([FOUND], ["x"]),
-        ([USER], [HURRY]),
-        ([USER], ["x", {"role": "assistant"}]),
+        ([USER, CLICK], ["x"], "last message must not be the assistant's"),
+        ([FOUND], ["x"], "must hold the task"),
+        ([USER], [HURRY], "not a user message"),
+        ([USER], ["x", {"role": "assistant"}], "needs content or tool_calls"),
     ],
-    ids=["ends with an action", "no task", "a user's turn as candidate", "an empty candidate"],
 )
-def test_a_chat_that_is_no_state_is_invalid(messages: list[dict[str, Any]], candidates: list[Any]) -> None:
-    with pytest.raises(InvalidRequest):
+def test_a_chat_that_is_no_state_is_invalid(messages: list[dict[str, Any]], candidates: list[Any], why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
         state(*messages, candidates=candidates)

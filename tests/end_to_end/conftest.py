@@ -1,0 +1,50 @@
+"""The service as a user starts it: its own process, the bundled checkpoint, a free port."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentprm import Client
+
+ROOT = Path(__file__).parents[2]
+STARTED = "serving "
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a ready server."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTPRM_")}
+    environment |= {"AGENTPRM_PORT": "0", "OMP_NUM_THREADS": "1"}
+    with log.open("w") as stream:
+        process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=stream)
+    try:
+        yield wait_until_ready(process, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> str:
+    """The address that the log tells, once ``/ready`` says yes."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        for line in log.read_text().splitlines():
+            if STARTED in line:
+                url = line.rsplit(" ", 1)[-1]
+                with Client(url) as client:
+                    if client.ready():
+                        return url
+        time.sleep(0.1)
+    raise AssertionError(f"the server did not become ready:\n{log.read_text()}")
+
+
+@pytest.fixture
+def client(server: str) -> Iterator[Client]:
+    with Client(server) as connected:
+        yield connected

@@ -1,0 +1,131 @@
+"""The bundled checkpoint over HTTP, against scores computed without this project's model code."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification
+
+from agentprm import Client, State, Trajectory
+from model_store.store import Store
+from tests.end_to_end.conftest import ROOT
+from training.rollouts import collect
+from training.textcraft import held_out_goals
+
+STORE = Store(ROOT / "model_store" / "checkpoints")
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def trajectories() -> list[Trajectory]:
+    """Real TextCraft episodes on goals that the checkpoint never saw."""
+    return [rollout.trajectory for rollout in collect(held_out_goals(), 12, seed=11)]
+
+
+def plain_raw_scores(path: Path, trajectory: Trajectory) -> list[float]:
+    """The raw score of each step by plain transformers, one forward a step, the text rendered by hand."""
+    model = AutoModelForSequenceClassification.from_pretrained(path).eval()
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    text = f"{trajectory.task}<eot>"
+    scores = []
+    for step in trajectory.steps:
+        text += f"{step.observation}<eoo>{step.action}<eoa>"
+        token_ids = torch.tensor([tokenizer.encode(text).ids])
+        with torch.inference_mode():
+            scores.append(model(token_ids, attention_mask=torch.ones_like(token_ids)).logits.item())
+    return scores
+
+
+def test_served_scores_are_those_of_a_plain_transformers_forward(
+    client: Client, trajectories: list[Trajectory]
+) -> None:
+    path = STORE.resolve("demo").path
+    for trajectory, result in zip(trajectories, client.score_trajectory(trajectories).results, strict=True):
+        expected = plain_raw_scores(path, trajectory)
+        assert [step.raw for step in result.steps] == pytest.approx(expected, abs=TOLERANCE)
+        promises = torch.sigmoid(torch.tensor(expected, dtype=torch.float64)).tolist()
+        assert [step.promise for step in result.steps] == pytest.approx(promises, abs=TOLERANCE)
+
+
+def test_a_whole_trajectory_scores_as_each_of_its_prefixes(client: Client, trajectories: list[Trajectory]) -> None:
+    for trajectory in trajectories[:4]:
+        whole = client.score_trajectory([trajectory]).results[0].steps
+        prefixes = [Trajectory(trajectory.task, trajectory.steps[: n + 1]) for n in range(len(trajectory.steps))]
+        for step, alone in zip(whole, client.score_step(prefixes).results, strict=True):
+            assert (alone.promise, alone.raw) == pytest.approx((step.promise, step.raw), abs=TOLERANCE)
+            assert (alone.progress is None) == (step.progress is None)
+            assert (alone.progress or 0) == pytest.approx(step.progress or 0, abs=TOLERANCE)
+
+
+def test_a_candidate_alone_and_among_63_others_has_the_same_promise(
+    client: Client, trajectories: list[Trajectory]
+) -> None:
+    trajectory = trajectories[0]
+    state = State(trajectory.task, trajectory.steps[:-1], trajectory.steps[-1].observation)
+    candidates = [trajectory.steps[-1].action, *(f"get {count} birch_logs" for count in range(1, 64))]
+    among = {one.index: one for one in client.rank(state, candidates).ranking}
+    for index in (0, 1, 63):
+        alone = client.rank(state, [candidates[index]]).ranking[0]
+        assert alone.promise == pytest.approx(among[index].promise, abs=TOLERANCE)
+    taken = client.score(state.take(candidates[0]))
+    assert (taken.promise, taken.progress) == pytest.approx((among[0].promise, among[0].progress), abs=TOLERANCE)
+
+
+def test_the_ranking_is_sorted_and_names_every_candidate_once(client: Client, trajectories: list[Trajectory]) -> None:
+    state = State(trajectories[1].task)
+    ranking = client.rank(state, [step.action for step in trajectories[1].steps]).ranking
+    assert [one.rank for one in ranking] == list(range(len(ranking)))
+    assert sorted(one.index for one in ranking) == list(range(len(ranking)))
+    assert [one.promise for one in ranking] == sorted((one.promise for one in ranking), reverse=True)
+
+
+def test_a_chat_scores_as_the_same_trajectory_in_plain_text(client: Client, trajectories: list[Trajectory]) -> None:
+    trajectory = trajectories[2]
+    messages = [{"role": "user", "content": trajectory.task}]
+    for step in trajectory.steps:
+        messages += [{"role": "tool", "content": step.observation}] if step.observation else []
+        messages += [{"role": "assistant", "content": step.action}]
+    assert client.score(messages).promise == client.score(trajectory).promise
+
+
+def test_the_promise_tells_success_from_failure_on_unseen_goals(client: Client) -> None:
+    rollouts = list(collect(held_out_goals(), 60, seed=5))
+    results = client.score_step([rollout.trajectory for rollout in rollouts]).results
+    succeeded = [one.promise for one, rollout in zip(results, rollouts, strict=True) if rollout.outcome]
+    failed = [one.promise for one, rollout in zip(results, rollouts, strict=True) if not rollout.outcome]
+    assert min(len(succeeded), len(failed)) > 5
+    assert sum(succeeded) / len(succeeded) > 0.5 + sum(failed) / len(failed)
+
+
+def test_models_tells_what_is_served_and_what_was_measured(client: Client) -> None:
+    (model,) = client.models().models
+    manifest = STORE.resolve("demo").manifest
+    assert (model.name, model.digest, model.aliases) == ("textcraft-demo", manifest.digest, ["demo"])
+    assert model.limits.tokens == manifest.context_length
+    assert model.evaluation["training_seeds"] >= 3
+    assert model.evaluation["goals"] >= 80
+
+
+def test_every_example_of_the_documentation_page_works(server: str) -> None:
+    paths = httpx.get(f"{server}/openapi.json").json()["paths"]
+    called = 0
+    for path, operations in paths.items():
+        content = operations.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
+        for example in content.get("examples", {}).values():
+            reply = httpx.post(server + path, json=example["value"])
+            assert reply.status_code == 200, reply.text
+            called += 1
+    assert called >= 3
+
+
+def test_metrics_count_what_was_answered(server: str, client: Client, trajectories: list[Trajectory]) -> None:
+    def answered() -> float:
+        lines = httpx.get(f"{server}/metrics").text.splitlines()
+        name = 'agentprm_requests_total{code="200",route="/score_step"} '
+        return next(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    before = answered()
+    client.score(trajectories[0])
+    assert answered() == before + 1
