@@ -10,7 +10,7 @@ help:
 	@echo "make test             environment and the whole test suite"
 	@echo "make check            lint, format and types"
 	@echo "make format           format the code in place"
-	@echo "make demo-checkpoint  train the bundled checkpoint again, from nothing"
+	@echo "make demo-checkpoint  train the bundled checkpoint again from nothing and compare the weights"
 	@echo "make evaluate         measure the bundled checkpoint on held-out goals"
 
 $(VENV)/.serve: pyproject.toml constraints.txt
@@ -39,7 +39,9 @@ format: $(VENV)/.dev
 	$(RUN) -m ruff format $(CHECKED)
 
 demo-checkpoint: $(VENV)/.dev
-	$(RUN) -m training.demo
+	rm -rf runs/checkpoints
+	$(RUN) -m training.demo --store runs/checkpoints --version 1
+	cmp runs/checkpoints/textcraft-demo/1/model.safetensors model_store/checkpoints/textcraft-demo/1/model.safetensors
 
 evaluate: $(VENV)/.dev
 	$(RUN) -m training.evaluate

@@ -79,6 +79,8 @@ class Store:
             shutil.copytree(source, staged)
             manifest = replace(manifest, digest=compute_digest(staged, manifest))
             (staged / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+            for path in (staged, *staged.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)  # the server may run as another user
             staged.rename(target)
         return Checkpoint(target, manifest)
 

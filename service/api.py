@@ -1,11 +1,11 @@
 """The routes: validated bodies in, scores out. Knows HTTP and the wire bodies, and no tokens."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Body, Header, Response
+from fastapi import APIRouter, Body, Depends, Header, Request, Response
 
 from agentprm import wire
 from agentprm.errors import (
@@ -21,7 +21,8 @@ from agentprm.errors import (
 from agentprm.messages import to_state, to_trajectory
 from agentprm.types import State, Trajectory, Usage
 from service import examples
-from service.scorer import ItemRanking, ItemScores, Scorer, Timings
+from service.fair_queue import Priority
+from service.scorer import ItemRanking, ItemScores, Scorer, Terms, Timings
 
 ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions", "/models", "/health", "/ready", "/metrics")
 
@@ -37,6 +38,24 @@ Deadline = Annotated[
         description="Milliseconds the caller will wait; later the answer is 504.",
     ),
 ]
+
+
+def _terms(default: Priority) -> Callable[..., Awaitable[Terms]]:
+    async def terms(
+        request: Request,
+        x_deadline_ms: Deadline = None,
+        x_priority: Annotated[
+            Priority, Header(description="`interactive` is computed before `bulk`; neither starves.")
+        ] = default,
+    ) -> Terms:
+        deadline = None if x_deadline_ms is None else asyncio.get_running_loop().time() + x_deadline_ms / 1000
+        return Terms(request.client.host if request.client else "", x_priority, deadline)
+
+    return terms
+
+
+Interactive = Annotated[Terms, Depends(_terms(Priority.INTERACTIVE))]
+Bulk = Annotated[Terms, Depends(_terms(Priority.BULK))]
 ScoreBody = Annotated[wire.ScoreRequest, Body(openapi_examples=examples.SCORE_REQUESTS)]
 RankBody = Annotated[wire.RankRequest, Body(openapi_examples=examples.RANK_REQUESTS)]
 
@@ -90,33 +109,33 @@ def build_router(models: Models, probes: Probes, *, max_items: int, max_candidat
 
 def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_candidates: int) -> None:
     @router.post("/score_step", tags=["scores"], **_documented(wire.ScoreStepReply, examples.STEP_REPLY))
-    async def score_step(body: ScoreBody, x_deadline_ms: Deadline = None) -> Response:
+    async def score_step(body: ScoreBody, terms: Interactive) -> Response:
         """Promise and progress of the last step of each trajectory."""
         model = models.find(body.model)
         trajectories = _convert(body.items, _trajectory, max_items)
-        scores = await model.scorer.score_steps(trajectories, _deadline(x_deadline_ms))
+        scores = await model.scorer.score_steps(trajectories, terms)
         results = [_step_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
         return _reply(wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
 
     @router.post(
         "/score_trajectory", tags=["scores"], **_documented(wire.ScoreTrajectoryReply, examples.TRAJECTORY_REPLY)
     )
-    async def score_trajectory(body: ScoreBody, x_deadline_ms: Deadline = None) -> Response:
+    async def score_trajectory(body: ScoreBody, terms: Bulk) -> Response:
         """Promise and progress of every step of each trajectory, in one pass."""
         model = models.find(body.model)
         trajectories = _convert(body.items, _trajectory, max_items)
-        scores = await model.scorer.score_trajectories(trajectories, _deadline(x_deadline_ms))
+        scores = await model.scorer.score_trajectories(trajectories, terms)
         results = [_trajectory_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
         return _reply(wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
 
     @router.post("/rank_actions", tags=["scores"], **_documented(wire.RankActionsReply, examples.RANK_REPLY))
-    async def rank_actions(body: RankBody, x_deadline_ms: Deadline = None) -> Response:
+    async def rank_actions(body: RankBody, terms: Interactive) -> Response:
         """The candidates of each state, best promise first."""
         model = models.find(body.model)
         _refuse_many_candidates(body.items, max_candidates)
         proposals = _convert(body.items, _proposal, max_items)
         states, candidates = [state for state, _ in proposals], [actions for _, actions in proposals]
-        rankings = await model.scorer.rank(states, candidates, _deadline(x_deadline_ms))
+        rankings = await model.scorer.rank(states, candidates, terms)
         results = [_rank_result(item.id, one) for item, one in zip(body.items, rankings.items, strict=True)]
         return _reply(wire.RankActionsReply(model=model.identity, results=results), rankings.timings)
 
@@ -156,10 +175,6 @@ def _documented(reply: type[wire.Body], example: dict[str, Any]) -> dict[str, An
 
 def _errors(*kinds: type[RequestError]) -> dict[int | str, dict[str, Any]]:
     return {kind.status: {"model": wire.ErrorReply, "description": f"`{kind.code}`"} for kind in kinds}
-
-
-def _deadline(milliseconds: int | None) -> float | None:
-    return None if milliseconds is None else asyncio.get_running_loop().time() + milliseconds / 1000
 
 
 def _convert(items: Sequence[Item], convert: Callable[[Item], T], max_items: int) -> list[T]:

@@ -5,7 +5,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,9 +18,10 @@ from model_store.render import Renderer, load_renderer
 from model_store.store import Store
 from service.api import ROUTES, Model, Models, Probes, build_router
 from service.batcher import Batcher, Engine
-from service.engine import load_engine
+from service.engine import PrefixEngine, load_engine
 from service.metrics import Metrics
 from service.middleware import ErrorReplies, RequestRecord, WholeBody
+from service.prefix_cache import PrefixCache
 from service.scorer import Scorer
 from service.settings import Settings
 
@@ -37,6 +38,10 @@ class LoadedModel:
     aliases: tuple[str, ...]
     renderer: Renderer
     engine: Engine
+    prefix_cache: PrefixCache[Any] | None
+    """What the engine keeps between requests; None if it keeps nothing."""
+    row_tokens: int
+    """New tokens of a forward that suit the device."""
     device: str
     dtype: str
 
@@ -53,7 +58,9 @@ def load_models(settings: Settings) -> list[LoadedModel]:
     aliases = store.aliases()
     models = []
     for checkpoint in checkpoints.values():
-        engine = load_engine(checkpoint, settings.device, settings.dtype)
+        engine = load_engine(
+            checkpoint, settings.device, settings.dtype, prefix_cache_bytes=settings.prefix_cache_bytes
+        )
         reference = checkpoint.manifest.reference
         models.append(
             LoadedModel(
@@ -61,6 +68,8 @@ def load_models(settings: Settings) -> list[LoadedModel]:
                 tuple(alias for alias, target in aliases.items() if target == reference),
                 load_renderer(checkpoint),
                 engine,
+                engine.prefix_cache if isinstance(engine, PrefixEngine) else None,
+                engine.row_tokens,
                 device=str(engine.device),
                 dtype=engine.dtype,
             )
@@ -130,7 +139,7 @@ class Life:
         """Starts the batchers and sends one forward through each, so that the first caller does not pay for it."""
         for batcher in self._batchers:
             batcher.start()
-            await batcher.submit([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]])
+            await batcher.submit(batcher.measure([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]]))
         self._phase = ""
 
     async def drain(self) -> None:
@@ -141,17 +150,22 @@ class Life:
 
 
 def _batcher(model: LoadedModel, thread: Executor, settings: Settings, metrics: Metrics) -> Batcher:
-    reference = model.manifest.reference
+    reference, cache = model.manifest.reference, model.prefix_cache
     batcher = Batcher(
         model.engine,
         thread,
-        max_batch_tokens=settings.max_batch_tokens,
+        max_batch_tokens=settings.max_batch_tokens or model.row_tokens,
         max_queue_tokens=settings.max_queue_tokens,
         max_wait=settings.max_wait_ms / 1000,
+        in_pieces=cache is not None and cache.max_bytes > 0,
         on_batch=partial(metrics.on_batch, reference),
     )
     metrics.show_model(reference, model.manifest.digest, model.device, model.dtype)
     metrics.watch_queue(reference, lambda: batcher.queued_tokens)
+    if cache is not None:
+        metrics.watch_prefix_cache(
+            reference, used=lambda: cache.used_bytes, evicted=lambda: cache.evicted_bytes, limit=cache.max_bytes
+        )
     return batcher
 
 

@@ -2,13 +2,16 @@
 
 One loop task per model, woken by an event. A request is admitted whole or refused; its sequences may be spread over
 several batches and share them with other requests. Knows no text and no torch: the engine is anything that scores.
+
+All costs are tokens still to be computed. A sequence that costs more than a batch may is computed in pieces, so that
+others get in between: the engine is given its first tokens without reads, and finds them in its prefix cache when the
+next piece comes.
 """
 
 import asyncio
 import logging
 import math
 import secrets
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -16,72 +19,85 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final, NamedTuple, Protocol
 
-from agentprm.errors import DeadlineExceeded, InternalError, NotReady, Overloaded, RequestError
+from agentprm.errors import InternalError, NotReady, Overloaded, RequestError, TooLong
+from service.fair_queue import Entry, FairQueue, Part, Priority
 
 logger = logging.getLogger(__name__)
+
+Sequences = Sequence[Sequence[int]]
+Scored = tuple[list[float], int]
+"""A sequence's raw scores at its read positions, and how many of its tokens were computed now."""
 
 _DECAY: Final = 0.9  # of what is remembered of the drain rate, per batch
 
 
 class Engine(Protocol):
-    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Raw scores of each sequence at its read positions, in the caller's order."""
+    def score(self, token_ids: Sequences, reads: Sequences) -> Sequence[Scored]:
+        """In the caller's order. A sequence without reads is computed all the same."""
+        ...
+
+    def extend_lens(self, token_ids: Sequences) -> list[int]:
+        """Tokens still to be computed for each sequence if scored in this order: an estimate, asked from any thread."""
         ...
 
 
+class Work(NamedTuple):
+    """Sequences to be scored at their read positions, and what each is expected to cost after those before it."""
+
+    token_ids: Sequences
+    reads: Sequences
+    costs: list[int]
+
+
 class Answer(NamedTuple):
-    """Raw scores of a request, and the seconds it waited and was computed."""
+    """For each sequence its raw scores and how many of its tokens were reused; the seconds of the whole request."""
 
     raw: list[list[float]]
+    reused: list[int]
     queue: float
     forward: float
 
 
 class Batch(NamedTuple):
-    """What one forward cost."""
+    """What one forward cost; ``reused`` are the tokens of the sequences it finished that were not computed for them."""
 
     sequences: int
-    tokens: int
+    computed: int
+    reused: int
     seconds: float
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    """A queue entry with its own answer channel; sequences before ``taken`` have left the queue."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Request(Entry):
+    """A queue entry with its own answer channel."""
 
-    token_ids: Sequence[Sequence[int]]
-    reads: Sequence[Sequence[int]]
-    deadline: float | None
+    token_ids: Sequences
+    reads: Sequences
     arrived: float
     answered: asyncio.Future[None]
-    waiting_tokens: int
-    raw: list[list[float]]
-    taken: int = 0
-    missing: int = field(init=False)
+    raw: dict[int, list[float]] = field(default_factory=dict)
+    computed: list[int] = field(init=False)
     forward: float = 0.0
 
     def __post_init__(self) -> None:
-        self.missing = len(self.token_ids)
+        self.computed = [0] * len(self.token_ids)
 
+    def reused(self, index: int) -> int:
+        """Tokens of a finished sequence that were not computed for it; what was lost and computed twice counts once."""
+        return max(0, len(self.token_ids[index]) - self.computed[index])
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """One sequence of a batch: which of whose."""
-
-    request: _Request
-    index: int
-
-    @property
-    def token_ids(self) -> Sequence[int]:
-        return self.request.token_ids[self.index]
-
-    @property
-    def reads(self) -> Sequence[int]:
-        return self.request.reads[self.index]
+    def answer(self, now: float) -> Answer:
+        raw = [self.raw[index] for index in range(len(self.token_ids))]
+        reused = [self.reused(index) for index in range(len(self.token_ids))]
+        return Answer(raw, reused, max(0.0, now - self.arrived - self.forward), self.forward)
 
 
 class Batcher:
-    """Feeds one engine from one queue, on one thread that it may share with other batchers."""
+    """Feeds one engine from one queue, on one thread that it may share with other batchers.
+
+    Args:
+        in_pieces: whether the engine keeps what it has computed, so that a long sequence can be computed in pieces.
+    """
 
     def __init__(
         self,
@@ -91,6 +107,7 @@ class Batcher:
         max_batch_tokens: int,
         max_queue_tokens: int,
         max_wait: float = 0.0,
+        in_pieces: bool = True,
         on_batch: Callable[[Batch], None] = lambda _: None,
     ) -> None:
         self._engine = engine
@@ -98,18 +115,22 @@ class Batcher:
         self._max_batch_tokens = max_batch_tokens
         self._max_queue_tokens = max_queue_tokens
         self._max_wait = max_wait
+        self._in_pieces = in_pieces
         self._on_batch = on_batch
-        self._queue: deque[_Request] = deque()
+        self._queue: FairQueue[_Request] = FairQueue(self._cost_now)
         self._unanswered: set[_Request] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._drained_tokens = self._drained_seconds = 0.0
-        self.queued_tokens = 0
 
     @property
     def alive(self) -> bool:
         return self._task is not None and not self._task.done()
+
+    @property
+    def queued_tokens(self) -> int:
+        return self._queue.tokens
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="batcher")
@@ -122,34 +143,41 @@ class Batcher:
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    async def submit(
-        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]], deadline: float | None = None
-    ) -> Answer:
+    def measure(self, token_ids: Sequences, reads: Sequences) -> Work:
+        """What ``submit`` takes. Callable from any thread, so that the event loop need not compare tokens."""
+        return Work(token_ids, reads, [max(1, cost) for cost in self._engine.extend_lens(token_ids)])
+
+    async def submit(self, work: Work, *, caller: str = "", priority: Priority = Priority.INTERACTIVE) -> Answer:
         """Scores one request. Cancelling the call takes what has not been computed out of the queue.
 
         Raises:
+            TooLong: alone it costs more than may ever wait.
             Overloaded: too many tokens wait already.
             NotReady: not started, closing, or the loop is dead.
-            DeadlineExceeded: ``deadline`` (loop time) came before the request's turn.
             InternalError: the engine failed.
         """
-        assert token_ids, "a request without sequences has nothing to wait for"
+        assert work.token_ids, "a request without sequences has nothing to wait for"
+        self._admit(sum(work.costs))
         loop = asyncio.get_running_loop()
-        tokens = sum(map(len, token_ids))
-        self._admit(tokens)
         request = _Request(
-            token_ids, reads, deadline, loop.time(), loop.create_future(), tokens, raw=[[] for _ in token_ids]
+            costs=[*work.costs],
+            caller=caller,
+            priority=priority,
+            in_pieces=self._in_pieces,
+            token_ids=work.token_ids,
+            reads=work.reads,
+            arrived=loop.time(),
+            answered=loop.create_future(),
         )
-        self._queue.append(request)
+        self._queue.add(request)
         self._unanswered.add(request)
-        self.queued_tokens += tokens
         self._wake.set()
         try:
             await request.answered
         finally:
-            self._leave_queue(request)
+            self._queue.discard(request)
             self._unanswered.discard(request)
-        return Answer(request.raw, max(0.0, loop.time() - request.arrived - request.forward), request.forward)
+        return request.answer(loop.time())
 
     def refuse_unless_open(self) -> None:
         """Raises NotReady where ``submit`` would, before a request costs anything."""
@@ -159,18 +187,24 @@ class Batcher:
             raise NotReady("the batcher is not running")
 
     def _admit(self, tokens: int) -> None:
+        """What is over the bound alone is refused by an idle service too: the answer must not depend on the moment."""
         self.refuse_unless_open()
+        details = {"tokens": tokens, "limit": self._max_queue_tokens}
+        if tokens > self._max_queue_tokens:
+            raise TooLong(f"{tokens} tokens to compute, {self._max_queue_tokens} may wait: send less", details=details)
         over = self.queued_tokens + tokens - self._max_queue_tokens
-        # An empty queue takes a request of any size: one over the bound would otherwise be refused for ever.
-        if self.queued_tokens and over > 0:
+        if over > 0:
             raise Overloaded(
                 f"{self.queued_tokens} tokens wait already and {tokens} more would exceed {self._max_queue_tokens}",
-                details={"queued_tokens": self.queued_tokens, "tokens": tokens, "limit": self._max_queue_tokens},
-                retry_after=self._seconds_to_drain(min(over, self.queued_tokens)),
+                details={"queued_tokens": self.queued_tokens, **details},
+                retry_after=self._seconds_to_drain(over),
             )
 
     def _seconds_to_drain(self, tokens: int) -> float:
         return tokens * self._drained_seconds / self._drained_tokens if self._drained_tokens else 1.0
+
+    def _cost_now(self, request: _Request, index: int) -> int:
+        return self.measure([request.token_ids[index]], ()).costs[0]
 
     async def _run(self) -> None:
         while self._queue or not self._closing:
@@ -180,94 +214,68 @@ class Batcher:
                 continue
             if self._max_wait:
                 await self._fill()
-            if batch := self._form():
+            # Taken only when the engine is free, so that whoever gave up until now costs nothing.
+            batch = [part for part in self._queue.take(self._max_batch_tokens) if not part.entry.answered.done()]
+            if batch:
                 await self._forward(batch)
 
     async def _fill(self) -> None:
         """Waits for a full batch, but no longer than ``max_wait`` after the oldest request came."""
+        arrivals = [request.arrived for request in self._unanswered if not request.answered.done()]
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._queue[0].arrived + self._max_wait):
+            async with asyncio.timeout_at(min(arrivals, default=0.0) + self._max_wait):
                 while self.queued_tokens < self._max_batch_tokens and not self._closing:
                     self._wake.clear()
                     await self._wake.wait()
 
-    def _form(self) -> list[_Place]:
-        """The next sequences in order of arrival, up to the budget; one over the budget goes alone.
-
-        Formed only when the engine is free, so that whoever gave up or ran out of time until now costs nothing.
-        """
-        batch: list[_Place] = []
-        tokens = 0
-        now = asyncio.get_running_loop().time()
-        while self._queue:
-            request = self._queue[0]
-            if request.deadline is not None and now >= request.deadline:
-                self._fail(request, DeadlineExceeded("the deadline passed while the request was waiting"))
-            while not request.answered.done() and request.taken < len(request.token_ids):
-                cost = len(request.token_ids[request.taken])
-                if batch and tokens + cost > self._max_batch_tokens:
-                    return batch
-                batch.append(_Place(request, request.taken))
-                tokens += cost
-                request.taken += 1
-                request.waiting_tokens -= cost
-                self.queued_tokens -= cost
-            self._queue.popleft()
-        return batch
-
-    async def _forward(self, batch: list[_Place]) -> None:
-        token_ids, reads = [place.token_ids for place in batch], [place.reads for place in batch]
+    async def _forward(self, batch: list[Part[_Request]]) -> None:
         try:
-            scores, seconds = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._timed_score, token_ids, reads
-            )
+            scores, seconds = await asyncio.get_running_loop().run_in_executor(self._thread, self._score, batch)
         except Exception:
             failure = _failure("the engine failed")
             logger.exception("batch %s failed", failure.details["id"])
-            for place in batch:
-                self._fail(place.request, failure)
+            for part in batch:
+                self._fail(part.entry, failure)
             return
-        self._record(Batch(len(batch), sum(map(len, token_ids)), seconds))
-        for request in {place.request for place in batch}:
+        for request in {part.entry for part in batch}:
             request.forward += seconds
-        for place, raw in zip(batch, scores, strict=True):
-            self._deliver(place, raw)
+        for part, (raw, computed) in zip(batch, scores, strict=True):
+            self._deliver(part, raw, computed)
+        self._record(batch, sum(computed for _, computed in scores), seconds)
 
-    def _timed_score(
-        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
-    ) -> tuple[list[list[float]], float]:
+    def _score(self, batch: list[Part[_Request]]) -> tuple[Sequence[Scored], float]:
+        """Runs on the engine thread."""
+        token_ids, reads = zip(*map(_input, batch), strict=True)
         started = perf_counter()
         scores = self._engine.score(token_ids, reads)
         if len(scores) != len(token_ids):
             raise RuntimeError(f"{len(scores)} results for {len(token_ids)} sequences. This is a bug of the engine")
         return scores, perf_counter() - started
 
-    def _record(self, batch: Batch) -> None:
-        self._drained_tokens = _DECAY * self._drained_tokens + batch.tokens
-        self._drained_seconds = _DECAY * self._drained_seconds + batch.seconds
-        self._on_batch(batch)
-
-    def _deliver(self, place: _Place, raw: list[float]) -> None:
-        request = place.request
-        if len(raw) != len(place.reads) or not all(map(math.isfinite, raw)):
+    def _deliver(self, part: Part[_Request], raw: list[float], computed: int) -> None:
+        request, index = part.entry, part.index
+        request.computed[index] += computed
+        if part.left:
+            return
+        if len(raw) != len(request.reads[index]) or not all(map(math.isfinite, raw)):
             failure = _failure("the engine gave no finite score for each step")
-            logger.error("request %s: %s for %d reads. This is a bug", failure.details["id"], raw, len(place.reads))
+            logger.error("request %s: %s for %s. This is a bug", failure.details["id"], raw, request.reads[index])
             self._fail(request, failure)
             return
-        request.raw[place.index] = raw
-        request.missing -= 1
-        if not request.missing and not request.answered.done():
+        request.raw[index] = raw
+        if len(request.raw) == len(request.token_ids) and not request.answered.done():
             request.answered.set_result(None)
 
+    def _record(self, batch: list[Part[_Request]], computed: int, seconds: float) -> None:
+        self._drained_tokens = _DECAY * self._drained_tokens + sum(part.cost for part in batch)
+        self._drained_seconds = _DECAY * self._drained_seconds + seconds
+        reused = sum(part.entry.reused(part.index) for part in batch if not part.left)
+        self._on_batch(Batch(len(batch), computed, reused, seconds))
+
     def _fail(self, request: _Request, error: RequestError) -> None:
-        self._leave_queue(request)
+        self._queue.discard(request)
         if not request.answered.done():
             request.answered.set_exception(error)
-
-    def _leave_queue(self, request: _Request) -> None:
-        """Gives its tokens back at once; the entry itself is dropped when the next batch is formed."""
-        self.queued_tokens -= request.waiting_tokens
-        request.waiting_tokens = 0
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The loop is over: after ``close`` nobody waits; otherwise nobody may wait for ever."""
@@ -284,3 +292,8 @@ class Batcher:
 
 def _failure(message: str) -> InternalError:
     return InternalError(message, details={"id": secrets.token_hex(8)})
+
+
+def _input(part: Part[_Request]) -> tuple[Sequence[int], Sequence[int]]:
+    token_ids, reads = part.entry.token_ids[part.index], part.entry.reads[part.index]
+    return (token_ids[: -part.left], ()) if part.left else (token_ids, reads)

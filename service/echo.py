@@ -7,9 +7,14 @@ from itertools import accumulate
 class EchoEngine:
     """The raw score at a token is a closed form of the ids up to it: their sum modulo 1000, scaled to [-4, 4)."""
 
-    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[list[float]]:
+    def score(
+        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
+    ) -> list[tuple[list[float], int]]:
         scores = []
         for ids, positions in zip(token_ids, reads, strict=True):
             sums = list(accumulate(ids))
-            scores.append([sums[position] % 1000 / 125 - 4 for position in positions])
+            scores.append(([sums[position] % 1000 / 125 - 4 for position in positions], len(ids)))
         return scores
+
+    def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
+        return [len(ids) for ids in token_ids]

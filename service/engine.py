@@ -53,8 +53,8 @@ class KV(NamedTuple):
 
     def split(self, at: int) -> "tuple[KV, KV]":
         """Copies: a view would keep the bytes of the other half alive."""
-        left, right = self.keys_values.split([at, self.raw.shape[0] - at], 3)
-        return KV(left.clone(), self.raw[:at].clone()), KV(right.clone(), self.raw[at:].clone())
+        left, right = self.keys_values[:, :, :, :at].clone(), self.keys_values[:, :, :, at:].clone()
+        return KV(left, self.raw[:at].clone()), KV(right, self.raw[at:].clone())
 
 
 class PrefixEngine:
@@ -70,7 +70,7 @@ class PrefixEngine:
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = str(weight.dtype).removeprefix("torch.")
-        self._row_tokens = ROW_TOKENS[self.device.type]
+        self.row_tokens = ROW_TOKENS[self.device.type]
         self.prefix_cache: PrefixCache[KV] = PrefixCache(cache_bytes, size=lambda kv: kv.bytes, split=KV.split)
 
     @torch.inference_mode()
@@ -79,7 +79,7 @@ class PrefixEngine:
         leaves: list[Node[KV]] = []
         try:
             for ids in token_ids:
-                leaves.append(self.prefix_cache.insert(ids))
+                leaves.append(self.prefix_cache.insert(ids))  # noqa: PERF401  (those before a failure are released)
             pending = self.prefix_cache.pending()
             computed = _computed_by(leaves, pending)
             self._compute(pending)
@@ -91,20 +91,26 @@ class PrefixEngine:
             self.prefix_cache.evict()
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
-        """Tokens still to be computed for each sequence if they are scored in this order; an estimate."""
+        """Tokens that ``score`` would compute now for each sequence.
+
+        An estimate: it sees what a sequence shares with the one before it and with what is held, so it is too high for
+        one whose relatives stand further away.
+        """
         lens: list[int] = []
         before: Sequence[int] = ()
-        shared = 0
+        shared = held = 0
         for ids in token_ids:
             shared = _shared_len(before, ids, shared)
-            lens.append(len(ids) - (shared or self.prefix_cache.match(ids)))
+            if shared <= held:  # else it leaves what is held where the one before left it
+                held = self.prefix_cache.match(ids)
+            lens.append(len(ids) - max(shared, held))
             before = ids
         return lens
 
     def _compute(self, pending: Sequence[Node[KV]]) -> None:
         """Rows in order, so that what a row attends to is there; a node is filled once all its tokens are."""
         parts: dict[Node[KV], list[KV]] = {node: [] for node in pending}
-        for row in plan_rows(pending, self._row_tokens):
+        for row in plan_rows(pending, self.row_tokens):
             keys_values, raw = self._forward(row, [self._context(held, parts) for held in row.held])
             for segment in row.segments:
                 own = slice(segment.first, segment.last)
@@ -136,11 +142,11 @@ class PaddedEngine:
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = str(weight.dtype).removeprefix("torch.")
-        self._row_tokens = 1 if rescales_positions(model) else ROW_TOKENS[self.device.type]
+        self.row_tokens = 1 if rescales_positions(model) else ROW_TOKENS[self.device.type]
 
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         """Raw scores of each sequence at its read positions, in the caller's order."""
-        raw = score_rows(self._model, token_ids, reads, row_tokens=self._row_tokens)
+        raw = score_rows(self._model, token_ids, reads, row_tokens=self.row_tokens)
         return [SequenceScores(scores, len(ids)) for scores, ids in zip(raw, token_ids, strict=True)]
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
@@ -185,13 +191,12 @@ def why_not_prefixes(model: RewardModel, longest: int) -> str | None:
     random = torch.Generator().manual_seed(0)
     head = LinearHead(torch.randn(model.backbone.config.hidden_size, generator=random))
     probed = RewardModel(model.backbone, head.to(next(model.parameters()).device))
-    sequences = _probe_sequences(min(longest, 64), model.backbone.config.vocab_size, random)
-    reads = [range(len(sequence)) for sequence in sequences]
-    expected = [torch.tensor(raw) for raw in score_rows(probed, sequences, reads, row_tokens=1)]
+    calls = _probe_calls(min(longest, 64), model.backbone.config.vocab_size, random)
+    expected = [torch.tensor(raw) for call in calls for raw in score_rows(probed, call, _all(call), row_tokens=1)]
     try:
         engine = PrefixEngine(probed, cache_bytes=2**40, longest=longest)
-        found = engine.score(sequences[:-1], reads[:-1]) + engine.score(sequences[-1:], reads[-1:])
-    except Exception as error:  # whatever a model does with a row that it does not understand
+        found = [scores for call in calls for scores in engine.score(call, _all(call))]
+    except Exception as error:  # noqa: BLE001  (whatever a model does with a row that it does not understand)
         return str(error) or type(error).__name__
     off = max((torch.tensor(scores.raw) - raw).abs().max() for scores, raw in zip(found, expected, strict=True))
     spread = torch.cat(expected).std()
@@ -206,12 +211,21 @@ def rescales_positions(model: RewardModel) -> bool:
     return '"dynamic"' in rope or '"longrope"' in rope
 
 
-def _probe_sequences(length: int, vocabulary: int, random: torch.Generator) -> list[list[int]]:
-    """Siblings, a prefix of one, a stranger, and last one that continues a sibling: every way of sharing."""
+def _probe_calls(length: int, vocabulary: int, random: torch.Generator) -> list[list[list[int]]]:
+    """Siblings, a prefix of one, a stranger; then two that continue a sibling and share that continuation too.
+
+    Every way of sharing: what is held and what is new, and both joined to the same queries.
+    """
     tokens = torch.randint(vocabulary, (4, length), generator=random).tolist()
-    shared, half = tokens[0][: length // 2], length // 4
-    siblings = [shared + tokens[1][:half], shared + tokens[2][:half]]
-    return [*siblings, shared, tokens[3], siblings[1] + tokens[1][half : 2 * half]]
+    quarter, eighth = length // 4, length // 8
+    shared = tokens[0][: length // 2]
+    siblings = [shared + tokens[1][:quarter], shared + tokens[2][:quarter]]
+    longer = siblings[1] + tokens[1][quarter : quarter + eighth]
+    return [[*siblings, shared, tokens[3]], [longer + tokens[1][:eighth], longer + tokens[2][:eighth]]]
+
+
+def _all(token_ids: Sequence[Sequence[int]]) -> list[range]:
+    return [range(len(ids)) for ids in token_ids]
 
 
 def _computed_by(leaves: Sequence[Node[KV]], pending: Sequence[Node[KV]]) -> list[int]:

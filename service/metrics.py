@@ -3,10 +3,12 @@
 All label sets exist from the start, so that a counter's first increment is seen as an increment.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from agentprm.errors import DeadlineExceeded, NotReady, Overloaded, RequestError, TooLong
 from service.batcher import Batch
@@ -18,7 +20,23 @@ TOKENS: Final = tuple(float(2**power) for power in range(4, 18))
 SEQUENCES: Final = tuple(float(2**power) for power in range(11))
 CODES: Final = (200, 404, 405, 413, 422, 429, 499, 500, 503, 504)
 REJECTIONS: Final = tuple(error.code for error in (TooLong, Overloaded, NotReady, DeadlineExceeded))
+SOURCES: Final = ("computed", "prefix_cache")
 OTHER_ROUTE: Final = "other"
+
+
+class _Evicted(Collector):
+    """Read from the prefix caches at a scrape: the library's own counters cannot be."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        self.bytes: dict[str, Callable[[], int]] = dict.fromkeys(models, int)  # int() is 0
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "agentprm_prefix_cache_evicted_bytes", "Bytes of keys and values dropped for others.", labels=["model"]
+        )
+        for model, evicted in self.bytes.items():
+            family.add_metric([model], evicted())
+        yield family
 
 
 class Metrics:
@@ -38,9 +56,14 @@ class Metrics:
         self._rejected = Counter(
             "agentprm_rejected", "Requests refused though their form was right.", ["reason"], registry=registry
         )
-        self._tokens = Counter("agentprm_tokens", "Tokens that went through the model.", ["model"], registry=registry)
+        self._tokens = Counter(
+            "agentprm_tokens",
+            "Tokens of scored sequences, by where their keys and values came from.",
+            ["model", "source"],
+            registry=registry,
+        )
         self._batch_tokens = Histogram(
-            "agentprm_batch_tokens", "Tokens of a forward.", ["model"], buckets=TOKENS, registry=registry
+            "agentprm_batch_tokens", "Tokens computed in a forward.", ["model"], buckets=TOKENS, registry=registry
         )
         self._batch_sequences = Histogram(
             "agentprm_batch_sequences", "Sequences of a forward.", ["model"], buckets=SEQUENCES, registry=registry
@@ -48,10 +71,23 @@ class Metrics:
         self._forward = Histogram(
             "agentprm_forward_duration_seconds", "One forward.", ["model"], buckets=SECONDS, registry=registry
         )
-        self._queue_tokens = Gauge("agentprm_queue_tokens", "Tokens waiting.", ["model"], registry=registry)
+        self._queue_tokens = Gauge(
+            "agentprm_queue_tokens", "Tokens still to be computed for what waits.", ["model"], registry=registry
+        )
         self._queue_limit = Gauge(
             "agentprm_queue_limit_tokens", "Tokens that may wait before requests are refused.", registry=registry
         )
+        self._prefix_cache_bytes = Gauge(
+            "agentprm_prefix_cache_bytes", "Bytes of keys and values held.", ["model"], registry=registry
+        )
+        self._prefix_cache_limit = Gauge(
+            "agentprm_prefix_cache_limit_bytes",
+            "Bytes of keys and values that may be held between batches.",
+            ["model"],
+            registry=registry,
+        )
+        self._evicted = _Evicted(models)
+        registry.register(self._evicted)
         self._model_info = Gauge(
             "agentprm_model_info", "1 per loaded model.", ["model", "digest", "device", "dtype"], registry=registry
         )
@@ -63,8 +99,12 @@ class Metrics:
         for reason in REJECTIONS:
             self._rejected.labels(reason)
         for model in models:
-            for metric in (self._tokens, self._batch_tokens, self._batch_sequences, self._forward, self._queue_tokens):
+            for metric in (self._batch_tokens, self._batch_sequences, self._forward, self._queue_tokens):
                 metric.labels(model)
+            for metric in (self._prefix_cache_bytes, self._prefix_cache_limit):
+                metric.labels(model)
+            for source in SOURCES:
+                self._tokens.labels(model, source)
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)
@@ -79,13 +119,21 @@ class Metrics:
             self._rejected.labels(error.code).inc()
 
     def on_batch(self, model: str, batch: Batch) -> None:
-        self._tokens.labels(model).inc(batch.tokens)
-        self._batch_tokens.labels(model).observe(batch.tokens)
+        for source, tokens in zip(SOURCES, (batch.computed, batch.reused), strict=True):
+            self._tokens.labels(model, source).inc(tokens)
+        self._batch_tokens.labels(model).observe(batch.computed)
         self._batch_sequences.labels(model).observe(batch.sequences)
         self._forward.labels(model).observe(batch.seconds)
 
     def watch_queue(self, model: str, queued_tokens: Callable[[], int]) -> None:
         self._queue_tokens.labels(model).set_function(queued_tokens)
+
+    def watch_prefix_cache(
+        self, model: str, *, used: Callable[[], int], evicted: Callable[[], int], limit: int
+    ) -> None:
+        self._prefix_cache_bytes.labels(model).set_function(used)
+        self._prefix_cache_limit.labels(model).set(limit)
+        self._evicted.bytes[model] = evicted
 
     def watch_ready(self, ready: Callable[[], bool]) -> None:
         self._ready.set_function(ready)

@@ -1,17 +1,19 @@
 """One model's scores: render, submit, derive promise and progress."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 from typing import NamedTuple
 
 from agentprm.errors import DeadlineExceeded, TooLong
 from agentprm.types import State, StepScore, Trajectory, Usage
 from model_store.render import Renderer
-from service.batcher import Batcher
+from service.batcher import Batcher, Work
+from service.fair_queue import Priority
 
 
 class Timings(NamedTuple):
@@ -66,6 +68,14 @@ class _Raw(NamedTuple):
     usage: Usage
 
 
+class Terms(NamedTuple):
+    """For whom a request is scored, how soon, and until when it is of use (loop time)."""
+
+    caller: str = ""
+    priority: Priority = Priority.INTERACTIVE
+    deadline: float | None = None
+
+
 class Scorer:
     """Scores trajectories and ranks actions with one model. ``promise`` maps a raw score into [0, 1]."""
 
@@ -84,49 +94,50 @@ class Scorer:
         self._promise = promise
         self._context_length = context_length
 
-    async def score_steps(self, trajectories: Sequence[Trajectory], deadline: float | None = None) -> Scores:
+    async def score_steps(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
         """The last step of each; the step before it is read in the same pass, so progress costs nothing."""
-        scores = await self._score_trajectories(trajectories, deadline, reads=2)
+        scores = await self._score_trajectories(trajectories, terms, reads=2)
         return Scores([ItemScores(steps[-1:], usage) for steps, usage in scores.items], scores.timings)
 
-    async def score_trajectories(self, trajectories: Sequence[Trajectory], deadline: float | None = None) -> Scores:
+    async def score_trajectories(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
         """Every step of each, in one pass."""
-        return await self._score_trajectories(trajectories, deadline, reads=None)
+        return await self._score_trajectories(trajectories, terms, reads=None)
 
-    async def rank(
-        self, states: Sequence[State], candidates: Sequence[Sequence[str]], deadline: float | None = None
-    ) -> Rankings:
+    async def rank(self, states: Sequence[State], candidates: Sequence[Sequence[str]], terms: Terms) -> Rankings:
         """The candidates of each state, best promise first.
 
         Where the activation saturates, equal promises are told apart by raw; equal raws keep the caller's order.
         """
-        items, timings = await self._score(lambda: self._render_candidates(states, candidates), deadline)
+        items, timings = await self._score(lambda: self._render_candidates(states, candidates), terms)
         rankings = [self._ranking(one, raw) for one, raw in zip(candidates, items, strict=True)]
         return Rankings(rankings, timings)
 
     async def _score_trajectories(
-        self, trajectories: Sequence[Trajectory], deadline: float | None, *, reads: int | None
+        self, trajectories: Sequence[Trajectory], terms: Terms, *, reads: int | None
     ) -> Scores:
         """Scores at the last ``reads`` steps of each; None: at every step."""
-        items, timings = await self._score(lambda: self._render_trajectories(trajectories, reads), deadline)
+        items, timings = await self._score(lambda: self._render_trajectories(trajectories, reads), terms)
         return Scores([ItemScores(self._step_scores(raw.sequences[0]), raw.usage) for raw in items], timings)
 
-    async def _score(
-        self, render: Callable[[], list[list[_Sequence]]], deadline: float | None
-    ) -> tuple[list[_Raw], Timings]:
+    async def _score(self, render: Callable[[], list[list[_Sequence]]], terms: Terms) -> tuple[list[_Raw], Timings]:
         """Renders items off the event loop and scores their sequences as one request."""
         self._batcher.refuse_unless_open()
-        async with _until(deadline):
+        async with _until(terms.deadline):
             started = perf_counter()
-            items = await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, render)
-            tokenize = perf_counter() - started
-            sequences = [sequence for item in items for sequence in item]
-            answer = await self._batcher.submit(
-                [sequence.token_ids for sequence in sequences], [sequence.reads for sequence in sequences], deadline
+            items, work = await asyncio.get_running_loop().run_in_executor(
+                self._tokenizer_thread, self._prepare, render
             )
-        raw = iter(answer.raw)
-        scored = [_Raw([next(raw) for _ in item], _usage(item)) for item in items]
-        return scored, Timings(tokenize, answer.queue, answer.forward)
+            tokenize = perf_counter() - started
+            answer = await self._batcher.submit(work, caller=terms.caller, priority=terms.priority)
+        scored = zip(answer.raw, answer.reused, strict=True)
+        return [_raw(item, scored) for item in items], Timings(tokenize, answer.queue, answer.forward)
+
+    def _prepare(self, render: Callable[[], list[list[_Sequence]]]) -> tuple[list[list[_Sequence]], Work]:
+        items = render()
+        sequences = [sequence for item in items for sequence in item]
+        return items, self._batcher.measure(
+            [sequence.token_ids for sequence in sequences], [sequence.reads for sequence in sequences]
+        )
 
     def _render_trajectories(self, trajectories: Sequence[Trajectory], reads: int | None) -> list[list[_Sequence]]:
         items = []
@@ -186,9 +197,12 @@ def _distinct(candidates: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(candidates))
 
 
-def _usage(sequences: Sequence[_Sequence]) -> Usage:
+def _raw(sequences: Sequence[_Sequence], scored: Iterator[tuple[list[float], int]]) -> _Raw:
+    """The next scores are those of one item's sequences."""
+    mine = list(islice(scored, len(sequences)))
     tokens = sum(len(sequence.token_ids) for sequence in sequences)
-    return Usage(tokens=tokens, computed=tokens)
+    reused = sum(reused for _, reused in mine)
+    return _Raw([raw for raw, _ in mine], Usage(tokens=tokens, computed=tokens - reused, prefix_cache=reused))
 
 
 @asynccontextmanager

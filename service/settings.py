@@ -43,11 +43,16 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="The backbone's dtype; auto: the checkpoint's on cuda, float32 on cpu."
     )
-    max_batch_tokens: Count = Field(
-        default=16_384, description="Tokens in one forward; one longer sequence goes alone."
+    prefix_cache_bytes: int = Field(
+        default=1024**3, ge=0, description="Bytes of keys and values that each model keeps for later requests; 0: off."
+    )
+    max_batch_tokens: Count | None = Field(
+        default=None,
+        description="Tokens computed in one forward, longer sequences in pieces; unset: what suits the device.",
     )
     max_queue_tokens: Count = Field(
-        default=131_072, description="Tokens that may wait; a request over it is refused with 429."
+        default=131_072,
+        description="Tokens still to be computed that may wait; over it 429, a request over it by itself 413.",
     )
     max_wait_ms: float = Field(
         default=0, ge=0, le=1000, description="How long an idle engine waits for a batch to fill."

@@ -20,18 +20,22 @@ INTERNAL = {
     "model_store": {"agentprm.errors", "agentprm.types", "model_store"},
     "training": {"agentprm.errors", "agentprm.types", "model_store", "training"},
     "service": {"agentprm", "model_store", "service"},
-    "service.scorer": {"agentprm", "model_store.render", "service.batcher"},
-    "service.batcher": {"agentprm.errors"},
-    "service.engine": {"agentprm.errors", "model_store.model", "model_store.store"},
+    "service.scorer": {"agentprm", "model_store.render", "service.batcher", "service.fair_queue"},
+    "service.batcher": {"agentprm.errors", "service.fair_queue"},
+    "service.fair_queue": set[str](),
+    "service.engine": {"agentprm.errors", "model_store", "service.attention", "service.rows", "service.prefix_cache"},
+    "service.attention": {"service.rows"},
+    "service.rows": {"service.prefix_cache"},
+    "service.prefix_cache": set[str](),
     "service.echo": set[str](),
     "service.settings": {"agentprm.errors"},
-    "service.metrics": {"service.batcher"},
+    "service.metrics": {"agentprm.errors", "service.batcher", "service.fair_queue"},
 }
 """What a module or package may import from this repository; the longest matching name decides."""
 
 EXTERNAL = {
-    "torch": {"model_store.model", "model_store.heads", "service.engine", "training"},
-    "transformers": {"model_store.model", "training"},
+    "torch": {"model_store.model", "model_store.heads", "service.engine", "service.attention", "training"},
+    "transformers": {"model_store.model", "service.attention", "training"},
     "tokenizers": {"model_store.render", "training.tokenizer", "training.demo"},
     "redis": {"service.score_cache"},
     "prometheus_client": {"service.metrics"},

@@ -160,7 +160,7 @@ def _derived(seed: int, purpose: str) -> int:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="training seeds; the first is published")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="the first one is published")
     parser.add_argument("--store", type=Path, default=STORE, help="where to publish")
     parser.add_argument("--version", required=True, help="the version to publish as; a version never changes")
     parser.add_argument("--report", type=Path, help="write the evaluation as JSON to this file")

@@ -14,6 +14,7 @@ from model_store.render import Renderer
 from service.app import LoadedModel, create_app
 from service.batcher import Engine
 from service.echo import EchoEngine
+from service.prefix_cache import PrefixCache
 from service.settings import Settings
 
 MANIFEST = Manifest(
@@ -51,7 +52,9 @@ class GatedEngine(EchoEngine):
         self.calls: list[list[list[int]]] = []
         self._entered = threading.Semaphore(0)
 
-    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[list[float]]:
+    def score(
+        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
+    ) -> list[tuple[list[float], int]]:
         self.calls.append([list(ids) for ids in token_ids])
         self._entered.release()
         assert self.gate.wait(PATIENCE)
@@ -73,6 +76,46 @@ class GatedEngine(EchoEngine):
             self.gate.set()
 
 
+class PrefixEchoEngine(GatedEngine):
+    """Echoes and remembers up to so many tokens in the real prefix cache; ``computed`` has the tokens of each call."""
+
+    def __init__(self, max_tokens: int) -> None:
+        super().__init__()
+        self.prefix_cache: PrefixCache[range] = PrefixCache(
+            max_tokens, size=len, split=lambda tokens, at: (tokens[:at], tokens[at:])
+        )
+        self.computed: list[int] = []
+
+    def score(
+        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
+    ) -> list[tuple[list[float], int]]:
+        scores = super().score(token_ids, reads)
+        computed = self.extend_lens(token_ids)
+        leaves = [self.prefix_cache.insert(ids) for ids in token_ids]
+        for node in self.prefix_cache.pending():
+            self.prefix_cache.fill(node, range(len(node.token_ids)))
+        for leaf in leaves:
+            self.prefix_cache.release(leaf)
+        self.prefix_cache.evict()
+        self.computed.append(sum(computed))
+        return [(raw, new) for (raw, _), new in zip(scores, computed, strict=True)]
+
+    def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
+        lens: list[int] = []
+        before: Sequence[int] = ()
+        for ids in token_ids:
+            lens.append(len(ids) - max(_shared_len(before, ids), self.prefix_cache.match(ids)))
+            before = ids
+        return lens
+
+
+def _shared_len(left: Sequence[int], right: Sequence[int]) -> int:
+    return next(
+        (at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other),
+        min(len(left), len(right)),
+    )
+
+
 class ThreadDied(BaseException):
     """What no engine may raise."""
 
@@ -83,7 +126,9 @@ class BrokenEngine(EchoEngine):
     def __init__(self, failure: BaseException | None = None) -> None:
         self.failure = failure
 
-    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[list[float]]:
+    def score(
+        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
+    ) -> list[tuple[list[float], int]]:
         if self.failure is not None:
             raise self.failure
         return super().score(token_ids, reads)
@@ -91,7 +136,16 @@ class BrokenEngine(EchoEngine):
 
 def loaded(engine: Engine, name: str = "echo", aliases: tuple[str, ...] = ("demo",)) -> LoadedModel:
     fields = {field: getattr(MANIFEST, field) for field in MANIFEST.__slots__} | {"name": name}
-    return LoadedModel(Manifest(**fields), aliases, byte_renderer(), engine, device="cpu", dtype="float32")
+    return LoadedModel(
+        Manifest(**fields),
+        aliases,
+        byte_renderer(),
+        engine,
+        engine.prefix_cache if isinstance(engine, PrefixEchoEngine) else None,
+        row_tokens=512,
+        device="cpu",
+        dtype="float32",
+    )
 
 
 @asynccontextmanager
@@ -114,3 +168,9 @@ def item(task: str = "Craft.", *actions: str, **more: Any) -> dict[str, Any]:
 
 def proposal(*candidates: Any, **more: Any) -> dict[str, Any]:
     return {**item("Craft.", "look"), "observation": "a table", "candidates": list(candidates), **more}
+
+
+async def metric(client: httpx.AsyncClient, sample: str) -> float:
+    """The value of a sample, as it is written in ``/metrics``."""
+    text = (await client.get("/metrics")).text
+    return next(float(line.removeprefix(sample)) for line in text.splitlines() if line.startswith(f"{sample} "))

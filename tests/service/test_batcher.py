@@ -1,51 +1,18 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentprm.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
-from service.batcher import Answer, Batch, Batcher, Engine
+from agentprm.errors import InternalError, NotReady, Overloaded, TooLong
+from service.batcher import Answer, Batch, Batcher, Scored
 from service.echo import EchoEngine
-from tests.service.echo_app import PATIENCE, BrokenEngine, GatedEngine, ThreadDied
-
-Sequences = list[list[int]]
-
-
-@asynccontextmanager
-async def batching(
-    engine: Engine, *, max_batch_tokens: int = 100, max_queue_tokens: int = 1000, max_wait: float = 0.0
-) -> AsyncIterator[Batcher]:
-    with ThreadPoolExecutor(1) as thread:
-        batcher = Batcher(
-            engine, thread, max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens, max_wait=max_wait
-        )
-        batcher.start()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                yield batcher
-        finally:
-            await batcher.close()
-
-
-def ends(token_ids: Sequences) -> Sequences:
-    return [[len(ids) - 1] for ids in token_ids]
-
-
-def submit(batcher: Batcher, *token_ids: list[int], deadline: float | None = None) -> asyncio.Task[Answer]:
-    return asyncio.create_task(batcher.submit(token_ids, ends(list(token_ids)), deadline))
-
-
-async def queued(batcher: Batcher, *token_ids: list[int], deadline: float | None = None) -> asyncio.Task[Answer]:
-    """A request that has reached the queue."""
-    task = submit(batcher, *token_ids, deadline=deadline)
-    await asyncio.sleep(0)
-    return task
+from tests.service.batching import Sequences, batching, ends, queued, submit
+from tests.service.echo_app import PATIENCE, BrokenEngine, GatedEngine, PrefixEchoEngine, ThreadDied
 
 
 def test_requests_that_wait_together_share_one_forward() -> None:
@@ -86,7 +53,8 @@ def test_every_request_gets_its_own_scores_and_every_batch_keeps_the_budget(
             answers = await asyncio.gather(*(submit(batcher, *request) for request in requests))
             assert batcher.queued_tokens == 0
         for request, answer in zip(requests, answers, strict=True):
-            assert answer.raw == EchoEngine().score(request, ends(request))
+            assert answer.raw == [raw for raw, _ in EchoEngine().score(request, ends(request))]
+            assert answer.reused == [0] * len(request)
         assert [ids for call in engine.calls for ids in call] == [ids for request in requests for ids in request]
         assert all(len(call) == 1 or sum(map(len, call)) <= budget for call in engine.calls)
 
@@ -149,9 +117,9 @@ class Wrong(EchoEngine):
     def __init__(self, answer: list[float]) -> None:
         self.answer = answer
 
-    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[list[float]]:
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[Scored]:
         right = super().score(token_ids, reads)
-        return [self.answer if ids[0] == 666 else raw for ids, raw in zip(token_ids, right, strict=True)]
+        return [(self.answer, 1) if ids[0] == 666 else one for ids, one in zip(token_ids, right, strict=True)]
 
 
 @pytest.mark.parametrize("answer", [[math.nan], [math.inf], [], [0.0, 0.0]])
@@ -167,7 +135,7 @@ def test_a_score_that_is_none_fails_its_own_request_only(answer: list[float], ca
 
 
 class Short(EchoEngine):
-    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[list[float]]:
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[Scored]:
         return super().score(token_ids, reads)[1:]
 
 
@@ -201,12 +169,31 @@ def test_a_full_queue_refuses_the_whole_request_and_tells_when_to_come_back() ->
     asyncio.run(scenario())
 
 
-def test_an_empty_queue_takes_a_request_over_its_bound() -> None:
+def test_a_request_over_the_bound_by_itself_is_too_long_however_idle_the_service() -> None:
     async def scenario() -> None:
         engine = GatedEngine()
-        async with batching(engine, max_batch_tokens=2, max_queue_tokens=1) as batcher:
-            assert len((await submit(batcher, [1, 1, 1], [2, 2])).raw) == 2
-        assert engine.calls == [[[1, 1, 1]], [[2, 2]]]
+        async with batching(engine, max_queue_tokens=4) as batcher:
+            with pytest.raises(TooLong) as refused:
+                await submit(batcher, [1, 1, 1], [2, 2])
+            assert refused.value.details == {"tokens": 5, "limit": 4}
+            await submit(batcher, [1, 1], [2, 2])
+
+    asyncio.run(scenario())
+
+
+def test_what_the_prefix_cache_holds_takes_no_place_in_the_queue() -> None:
+    async def scenario() -> None:
+        engine = PrefixEchoEngine(1000)
+        async with batching(engine, max_queue_tokens=105) as batcher:
+            await submit(batcher, [1] * 100)
+            async with engine.held():
+                running = submit(batcher, [2])
+                await engine.entered()
+                waiting = await queued(batcher, [1] * 100 + [2], [1] * 100 + [3], [1] * 100)
+                assert batcher.queued_tokens == 3  # the last one is known, and still has to be looked up
+            answers = await asyncio.gather(running, waiting)
+            assert answers[1].reused == [100, 100, 100]
+        assert engine.computed == [100, 1, 2]
 
     asyncio.run(scenario())
 
@@ -225,22 +212,6 @@ def test_a_cancelled_request_frees_its_place_and_costs_no_forward() -> None:
                 other = await queued(batcher, [3, 3, 3])
             await asyncio.gather(running, other)
         assert engine.calls == [[[1]], [[3, 3, 3]]]
-
-    asyncio.run(scenario())
-
-
-def test_an_expired_request_costs_no_forward() -> None:
-    async def scenario() -> None:
-        engine = GatedEngine()
-        async with batching(engine) as batcher:
-            async with engine.held():
-                running = submit(batcher, [1])
-                await engine.entered()
-                expired = await queued(batcher, [2], deadline=asyncio.get_running_loop().time())
-            with pytest.raises(DeadlineExceeded):
-                await expired
-            await running
-        assert engine.calls == [[[1]]]
 
     asyncio.run(scenario())
 
@@ -280,7 +251,7 @@ def test_a_batcher_that_was_not_started_is_not_ready() -> None:
         with ThreadPoolExecutor(1) as thread:
             batcher = Batcher(EchoEngine(), thread, max_batch_tokens=1, max_queue_tokens=1)
             with pytest.raises(NotReady):
-                await batcher.submit([[1]], [[0]])
+                await batcher.submit(batcher.measure([[1]], [[0]]))
 
     asyncio.run(scenario())
 
@@ -293,8 +264,21 @@ def test_each_forward_is_reported() -> None:
             batcher.start()
             answer = await submit(batcher, [1, 2], [3])
             await batcher.close()
-        assert [(batch.sequences, batch.tokens) for batch in batches] == [(2, 3)]
+        assert [(batch.sequences, batch.computed, batch.reused) for batch in batches] == [(2, 3, 0)]
         assert answer.forward == batches[0].seconds
         assert answer.queue >= 0
+
+    asyncio.run(scenario())
+
+
+def test_what_was_cancelled_in_the_moment_the_engine_became_free_costs_no_forward() -> None:
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with batching(engine) as batcher:
+            idle = await queued(batcher, [1])
+            idle.cancel()  # the batcher has been woken and not yet run
+            other = await queued(batcher, [2])
+            await asyncio.wait({idle, other})
+        assert engine.calls == [[[2]]]
 
     asyncio.run(scenario())

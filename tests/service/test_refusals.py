@@ -137,6 +137,16 @@ def test_a_bad_deadline_is_422(value: str) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("value", ["soon", "", "INTERACTIVE", "0", "bulk,interactive"])
+def test_a_bad_priority_is_422(value: str) -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            reply = await client.post("/score_step", json={"items": [item()]}, headers={"x-priority": value})
+            assert refusal(reply) == (422, "invalid")
+
+    asyncio.run(scenario())
+
+
 def test_a_body_over_the_limit_is_413_announced_or_not() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(100):
@@ -188,6 +198,17 @@ def test_a_request_over_a_published_limit_is_413_and_tells_which(
             reply = await client.post(body[0], json=body[1])
             assert refusal(reply) == (413, "too_long")
             assert reply.json()["error"]["details"] == details
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_could_never_wait_is_413_though_nothing_else_does() -> None:
+    async def scenario() -> None:
+        async with serving(max_queue_tokens=100) as client:
+            assert (await client.post("/score_step", json={"items": [item("t")]})).status_code == 200
+            reply = await client.post("/score_step", json={"items": [item("t" * 200)]})
+            assert refusal(reply) == (413, "too_long")
+            assert reply.json()["error"]["details"] == {"tokens": 216, "limit": 100}
 
     asyncio.run(scenario())
 

@@ -1,4 +1,4 @@
-"""What a caller gets when all is well, and under load."""
+"""What a caller gets when all is well."""
 
 import asyncio
 import re
@@ -10,7 +10,17 @@ import pytest
 from agentprm import wire
 from service import examples
 from service.echo import EchoEngine
-from tests.service.echo_app import PATIENCE, BrokenEngine, GatedEngine, ThreadDied, item, loaded, proposal, serving
+from tests.service.echo_app import (
+    BrokenEngine,
+    GatedEngine,
+    PrefixEchoEngine,
+    ThreadDied,
+    item,
+    loaded,
+    metric,
+    proposal,
+    serving,
+)
 
 
 def test_score_step_answers_every_item_in_order() -> None:
@@ -143,82 +153,47 @@ def test_the_reply_tells_where_the_time_went() -> None:
     asyncio.run(scenario())
 
 
-def test_callers_share_a_forward() -> None:
+def test_the_priority_is_documented() -> None:
     async def scenario() -> None:
-        engine = GatedEngine()
-        async with serving(engine) as client:
-            async with engine.held():
-                first = asyncio.create_task(client.post("/score_step", json={"items": [item()]}))
-                await engine.entered()
-                others = [asyncio.create_task(client.post("/score_step", json={"items": [item()]})) for _ in range(2)]
-                await queued_tokens(client, at_least=2 * len(engine.calls[-1][0]))
-            await asyncio.gather(first, *others)
-        assert len(engine.calls[-1]) == 2
+        async with serving() as client:
+            schema = (await client.get("/openapi.json")).json()
+        assert schema["components"]["schemas"]["Priority"]["enum"] == ["interactive", "bulk"]
+        for route, default in (
+            ("score_step", "interactive"),
+            ("rank_actions", "interactive"),
+            ("score_trajectory", "bulk"),
+        ):
+            headers = {one["name"]: one for one in schema["paths"][f"/{route}"]["post"]["parameters"]}
+            assert headers["x-priority"]["schema"]["default"] == default
+            assert headers["x-priority"]["description"]
 
     asyncio.run(scenario())
 
 
-async def queued_tokens(client: httpx.AsyncClient, at_least: int) -> None:
-    """Returns when that many tokens wait."""
-    async with asyncio.timeout(PATIENCE):
-        while await metric(client, 'agentprm_queue_tokens{model="echo@1"}') < at_least:  # noqa: ASYNC110 - HTTP offers no event
-            await asyncio.sleep(0)
-
-
-async def metric(client: httpx.AsyncClient, sample: str) -> float:
-    text = (await client.get("/metrics")).text
-    return next(float(line.removeprefix(sample)) for line in text.splitlines() if line.startswith(f"{sample} "))
-
-
-def test_a_full_queue_answers_429_with_retry_after() -> None:
+def test_metrics_tell_computed_tokens_from_reused_ones_and_what_the_prefix_cache_holds() -> None:
     async def scenario() -> None:
-        engine = GatedEngine()
-        async with serving(engine, max_queue_tokens=1) as client:
-            async with engine.held():
-                admitted = [asyncio.create_task(client.post("/score_step", json={"items": [item()]}))]
-                await engine.entered()
-                admitted.append(asyncio.create_task(client.post("/score_step", json={"items": [item()]})))
-                await queued_tokens(client, at_least=1)
-                refused = await client.post("/score_step", json={"items": [item(), item()]})
-            assert refused.status_code == 429
-            assert refused.json()["error"]["code"] == "overloaded"
-            assert int(refused.headers["retry-after"]) >= 1
-            assert [reply.status_code for reply in await asyncio.gather(*admitted)] == [200, 200]
-            assert await metric(client, 'agentprm_rejected_total{reason="overloaded"}') == 1
-
-    asyncio.run(scenario())
-
-
-def test_a_deadline_that_passes_answers_504_without_a_forward() -> None:
-    async def scenario() -> None:
-        engine = GatedEngine()
+        engine = PrefixEchoEngine(100)
         async with serving(engine) as client:
-            async with engine.held():
-                first = asyncio.create_task(client.post("/score_step", json={"items": [item()]}))
-                await engine.entered()
-                late = await client.post("/score_step", json={"items": [item()]}, headers={"x-deadline-ms": "1"})
-                assert late.status_code == 504
-                assert late.json()["error"]["code"] == "deadline_exceeded"
-            assert (await first).status_code == 200
-        assert len(engine.calls) == 2  # the warm-up and the first
-
-    asyncio.run(scenario())
-
-
-def test_a_client_that_leaves_frees_its_place_in_the_queue() -> None:
-    async def scenario() -> None:
-        engine = GatedEngine()
-        async with serving(engine) as client:
-            async with engine.held():
-                first = asyncio.create_task(client.post("/score_step", json={"items": [item()]}))
-                await engine.entered()
-                leaving = asyncio.create_task(client.post("/score_step", json={"items": [item()]}))
-                await queued_tokens(client, at_least=1)
-                leaving.cancel()
-                await asyncio.wait({leaving})
-                assert await metric(client, 'agentprm_queue_tokens{model="echo@1"}') == 0
-            await first
-        assert len(engine.calls) == 2
+            computed, reused = (
+                f'agentprm_tokens_total{{model="echo@1",source="{source}"}}' for source in ("computed", "prefix_cache")
+            )
+            assert await metric(client, reused) == 0
+            before = await metric(client, computed)
+            usages = []
+            for _ in range(2):
+                reply = await client.post("/score_step", json={"items": [item("t" * 50)]})
+                usages.append(reply.json()["results"][0]["usage"])
+            assert await metric(client, computed) - before == usages[0]["computed"] == usages[0]["tokens"]
+            assert await metric(client, reused) == usages[1]["prefix_cache"] == usages[1]["tokens"]
+            assert await metric(client, 'agentprm_prefix_cache_limit_bytes{model="echo@1"}') == 100
+            assert (
+                await metric(client, 'agentprm_prefix_cache_bytes{model="echo@1"}')
+                == engine.prefix_cache.used_bytes
+                > 0
+            )
+            await client.post("/score_step", json={"items": [item("u" * 90)]})
+            evicted = await metric(client, 'agentprm_prefix_cache_evicted_bytes_total{model="echo@1"}')
+            assert evicted == engine.prefix_cache.evicted_bytes > 0
 
     asyncio.run(scenario())
 
@@ -280,5 +255,17 @@ def test_metrics_count_requests_under_bounded_labels() -> None:
             assert await metric(client, 'agentprm_request_duration_seconds_count{route="/rank_actions"}') == 1
         assert "made" not in text
         assert 'agentprm_model_info{device="cpu",digest="sha256:0",dtype="float32",model="echo@1"} 1.0' in text
+
+    asyncio.run(scenario())
+
+
+def test_a_long_item_is_computed_in_pieces_that_suit_the_device_where_the_engine_keeps_them() -> None:
+    async def scenario() -> None:
+        for engine, pieces in ((PrefixEchoEngine(10**6), 2), (PrefixEchoEngine(0), 1), (GatedEngine(), 1)):
+            async with serving(engine) as client:
+                reply = await client.post("/score_step", json={"items": [item("t" * 600)]})
+            lens = [len(ids) for call in engine.calls[1:] for ids in call]
+            assert lens == [512, 616][-pieces:]
+            assert reply.json()["results"][0]["usage"]["computed"] == 616
 
     asyncio.run(scenario())

@@ -3,8 +3,8 @@ import pytest
 from service.settings import Settings, SettingsError, load_settings
 
 NAMES = {
-    "HOST", "PORT", "MODEL_STORE", "MODELS", "DEVICE", "DTYPE", "MAX_BATCH_TOKENS", "MAX_QUEUE_TOKENS", "MAX_WAIT_MS",
-    "MAX_ITEMS", "MAX_CANDIDATES", "MAX_BODY_BYTES", "LOG_LEVEL",
+    "HOST", "PORT", "MODEL_STORE", "MODELS", "DEVICE", "DTYPE", "PREFIX_CACHE_BYTES", "MAX_BATCH_TOKENS",
+    "MAX_QUEUE_TOKENS", "MAX_WAIT_MS", "MAX_ITEMS", "MAX_CANDIDATES", "MAX_BODY_BYTES", "LOG_LEVEL",
 }  # fmt: skip
 
 
@@ -35,6 +35,7 @@ def test_an_unknown_variable_is_an_error_that_names_the_nearest(monkeypatch: pyt
         ("DEVICE", "tpu"),
         ("DTYPE", "int8"),
         ("MAX_BATCH_TOKENS", "0"),
+        ("PREFIX_CACHE_BYTES", "-1"),
         ("MAX_WAIT_MS", "-1"),
         ("MAX_WAIT_MS", "nan"),
         ("LOG_LEVEL", "loud"),

@@ -25,7 +25,7 @@ MINIATURE = DemoConfig(
     layers=1,
     pretrain=PretrainConfig(updates=6, batch_size=16),
     train=TrainConfig(updates=6, batch_size=16),
-    evaluation=EvaluationConfig(proposals=(1, 2), episodes=1, trajectories=4),
+    evaluation=EvaluationConfig(proposals=(1, 2), episodes=1, trajectories=8),
 )
 
 
@@ -55,7 +55,7 @@ def test_the_same_seed_trains_the_same_weights_and_another_seed_others() -> None
 
 def test_the_report_shows_every_method_at_every_n(tmp_path: Path) -> None:
     judges = train_seed(MINIATURE, seed=0).judges()
-    report = evaluate([judges], held_out_goals()[:3], MINIATURE.evaluation)
+    report = evaluate([judges], held_out_goals()[:6], MINIATURE.evaluation)
     table = as_text(report)
     for method in (
         "policy alone",

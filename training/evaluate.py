@@ -1,0 +1,34 @@
+"""``python -m training.evaluate``: measures the bundled checkpoints on the held-out goals and prints the table."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from model_store.model import load_model
+from model_store.render import load_renderer
+from model_store.store import Store
+from training.critic import Critic
+from training.demo import AGENTPRM, ORM, STORE
+from training.evaluation import EvaluationConfig, Judges, evaluate
+from training.report import as_text
+from training.textcraft import held_out_goals
+
+
+def load_critic(store: Store, reference: str) -> Critic:
+    checkpoint = store.resolve(reference)
+    return Critic(load_model(checkpoint, "cpu", "auto"), load_renderer(checkpoint))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("--store", type=Path, default=STORE, help="the store that holds both checkpoints")
+    store = Store(parser.parse_args().store)
+    torch.set_num_threads(1)
+    judges = Judges(load_critic(store, AGENTPRM), load_critic(store, ORM))
+    print(as_text(evaluate([judges], held_out_goals(), EvaluationConfig())))
+
+
+if __name__ == "__main__":
+    main()
