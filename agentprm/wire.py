@@ -162,13 +162,15 @@ class ScoreBody(Reply):
     raw: float = Field(description="The head's output before squashing.")
 
 
-class StepResult(ScoreBody):
-    id: str | None
+class Result(Reply):
+    id: str | None = Field(description="The item's id, null if it had none.")
+
+
+class StepResult(ScoreBody, Result):
     usage: UsageBody
 
 
-class TrajectoryResult(Reply):
-    id: str | None
+class TrajectoryResult(Result):
     steps: list[ScoreBody]
     usage: UsageBody
 
@@ -178,8 +180,7 @@ class RankedCandidate(ScoreBody):
     rank: int = Field(description="0 for the best; ties keep the request's order.")
 
 
-class RankResult(Reply):
-    id: str | None
+class RankResult(Result):
     ranking: list[RankedCandidate] = Field(description="All candidates, best promise first.")
     usage: UsageBody
 

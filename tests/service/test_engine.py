@@ -192,7 +192,7 @@ def test_the_tokens_to_be_computed_are_known_before_where_relatives_stand_togeth
 
 def test_trajectories_that_share_little_and_are_held_are_known_to_cost_little(qwen2: Rig) -> None:
     """The task is the same, each history is held: what the neighbour shares is not all that is there already."""
-    histories = [(1, 2, *[first] * 20) for first in (3, 4, 5)]
+    histories = [(1, 2, *[token] * length) for token, length in ((3, 10), (4, 40), (5, 25))]
     engine = qwen2.engine()
     qwen2.assert_scored(engine, histories)
     assert engine.extend_lens([(*history, 9) for history in histories]) == [1, 1, 1]
