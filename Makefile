@@ -1,9 +1,9 @@
 VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
-CHECKED = agentprm model_store service training tests
+CHECKED = agentprm model_store service training benchmarks tests
 
-.PHONY: help serve test check format evaluate demo-checkpoint
+.PHONY: help serve test check format evaluate demo-checkpoint bench
 
 help:
 	@echo "make serve            environment, bundled checkpoint, server on http://127.0.0.1:8000"
@@ -11,6 +11,7 @@ help:
 	@echo "make check            lint, format and types"
 	@echo "make format           format the code in place"
 	@echo "make demo-checkpoint  train the bundled checkpoint again from nothing and compare the weights"
+	@echo "make bench            measure engine and service against their baselines"
 	@echo "make evaluate         measure the bundled checkpoint on held-out goals"
 
 $(VENV)/.serve: pyproject.toml constraints.txt
@@ -20,7 +21,7 @@ $(VENV)/.serve: pyproject.toml constraints.txt
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[serve,train,dev]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.serve
 
 serve: $(VENV)/.serve
@@ -45,3 +46,6 @@ demo-checkpoint: $(VENV)/.dev
 
 evaluate: $(VENV)/.dev
 	$(RUN) -m training.evaluate
+
+bench: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks --full

@@ -47,6 +47,7 @@ def rounded(value: Any) -> Any:
 def test_every_setting_is_in_the_readme_with_its_default(name: str) -> None:
     (row,) = [line for line in README.splitlines() if line.startswith(f"| `{PREFIX}{name.upper()}` |")]
     field = Settings.model_fields[name]
+    assert field.description
     assert field.description in row
     if name != "model_store":
         default = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)

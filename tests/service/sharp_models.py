@@ -1,5 +1,8 @@
-"""Tiny random models whose scores depend on every token before: of a usual initialisation attention is nearly even,
-and what is wrongly read or left out hardly shows. Here another first token moves scores 40 tokens on by their half."""
+"""Tiny random models whose scores depend on every token before.
+
+Of a usual initialisation attention is nearly even, and what is wrongly read or left out hardly shows. Here another
+first token moves the scores 30 tokens later by a tenth of their deviation and more.
+"""
 
 from typing import Any
 
