@@ -17,6 +17,7 @@ from benchmarks.models import VOCABULARY
 
 CANDIDATE: Final = 24
 STEP: Final = 60
+SPREAD: Final = 0.9  # of the logarithm of a request's length
 W5_TASK, W5_OBSERVATION, W5_CANDIDATES = 128, 36, 8
 
 
@@ -92,14 +93,14 @@ def all_steps(tokens: int, steps: int) -> Workload:
     )
 
 
-def unrelated(shortest: int, longest: int, concurrency: int, calls: int) -> Workload:
-    """Lengths are log-uniform, as those of requests are: many short ones, few long ones."""
-    rng = random.Random(f"W4 {shortest} {longest} {concurrency}")
+def unrelated(median: int, shortest: int, longest: int, concurrency: int, calls: int) -> Workload:
+    """Lengths are log-normal, as those of requests are: many short ones, few long ones."""
+    rng = random.Random(f"W4 {median} {concurrency}")
     asked = [
-        last_reads([_tokens(rng, _log_uniform(rng, shortest, longest)) for _ in range(concurrency)])
+        last_reads([_tokens(rng, _log_normal(rng, median, shortest, longest)) for _ in range(concurrency)])
         for _ in range(calls)
     ]
-    return Workload("W4", f"{shortest}-{longest} tokens, {concurrency} at once", tuple(asked))
+    return Workload("W4", f"median {median} tokens, {concurrency} at once", tuple(asked))
 
 
 def agent_loop(steps: int) -> Workload:
@@ -120,10 +121,10 @@ def full() -> list[Workload]:
         grow(30, 1),
         grow(30, 8),
         all_steps(2048, 32),
-        unrelated(30, 480, 1, calls=32),
-        unrelated(30, 480, 8, calls=4),
-        unrelated(30, 480, 32, calls=2),
-        unrelated(8, 66, 64, calls=2),
+        unrelated(110, 30, 480, 1, calls=32),
+        unrelated(110, 30, 480, 8, calls=4),
+        unrelated(110, 30, 480, 32, calls=4),
+        unrelated(23, 4, 155, 64, calls=4),
         agent_loop(12),
     ]
 
@@ -136,9 +137,9 @@ def quick() -> list[Workload]:
         grow(8, 1),
         grow(6, 3),
         all_steps(512, 8),
-        unrelated(30, 480, 1, calls=4),
-        unrelated(30, 480, 8, calls=1),
-        unrelated(8, 66, 32, calls=1),
+        unrelated(110, 30, 480, 1, calls=4),
+        unrelated(110, 30, 480, 8, calls=1),
+        unrelated(23, 4, 155, 32, calls=1),
         agent_loop(5),
     ]
 
@@ -147,5 +148,5 @@ def _tokens(rng: random.Random, count: int) -> list[int]:
     return [rng.randrange(1, VOCABULARY) for _ in range(count)]
 
 
-def _log_uniform(rng: random.Random, low: int, high: int) -> int:
-    return round(math.exp(rng.uniform(math.log(low), math.log(high))))
+def _log_normal(rng: random.Random, median: int, low: int, high: int) -> int:
+    return max(low, min(high, round(rng.lognormvariate(math.log(median), SPREAD))))

@@ -16,7 +16,7 @@ def one_of_each() -> list[Workload]:
         workloads.rank(32, 3),
         workloads.grow(4, 2),
         workloads.all_steps(40, 5),
-        workloads.unrelated(5, 20, 4, calls=2),
+        workloads.unrelated(10, 5, 20, 4, calls=2),
         workloads.agent_loop(3),
     ]
 
