@@ -2,9 +2,13 @@
 
 from typing import Any, Final
 
+_TASK: Final = (
+    "Crafting commands:\ncraft 4 acacia_planks using 1 acacia_logs\ncraft 3 acacia_door using 6 acacia_planks\n\n"
+    "Goal: craft acacia_door. Actions allowed: 6."
+)
 _STEPS: Final = [
-    {"observation": "Goal: craft 1 stick.", "action": "think: I need planks first.\nget 1 oak log"},
-    {"observation": "Got 1 oak log", "action": "craft 4 oak planks using 1 oak log"},
+    {"observation": "", "action": "get 2 acacia_logs"},
+    {"observation": "Got 2 acacia_logs. 5 left.", "action": "craft 4 acacia_planks using 1 acacia_logs"},
 ]
 _CHAT: Final = [
     {"role": "system", "content": "You are a web agent."},
@@ -25,17 +29,17 @@ def _request(summary: str, item: dict[str, Any]) -> dict[str, Any]:
 
 
 SCORE_REQUESTS: Final = {
-    "steps": _request("Task and steps", {"id": "a", "task": "Craft items.", "steps": _STEPS}),
+    "steps": _request("Task and steps", {"id": "a", "task": _TASK, "steps": _STEPS}),
     "messages": _request("An OpenAI chat", {"messages": [*_CHAT, _CLICK]}),
 }
 RANK_REQUESTS: Final = {
     "steps": _request(
         "Task, steps, observation",
         {
-            "task": "Craft items.",
+            "task": _TASK,
             "steps": _STEPS,
-            "observation": "Got 4 oak planks",
-            "candidates": ["craft 4 stick using 2 oak planks", "get 1 diamond"],
+            "observation": "Crafted 4 acacia_planks. 4 left.",
+            "candidates": ["craft 4 acacia_planks using 1 acacia_logs", "inventory"],
         },
     ),
     "messages": _request("An OpenAI chat", {"messages": _CHAT, "candidates": ["search again", _CLICK]}),
