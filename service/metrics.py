@@ -92,6 +92,9 @@ class Metrics:
             "agentprm_model_info", "1 per loaded model.", ["model", "digest", "device", "dtype"], registry=registry
         )
         self._ready = Gauge("agentprm_ready", "1 while /ready answers 200.", registry=registry)
+        self._create_label_sets(routes, models)
+
+    def _create_label_sets(self, routes: Sequence[str], models: Sequence[str]) -> None:
         for route in (*routes, OTHER_ROUTE):
             self._duration.labels(route)
             for code in CODES:
