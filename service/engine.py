@@ -191,7 +191,7 @@ def why_not_prefixes(model: RewardModel, longest: int) -> str | None:
     random = torch.Generator().manual_seed(0)
     head = LinearHead(torch.randn(model.backbone.config.hidden_size, generator=random))
     probed = RewardModel(model.backbone, head.to(next(model.parameters()).device))
-    calls = _probe_calls(min(longest, 64), model.backbone.config.vocab_size, random)
+    calls = _probe_calls(min(max(longest, 8), 64), model.backbone.config.vocab_size, random)
     expected = [torch.tensor(raw) for call in calls for raw in score_rows(probed, call, _all(call), row_tokens=1)]
     try:
         engine = PrefixEngine(probed, cache_bytes=2**40, longest=longest)
