@@ -11,7 +11,7 @@ help:
 	@echo "make check            lint, format and types"
 	@echo "make format           format the code in place"
 	@echo "make demo-checkpoint  train the bundled checkpoint again from nothing and compare the weights"
-	@echo "make bench            measure engine and service against their baselines"
+	@echo "make bench            measure engine and service against their baselines (about an hour)"
 	@echo "make evaluate         measure the bundled checkpoint on held-out goals"
 
 $(VENV)/.serve: pyproject.toml constraints.txt
@@ -48,4 +48,4 @@ evaluate: $(VENV)/.dev
 	$(RUN) -m training.evaluate
 
 bench: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(RUN) -m benchmarks --full
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks --full --models tiny
