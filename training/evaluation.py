@@ -29,7 +29,7 @@ from training.search import BestPromise, Choose, act, first, majority
 from training.textcraft import Goal, TextCraft
 
 COUNT_WEIGHT = 0.05
-"""Chosen on goals carved from the training goals; see docs/decisions.md."""
+"""A pilot's value, checked on goals carved from the training goals; see docs/decisions.md."""
 
 
 class Judges(NamedTuple):
