@@ -23,6 +23,7 @@ from model_store.heads import LinearHead
 from model_store.model import RewardModel, load_model, score_rows
 from model_store.store import Checkpoint
 from service.attention import NAME, RowAttention
+from service.packed_linear import pack_linears
 from service.prefix_cache import Node, PrefixCache
 from service.rows import Held, Row, plan_rows
 
@@ -173,9 +174,14 @@ def load_engine(
 
 
 def choose_engine(model: RewardModel, *, prefix_cache_bytes: int, longest: int) -> PrefixEngine | PaddedEngine:
-    """The prefix engine if it gives this model's scores, else the padded one; decided by trying, not by name."""
+    """The prefix engine if it gives this model's scores, else the padded one; decided by trying, not by name.
+
+    Takes the model over: its linear layers are packed for the device.
+    """
     plain = model.backbone.config._attn_implementation  # noqa: SLF001  (transformers has no public reader)
-    why = why_not_prefixes(model, longest)
+    probe = _Probe.of(model, longest)  # by the plain forward, before anything is made faster
+    pack_linears(model.backbone)
+    why = why_not_prefixes(model, probe, longest)
     if why is None:
         return PrefixEngine(model, cache_bytes=prefix_cache_bytes, longest=longest)
     logger.warning("prefixes are not shared for %s: %s", type(model.backbone).__name__, why)
@@ -183,23 +189,37 @@ def choose_engine(model: RewardModel, *, prefix_cache_bytes: int, longest: int) 
     return PaddedEngine(model)
 
 
+class _Probe(NamedTuple):
+    """Calls on random tokens, and the scores that a plain forward gives at each of theirs under a random head."""
+
+    head: LinearHead
+    calls: list[list[list[int]]]
+    expected: list[Tensor]
+
+    @classmethod
+    def of(cls, model: RewardModel, longest: int) -> "_Probe":
+        random = torch.Generator().manual_seed(0)
+        head = LinearHead(torch.randn(model.backbone.config.hidden_size, generator=random))
+        head.to(next(model.parameters()).device)
+        calls = _probe_calls(min(max(longest, 8), 64), model.backbone.config.vocab_size, random)
+        plain = RewardModel(model.backbone, head)
+        raw = [row for call in calls for row in score_rows(plain, call, _all(call), row_tokens=1)]
+        return cls(head, calls, [torch.tensor(row) for row in raw])
+
+
 @torch.inference_mode()
-def why_not_prefixes(model: RewardModel, longest: int) -> str | None:
+def why_not_prefixes(model: RewardModel, probe: _Probe, longest: int) -> str | None:
     """Why this model's scores cannot be computed from shared prefixes; None if they can, cold and warm."""
     if rescales_positions(model):
         return "its rotary embedding depends on the longest position of a forward"
-    random = torch.Generator().manual_seed(0)
-    head = LinearHead(torch.randn(model.backbone.config.hidden_size, generator=random))
-    probed = RewardModel(model.backbone, head.to(next(model.parameters()).device))
-    calls = _probe_calls(min(max(longest, 8), 64), model.backbone.config.vocab_size, random)
-    expected = [torch.tensor(raw) for call in calls for raw in score_rows(probed, call, _all(call), row_tokens=1)]
     try:
-        engine = PrefixEngine(probed, cache_bytes=2**40, longest=longest)
-        found = [scores for call in calls for scores in engine.score(call, _all(call))]
+        engine = PrefixEngine(RewardModel(model.backbone, probe.head), cache_bytes=2**40, longest=longest)
+        found = [scores for call in probe.calls for scores in engine.score(call, _all(call))]
     except Exception as error:  # noqa: BLE001  (whatever a model does with a row that it does not understand)
         return str(error) or type(error).__name__
-    off = max((torch.tensor(scores.raw) - raw).abs().max() for scores, raw in zip(found, expected, strict=True))
-    spread = torch.cat(expected).std()
+    pairs = zip(found, probe.expected, strict=True)
+    off = max((torch.tensor(scores.raw) - raw).abs().max() for scores, raw in pairs)
+    spread = torch.cat(probe.expected).std()
     if off <= TOLERANCE[model.backbone.dtype] * spread:
         return None
     return f"its scores are off by {off / spread:.2g} standard deviations when prefixes are shared"

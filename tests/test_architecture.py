@@ -23,7 +23,15 @@ INTERNAL = {
     "service.scorer": {"agentprm", "model_store.render", "service.batcher", "service.fair_queue"},
     "service.batcher": {"agentprm.errors", "service.fair_queue"},
     "service.fair_queue": set[str](),
-    "service.engine": {"agentprm.errors", "model_store", "service.attention", "service.rows", "service.prefix_cache"},
+    "service.engine": {
+        "agentprm.errors",
+        "model_store",
+        "service.attention",
+        "service.packed_linear",
+        "service.rows",
+        "service.prefix_cache",
+    },
+    "service.packed_linear": set[str](),
     "service.attention": {"service.rows"},
     "service.rows": {"service.prefix_cache"},
     "service.prefix_cache": set[str](),
@@ -34,7 +42,14 @@ INTERNAL = {
 """What a module or package may import from this repository; the longest matching name decides."""
 
 EXTERNAL = {
-    "torch": {"model_store.model", "model_store.heads", "service.engine", "service.attention", "training"},
+    "torch": {
+        "model_store.model",
+        "model_store.heads",
+        "service.engine",
+        "service.attention",
+        "service.packed_linear",
+        "training",
+    },
     "transformers": {"model_store.model", "service.attention", "training"},
     "tokenizers": {"model_store.render", "training.tokenizer", "training.demo"},
     "redis": {"service.score_cache"},
