@@ -18,9 +18,13 @@ from model_store.store import Checkpoint
 
 
 class Rendered(NamedTuple):
-    """Token ids, and for each step the index of the last token of its action: where its score is read."""
+    """Token ids; how many of them come before the first observation; the index of each action's last token.
+
+    That last token is where the step's score is read.
+    """
 
     token_ids: list[int]
+    task_len: int
     step_ends: list[int]
 
 
@@ -48,15 +52,16 @@ class Renderer:
 
     def trajectory(self, trajectory: Trajectory) -> Rendered:
         """The whole trajectory, up to the end of its last action."""
-        rendered = Rendered(list(self._begin), [])
+        token_ids, step_ends = list(self._begin), list[int]()
         texts = [trajectory.task, *(text for step in trajectory.steps for text in (step.observation, step.action))]
         task, *segments = self._encode(texts)
-        _append(rendered.token_ids, self._task, task)
+        _append(token_ids, self._task, task)
+        task_len = len(token_ids)
         for observation, action in zip(segments[::2], segments[1::2], strict=True):
-            _append(rendered.token_ids, self._observation, observation)
-            _append(rendered.token_ids, self._action, action)
-            rendered.step_ends.append(len(rendered.token_ids) - 1)
-        return rendered
+            _append(token_ids, self._observation, observation)
+            _append(token_ids, self._action, action)
+            step_ends.append(len(token_ids) - 1)
+        return Rendered(token_ids, task_len, step_ends)
 
     def state(self, state: State) -> Rendered:
         """Everything before the next action: ``state(s).token_ids + action(a) == trajectory(s.take(a)).token_ids``."""

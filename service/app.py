@@ -22,7 +22,14 @@ from service.engine import PrefixEngine, load_engine
 from service.metrics import Metrics
 from service.middleware import ErrorReplies, RequestRecord, WholeBody
 from service.prefix_cache import PrefixCache
+from service.score_cache.connections import connect
+from service.score_cache.contract import ScoreCache
+from service.score_cache.keys import KeyScope
+from service.score_cache.memory import MemoryTier
+from service.score_cache.redis_tier import GRACE_SECONDS, RedisTier
+from service.score_cache.tiers import Tiers
 from service.scorer import Scorer
+from service.sequences import Sequencer
 from service.settings import Settings
 
 WARM_UP_TOKENS: Final = 16
@@ -83,13 +90,24 @@ def create_app(loaded: Sequence[LoadedModel], settings: Settings) -> FastAPI:
     engine_thread = ThreadPoolExecutor(1, "engine")
     tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
     batchers = [_batcher(model, engine_thread, settings, metrics) for model in loaded]
+    cache = _score_cache(settings, metrics)
     models = Models(
         [
-            Model(_scorer(model, batcher, tokenizer_thread), _info(model, settings, default=model is loaded[0]))
+            Model(
+                Scorer(
+                    _sequencer(model, settings),
+                    cache,
+                    batcher,
+                    tokenizer_thread,
+                    promise=model.manifest.score.promise,
+                    on_cached=partial(metrics.on_cached, model.manifest.reference),
+                ),
+                _info(model, settings, default=model is loaded[0]),
+            )
             for model, batcher in zip(loaded, batchers, strict=True)
         ]
     )
-    life = Life(batchers)
+    life = Life(batchers, cache)
     metrics.watch_ready(lambda: life.why_not_ready() is None)
     metrics.show_queue_limit(settings.max_queue_tokens)
 
@@ -125,8 +143,9 @@ def create_app(loaded: Sequence[LoadedModel], settings: Settings) -> FastAPI:
 class Life:
     """From warm-up to drained: the answer to ``/ready``."""
 
-    def __init__(self, batchers: Sequence[Batcher]) -> None:
+    def __init__(self, batchers: Sequence[Batcher], cache: ScoreCache) -> None:
         self._batchers = batchers
+        self._cache = cache
         self._phase = "the service is warming up"
 
     def why_not_ready(self) -> str | None:
@@ -137,16 +156,18 @@ class Life:
 
     async def start(self) -> None:
         """Starts the batchers and sends one forward through each, so that the first caller does not pay for it."""
+        await self._cache.start()
         for batcher in self._batchers:
             batcher.start()
-            await batcher.submit(batcher.measure([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]]))
+            await batcher.submit(batcher.measure([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]], ["warm-up"]))
         self._phase = ""
 
     async def drain(self) -> None:
-        """Turns ``/ready`` red, then answers what was admitted."""
+        """Turns ``/ready`` red, answers what was admitted, then stores the last scores."""
         self._phase = "the service is shutting down"
         for batcher in self._batchers:
             await batcher.close()
+        await self._cache.close()
 
 
 def _batcher(model: LoadedModel, thread: Executor, settings: Settings, metrics: Metrics) -> Batcher:
@@ -169,14 +190,31 @@ def _batcher(model: LoadedModel, thread: Executor, settings: Settings, metrics: 
     return batcher
 
 
-def _scorer(model: LoadedModel, batcher: Batcher, tokenizer_thread: Executor) -> Scorer:
-    return Scorer(
-        model.renderer,
-        batcher,
-        tokenizer_thread,
-        promise=model.manifest.score.promise,
-        context_length=model.manifest.context_length,
+def _score_cache(settings: Settings, metrics: Metrics) -> ScoreCache:
+    """Memory, and Redis behind it where the settings name one.
+
+    Raises:
+        RedisURLError: its URL cannot be used.
+    """
+    memory = MemoryTier(settings.score_cache_items, metrics)
+    metrics.watch_memory_tier(lambda: len(memory))
+    if not settings.redis_url:
+        return memory
+    redis = RedisTier(
+        connect(settings.redis_url, timeout=GRACE_SECONDS),
+        settings.score_cache_namespace,
+        budget=settings.redis_timeout_ms / 1000,
+        ttl=settings.score_cache_ttl_seconds,
+        watcher=metrics,
     )
+    metrics.watch_redis_tier(lambda: redis.unwritten, lambda: redis.states)
+    return Tiers(memory, redis)
+
+
+def _sequencer(model: LoadedModel, settings: Settings) -> Sequencer:
+    manifest = model.manifest
+    scope = KeyScope(settings.score_cache_namespace, manifest.digest, manifest.render_version, model.dtype)
+    return Sequencer(model.renderer, scope, context_length=manifest.context_length)
 
 
 def _info(model: LoadedModel, settings: Settings, *, default: bool) -> wire.ModelInfo:

@@ -12,19 +12,18 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final, NamedTuple, Protocol
 
 from agentprm.errors import InternalError, NotReady, Overloaded, RequestError, TooLong
-from service.fair_queue import Entry, FairQueue, Part, Priority
+from service.fair_queue import FairQueue, Part, Priority
+from service.work import Answer, QueuedRequest, Sequences, Waiting, Work, distinct
 
 logger = logging.getLogger(__name__)
 
-Sequences = Sequence[Sequence[int]]
 Scored = tuple[list[float], int]
 """A sequence's raw scores at its read positions, and how many of its tokens were computed now."""
 
@@ -41,23 +40,6 @@ class Engine(Protocol):
         ...
 
 
-class Work(NamedTuple):
-    """Sequences to be scored at their read positions, and what each is expected to cost after those before it."""
-
-    token_ids: Sequences
-    reads: Sequences
-    costs: list[int]
-
-
-class Answer(NamedTuple):
-    """For each sequence its raw scores and how many of its tokens were reused; the seconds of the whole request."""
-
-    raw: list[list[float]]
-    reused: list[int]
-    queue: float
-    forward: float
-
-
 class Batch(NamedTuple):
     """What one forward cost; ``reused`` are the tokens of the sequences it finished that were not computed for them."""
 
@@ -65,31 +47,6 @@ class Batch(NamedTuple):
     computed: int
     reused: int
     seconds: float
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class _Request(Entry):
-    """A queue entry with its own answer channel."""
-
-    token_ids: Sequences
-    reads: Sequences
-    arrived: float
-    answered: asyncio.Future[None]
-    raw: dict[int, list[float]] = field(default_factory=dict)
-    computed: list[int] = field(init=False)
-    forward: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.computed = [0] * len(self.token_ids)
-
-    def reused(self, index: int) -> int:
-        """Tokens of a finished sequence that were not computed for it; what was lost and computed twice counts once."""
-        return max(0, len(self.token_ids[index]) - self.computed[index])
-
-    def answer(self, now: float) -> Answer:
-        raw = [self.raw[index] for index in range(len(self.token_ids))]
-        reused = [self.reused(index) for index in range(len(self.token_ids))]
-        return Answer(raw, reused, max(0.0, now - self.arrived - self.forward), self.forward)
 
 
 class Batcher:
@@ -117,8 +74,9 @@ class Batcher:
         self._max_wait = max_wait
         self._in_pieces = in_pieces
         self._on_batch = on_batch
-        self._queue: FairQueue[_Request] = FairQueue(self._cost_now)
-        self._unanswered: set[_Request] = set()
+        self._queue: FairQueue[QueuedRequest] = FairQueue(self._cost_now)
+        self._unanswered: set[QueuedRequest] = set()
+        self._waiting = Waiting()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -143,9 +101,9 @@ class Batcher:
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    def measure(self, token_ids: Sequences, reads: Sequences) -> Work:
+    def measure(self, token_ids: Sequences, reads: Sequences, keys: Sequence[Hashable]) -> Work:
         """What ``submit`` takes. Callable from any thread, so that the event loop need not compare tokens."""
-        return Work(token_ids, reads, [max(1, cost) for cost in self._engine.extend_lens(token_ids)])
+        return Work(token_ids, reads, keys, [max(1, cost) for cost in self._engine.extend_lens(token_ids)])
 
     async def submit(self, work: Work, *, caller: str = "", priority: Priority = Priority.INTERACTIVE) -> Answer:
         """Scores one request. Cancelling the call takes what has not been computed out of the queue.
@@ -159,24 +117,22 @@ class Batcher:
         assert work.token_ids, "a request without sequences has nothing to wait for"
         self._admit(sum(work.costs))
         loop = asyncio.get_running_loop()
-        request = _Request(
+        request = QueuedRequest(
             costs=[*work.costs],
             caller=caller,
             priority=priority,
             in_pieces=self._in_pieces,
             token_ids=work.token_ids,
             reads=work.reads,
+            keys=work.keys,
             arrived=loop.time(),
             answered=loop.create_future(),
         )
-        self._queue.add(request)
-        self._unanswered.add(request)
-        self._wake.set()
+        self._enter(request)
         try:
             await request.answered
         finally:
-            self._queue.discard(request)
-            self._unanswered.discard(request)
+            self._leave(request)
         return request.answer(loop.time())
 
     def refuse_unless_open(self) -> None:
@@ -185,6 +141,18 @@ class Batcher:
             raise NotReady("the service is shutting down", retry_after=1)
         if not self.alive:
             raise NotReady("the batcher is not running")
+
+    def _enter(self, request: QueuedRequest) -> None:
+        self._queue.add(request)
+        self._unanswered.add(request)
+        self._waiting.add(request)
+        self._wake.set()
+
+    def _leave(self, request: QueuedRequest) -> None:
+        """Whoever waits for an equal sequence keeps their own place in the queue."""
+        self._queue.discard(request)
+        self._unanswered.discard(request)
+        self._waiting.discard(request)
 
     def _admit(self, tokens: int) -> None:
         """What is over the bound alone is refused by an idle service too: the answer must not depend on the moment."""
@@ -203,8 +171,8 @@ class Batcher:
     def _seconds_to_drain(self, tokens: int) -> float:
         return tokens * self._drained_seconds / self._drained_tokens if self._drained_tokens else 1.0
 
-    def _cost_now(self, request: _Request, index: int) -> int:
-        return self.measure([request.token_ids[index]], ()).costs[0]
+    def _cost_now(self, request: QueuedRequest, index: int) -> int:
+        return self.measure([request.token_ids[index]], (), ()).costs[0]
 
     async def _run(self) -> None:
         while self._queue or not self._closing:
@@ -214,10 +182,10 @@ class Batcher:
                 continue
             if self._max_wait:
                 await self._fill()
-            # Taken only when the engine is free, so that whoever gave up until now costs nothing.
-            batch = [part for part in self._queue.take(self._max_batch_tokens) if not part.entry.answered.done()]
-            if batch:
-                await self._forward(batch)
+            # Taken only when the engine is free, so that whoever gave up or was answered until now costs nothing.
+            taken = [part for part in self._queue.take(self._max_batch_tokens) if part.entry.wants(part.index)]
+            if taken:
+                await self._forward(taken)
 
     async def _fill(self) -> None:
         """Waits for a full batch, but no longer than ``max_wait`` after the oldest request came."""
@@ -228,22 +196,23 @@ class Batcher:
                     self._wake.clear()
                     await self._wake.wait()
 
-    async def _forward(self, batch: list[Part[_Request]]) -> None:
+    async def _forward(self, taken: list[Part[QueuedRequest]]) -> None:
+        batch = distinct(taken)
         try:
             scores, seconds = await asyncio.get_running_loop().run_in_executor(self._thread, self._score, batch)
         except Exception:
             failure = _failure("the engine failed")
             logger.exception("batch %s failed", failure.details["id"])
-            for part in batch:
+            for part in taken:
                 self._fail(part.entry, failure)
             return
-        for request in {part.entry for part in batch}:
+        for request in {part.entry for part in taken}:
             request.forward += seconds
         for part, (raw, computed) in zip(batch, scores, strict=True):
             self._deliver(part, raw, computed)
         self._record(batch, sum(computed for _, computed in scores), seconds)
 
-    def _score(self, batch: list[Part[_Request]]) -> tuple[Sequence[Scored], float]:
+    def _score(self, batch: list[Part[QueuedRequest]]) -> tuple[Sequence[Scored], float]:
         """Runs on the engine thread."""
         token_ids, reads = zip(*map(_input, batch), strict=True)
         started = perf_counter()
@@ -252,30 +221,30 @@ class Batcher:
             raise RuntimeError(f"{len(scores)} results for {len(token_ids)} sequences. This is a bug of the engine")
         return scores, perf_counter() - started
 
-    def _deliver(self, part: Part[_Request], raw: list[float], computed: int) -> None:
+    def _deliver(self, part: Part[QueuedRequest], raw: list[float], computed: int) -> None:
         request, index = part.entry, part.index
         request.computed[index] += computed
         if part.left:
             return
+        failure = None
         if len(raw) != len(request.reads[index]) or not all(map(math.isfinite, raw)):
             failure = _failure("the engine gave no finite score for each step")
             logger.error("request %s: %s for %s. This is a bug", failure.details["id"], raw, request.reads[index])
-            self._fail(request, failure)
-            return
-        request.raw[index] = raw
-        if len(request.raw) == len(request.token_ids) and not request.answered.done():
-            request.answered.set_result(None)
+        for waiting, place in self._waiting.of(request.keys[index]):
+            if failure is not None:
+                self._fail(waiting, failure)
+            else:
+                waiting.receive(place, raw, shared=(waiting, place) != (request, index))
 
-    def _record(self, batch: list[Part[_Request]], computed: int, seconds: float) -> None:
+    def _record(self, batch: list[Part[QueuedRequest]], computed: int, seconds: float) -> None:
         self._drained_tokens = _DECAY * self._drained_tokens + sum(part.cost for part in batch)
         self._drained_seconds = _DECAY * self._drained_seconds + seconds
         reused = sum(part.entry.reused(part.index) for part in batch if not part.left)
         self._on_batch(Batch(len(batch), computed, reused, seconds))
 
-    def _fail(self, request: _Request, error: RequestError) -> None:
+    def _fail(self, request: QueuedRequest, error: RequestError) -> None:
         self._queue.discard(request)
-        if not request.answered.done():
-            request.answered.set_exception(error)
+        request.fail(error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The loop is over: after ``close`` nobody waits; otherwise nobody may wait for ever."""
@@ -294,6 +263,6 @@ def _failure(message: str) -> InternalError:
     return InternalError(message, details={"id": secrets.token_hex(8)})
 
 
-def _input(part: Part[_Request]) -> tuple[Sequence[int], Sequence[int]]:
+def _input(part: Part[QueuedRequest]) -> tuple[Sequence[int], Sequence[int]]:
     token_ids, reads = part.entry.token_ids[part.index], part.entry.reads[part.index]
     return (token_ids[: -part.left], ()) if part.left else (token_ids, reads)

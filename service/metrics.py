@@ -3,7 +3,8 @@
 All label sets exist from the start, so that a counter's first increment is seen as an increment.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -12,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from agentprm.errors import DeadlineExceeded, NotReady, Overloaded, RequestError, TooLong
 from service.batcher import Batch
+from service.score_cache.contract import ERROR_KINDS
 
 SECONDS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -20,8 +22,10 @@ TOKENS: Final = tuple(float(2**power) for power in range(4, 18))
 SEQUENCES: Final = tuple(float(2**power) for power in range(11))
 CODES: Final = (200, 404, 405, 413, 422, 429, 499, 500, 503, 504)
 REJECTIONS: Final = tuple(error.code for error in (TooLong, Overloaded, NotReady, DeadlineExceeded))
-SOURCES: Final = ("computed", "prefix_cache")
+SOURCES: Final = ("computed", "prefix_cache", "score_cache")
 OTHER_ROUTE: Final = "other"
+LOOKUP_RESULTS: Final = ("hit", "miss", "skipped")
+OPERATIONS: Final = ("read", "write")
 
 
 class _Evicted(Collector):
@@ -58,7 +62,7 @@ class Metrics:
         )
         self._tokens = Counter(
             "agentprm_tokens",
-            "Tokens of scored sequences, by where their keys and values came from.",
+            "Tokens of scored sequences: computed, their keys and values held, or their scores known.",
             ["model", "source"],
             registry=registry,
         )
@@ -86,6 +90,41 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+        self._cache_items = Gauge("agentprm_score_cache_items", "Scores held in the process.", registry=registry)
+        self._cache_lookups = Counter(
+            "agentprm_score_cache_lookups",
+            "Scores looked for. Redis is asked for what memory lacks; skipped: it was not asked, being unwell.",
+            ["tier", "result"],
+            registry=registry,
+        )
+        self._cache_duration = Histogram(
+            "agentprm_score_cache_operation_duration_seconds",
+            "One round trip to Redis as its caller waited for it; nobody waits for writes.",
+            ["operation"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._cache_errors = Counter(
+            "agentprm_score_cache_errors",
+            "Round trips to Redis that failed, probes included, and values that are no scores.",
+            ["operation", "kind"],
+            registry=registry,
+        )
+        self._cache_writes = Counter(
+            "agentprm_score_cache_writes",
+            "Scores written to Redis, or dropped because too many waited.",
+            ["result"],
+            registry=registry,
+        )
+        self._cache_unwritten = Gauge(
+            "agentprm_score_cache_unwritten", "Scores that wait to be written to Redis.", registry=registry
+        )
+        self._cache_breaker = Gauge(
+            "agentprm_score_cache_breaker_state",
+            "0 closed, 1 half open (a probe runs), 2 open (Redis is not asked).",
+            ["operation"],
+            registry=registry,
+        )
         self._evicted = _Evicted(models)
         registry.register(self._evicted)
         self._model_info = Gauge(
@@ -101,6 +140,7 @@ class Metrics:
                 self._requests.labels(route, code)
         for reason in REJECTIONS:
             self._rejected.labels(reason)
+        self._create_cache_label_sets()
         for model in models:
             for metric in (self._batch_tokens, self._batch_sequences, self._forward, self._queue_tokens):
                 metric.labels(model)
@@ -108,6 +148,19 @@ class Metrics:
                 metric.labels(model)
             for source in SOURCES:
                 self._tokens.labels(model, source)
+
+    def _create_cache_label_sets(self) -> None:
+        for result in LOOKUP_RESULTS:
+            self._cache_lookups.labels("redis", result)
+            if result != "skipped":
+                self._cache_lookups.labels("memory", result)
+        for operation in OPERATIONS:
+            self._cache_duration.labels(operation)
+            self._cache_breaker.labels(operation)
+            for kind in ERROR_KINDS:
+                self._cache_errors.labels(operation, kind)
+        for result in ("stored", "dropped"):
+            self._cache_writes.labels(result)
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)
@@ -122,11 +175,37 @@ class Metrics:
             self._rejected.labels(error.code).inc()
 
     def on_batch(self, model: str, batch: Batch) -> None:
-        for source, tokens in zip(SOURCES, (batch.computed, batch.reused), strict=True):
-            self._tokens.labels(model, source).inc(tokens)
+        self._tokens.labels(model, "computed").inc(batch.computed)
+        self._tokens.labels(model, "prefix_cache").inc(batch.reused)
         self._batch_tokens.labels(model).observe(batch.computed)
         self._batch_sequences.labels(model).observe(batch.sequences)
         self._forward.labels(model).observe(batch.seconds)
+
+    def on_cached(self, model: str, tokens: int) -> None:
+        self._tokens.labels(model, "score_cache").inc(tokens)
+
+    def on_lookup(self, tier: str, *, hits: int, misses: int, skipped: int = 0) -> None:
+        for result, count in zip(LOOKUP_RESULTS, (hits, misses, skipped), strict=True):
+            if count:
+                self._cache_lookups.labels(tier, result).inc(count)
+
+    def on_operation(self, operation: str, seconds: float) -> None:
+        self._cache_duration.labels(operation).observe(seconds)
+
+    def on_cache_error(self, operation: str, kind: str) -> None:
+        self._cache_errors.labels(operation, kind).inc()
+
+    def on_written(self, *, stored: int = 0, dropped: int = 0) -> None:
+        self._cache_writes.labels("stored").inc(stored)
+        self._cache_writes.labels("dropped").inc(dropped)
+
+    def watch_memory_tier(self, items: Callable[[], int]) -> None:
+        self._cache_items.set_function(items)
+
+    def watch_redis_tier(self, unwritten: Callable[[], int], states: Callable[[], Mapping[str, int]]) -> None:
+        self._cache_unwritten.set_function(unwritten)
+        for operation in OPERATIONS:
+            self._cache_breaker.labels(operation).set_function(partial(_state_of, states, operation))
 
     def watch_queue(self, model: str, queued_tokens: Callable[[], int]) -> None:
         self._queue_tokens.labels(model).set_function(queued_tokens)
@@ -146,3 +225,7 @@ class Metrics:
 
     def show_queue_limit(self, tokens: int) -> None:
         self._queue_limit.set(tokens)
+
+
+def _state_of(states: Callable[[], Mapping[str, int]], operation: str) -> float:
+    return states()[operation]

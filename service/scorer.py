@@ -1,25 +1,31 @@
-"""One model's scores: render, submit, derive promise and progress."""
+"""One model's scores: render, look up, submit what is not known, store it, derive promise and progress."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from agentprm.errors import DeadlineExceeded, TooLong
+from agentprm.errors import DeadlineExceeded
 from agentprm.types import State, StepScore, Trajectory, Usage
-from model_store.render import Renderer
-from service.batcher import Batcher, Work
+from service.batcher import Batcher
 from service.fair_queue import Priority
+from service.score_cache.contract import ScoreCache
+from service.score_cache.keys import Key
+from service.sequences import KeyedSequence, Sequencer, distinct
+from service.work import Answer
+
+T = TypeVar("T")
 
 
 class Timings(NamedTuple):
     """Where the seconds of a request went."""
 
     tokenize: float
+    cache: float
     queue: float
     forward: float
 
@@ -54,15 +60,8 @@ class Rankings(NamedTuple):
     timings: Timings
 
 
-class _Sequence(NamedTuple):
-    """What the engine gets for one sequence: token ids, and the positions at which to read a score."""
-
-    token_ids: list[int]
-    reads: list[int]
-
-
 class _Raw(NamedTuple):
-    """What the engine gave for the sequences of one item."""
+    """The raw scores of the sequences of one item."""
 
     sequences: list[list[float]]
     usage: Usage
@@ -77,22 +76,29 @@ class Terms(NamedTuple):
 
 
 class Scorer:
-    """Scores trajectories and ranks actions with one model. ``promise`` maps a raw score into [0, 1]."""
+    """Scores trajectories and ranks actions with one model.
+
+    Args:
+        promise: maps a raw score into [0, 1].
+        on_cached: hears how many tokens of a request needed no forward because their scores were known.
+    """
 
     def __init__(
         self,
-        renderer: Renderer,
+        sequencer: Sequencer,
+        cache: ScoreCache,
         batcher: Batcher,
         tokenizer_thread: Executor,
         *,
         promise: Callable[[float], float],
-        context_length: int,
+        on_cached: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._renderer = renderer
+        self._sequencer = sequencer
+        self._cache = cache
         self._batcher = batcher
         self._tokenizer_thread = tokenizer_thread
         self._promise = promise
-        self._context_length = context_length
+        self._on_cached = on_cached
 
     async def score_steps(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
         """The last step of each; the step before it is read in the same pass, so progress costs nothing."""
@@ -108,7 +114,7 @@ class Scorer:
 
         Where the activation saturates, equal promises are told apart by raw; equal raws keep the caller's order.
         """
-        items, timings = await self._score(lambda: self._render_candidates(states, candidates), terms)
+        items, timings = await self._score(lambda: self._sequencer.candidates(states, candidates), terms)
         rankings = [self._ranking(one, raw) for one, raw in zip(candidates, items, strict=True)]
         return Rankings(rankings, timings)
 
@@ -116,58 +122,37 @@ class Scorer:
         self, trajectories: Sequence[Trajectory], terms: Terms, *, reads: int | None
     ) -> Scores:
         """Scores at the last ``reads`` steps of each; None: at every step."""
-        items, timings = await self._score(lambda: self._render_trajectories(trajectories, reads), terms)
+        items, timings = await self._score(lambda: self._sequencer.trajectories(trajectories, reads), terms)
         return Scores([ItemScores(self._step_scores(raw.sequences[0]), raw.usage) for raw in items], timings)
 
-    async def _score(self, render: Callable[[], list[list[_Sequence]]], terms: Terms) -> tuple[list[_Raw], Timings]:
-        """Renders items off the event loop and scores their sequences as one request."""
+    async def _score(self, render: Callable[[], list[list[KeyedSequence]]], terms: Terms) -> tuple[list[_Raw], Timings]:
+        """Renders items off the event loop; what the score cache lacks of them is scored as one request."""
         self._batcher.refuse_unless_open()
         async with _until(terms.deadline):
             started = perf_counter()
-            items, work = await asyncio.get_running_loop().run_in_executor(
-                self._tokenizer_thread, self._prepare, render
-            )
-            tokenize = perf_counter() - started
-            answer = await self._batcher.submit(work, caller=terms.caller, priority=terms.priority)
-        scored = zip(answer.raw, answer.reused, strict=True)
-        return [_raw(item, scored) for item in items], Timings(tokenize, answer.queue, answer.forward)
+            items = await self._off_the_loop(render)
+            rendered = perf_counter()
+            sequences = [sequence for item in items for sequence in item]
+            known = await self._cache.get([key for sequence in sequences for key in sequence.keys])
+            looked_up = perf_counter()
+            missing = [sequence.without(known) for sequence in sequences]
+            answer = await self._compute([one for one in missing if one], terms)
+        new = _scores([one for one in missing if one], answer)
+        self._cache.put(new)
+        usages = _usages(sequences, missing, answer)
+        self._on_cached(sum(usage.score_cache for usage in usages))
+        timings = Timings(rendered - started, looked_up - rendered, answer.queue, answer.forward)
+        return _by_item(items, known | new, iter(usages)), timings
 
-    def _prepare(self, render: Callable[[], list[list[_Sequence]]]) -> tuple[list[list[_Sequence]], Work]:
-        items = render()
-        sequences = [sequence for item in items for sequence in item]
-        return items, self._batcher.measure(
-            [sequence.token_ids for sequence in sequences], [sequence.reads for sequence in sequences]
-        )
+    async def _compute(self, sequences: Sequence[KeyedSequence], terms: Terms) -> Answer:
+        if not sequences:
+            return Answer([], [], [], 0.0, 0.0)
+        token_ids, reads, keys = zip(*sequences, strict=True)
+        work = await self._off_the_loop(lambda: self._batcher.measure(token_ids, reads, list(map(tuple, keys))))
+        return await self._batcher.submit(work, caller=terms.caller, priority=terms.priority)
 
-    def _render_trajectories(self, trajectories: Sequence[Trajectory], reads: int | None) -> list[list[_Sequence]]:
-        items = []
-        for index, trajectory in enumerate(trajectories):
-            token_ids, step_ends = self._renderer.trajectory(trajectory)
-            self._refuse_too_long(token_ids, {"item": index})
-            items.append([_Sequence(token_ids, step_ends if reads is None else step_ends[-reads:])])
-        return items
-
-    def _render_candidates(self, states: Sequence[State], candidates: Sequence[Sequence[str]]) -> list[list[_Sequence]]:
-        """One sequence per distinct candidate; the first also reads the step before, which all of them share."""
-        items = []
-        for index, (state, proposed) in enumerate(zip(states, candidates, strict=True)):
-            history = self._renderer.state(state)
-            previous = history.step_ends[-1:]
-            sequences: list[_Sequence] = []
-            distinct = _distinct(proposed)
-            for text, action in zip(distinct, self._renderer.actions(distinct), strict=True):
-                token_ids = [*history.token_ids, *action]
-                self._refuse_too_long(token_ids, {"item": index, "candidate": proposed.index(text)})
-                sequences.append(_Sequence(token_ids, [*([] if sequences else previous), len(token_ids) - 1]))
-            items.append(sequences)
-        return items
-
-    def _refuse_too_long(self, token_ids: Sequence[int], where: dict[str, int]) -> None:
-        if len(token_ids) > self._context_length:
-            raise TooLong(
-                f"an item has {len(token_ids)} tokens, the model reads {self._context_length}",
-                details={**where, "tokens": len(token_ids), "limit": self._context_length},
-            )
+    async def _off_the_loop(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, call)
 
     def _step_scores(self, raws: Sequence[float]) -> list[StepScore]:
         """Scores of consecutive steps; the first of them counts as without a predecessor."""
@@ -185,24 +170,44 @@ class Scorer:
         previous = self._promise(before[0]) if before else None
         scores = {
             action: self._step_score(read[-1], previous)
-            for action, read in zip(_distinct(candidates), raw.sequences, strict=True)
+            for action, read in zip(distinct(candidates), raw.sequences, strict=True)
         }
         ranking = [RankedAction(index, scores[action]) for index, action in enumerate(candidates)]
         ranking.sort(key=lambda ranked: (-ranked.score.promise, -ranked.score.raw))
         return ItemRanking(ranking, raw.usage)
 
 
-def _distinct(candidates: Sequence[str]) -> list[str]:
-    """Equal candidates are scored once: that is cheaper, and rounding cannot tell them apart."""
-    return list(dict.fromkeys(candidates))
+def _scores(computed: Sequence[KeyedSequence], answer: Answer) -> dict[Key, float]:
+    return {
+        key: raw
+        for sequence, scores in zip(computed, answer.raw, strict=True)
+        for key, raw in zip(sequence.keys, scores, strict=True)
+    }
 
 
-def _raw(sequences: Sequence[_Sequence], scored: Iterator[tuple[list[float], int]]) -> _Raw:
-    """The next scores are those of one item's sequences."""
-    mine = list(islice(scored, len(sequences)))
-    tokens = sum(len(sequence.token_ids) for sequence in sequences)
-    reused = sum(reused for _, reused in mine)
-    return _Raw([raw for raw, _ in mine], Usage(tokens=tokens, computed=tokens - reused, prefix_cache=reused))
+def _usages(sequences: Sequence[KeyedSequence], missing: Sequence[KeyedSequence | None], answer: Answer) -> list[Usage]:
+    """Where the score of each sequence came from: one that was computed for an equal one counts as known."""
+    parts = zip(answer.reused, answer.shared, strict=True)
+    usages = []
+    for sequence, rest in zip(sequences, missing, strict=True):
+        reused, shared = next(parts) if rest else (0, False)
+        computed = len(rest.token_ids) - reused if rest else 0
+        prefix_cache = 0 if shared else reused
+        tokens = len(sequence.token_ids)
+        usages.append(Usage(tokens, computed, prefix_cache, tokens - computed - prefix_cache))
+    return usages
+
+
+def _by_item(
+    items: Sequence[Sequence[KeyedSequence]], known: Mapping[Key, float], usages: Iterator[Usage]
+) -> list[_Raw]:
+    """The scores and the summed usage of each item; ``usages`` are those of all sequences in order."""
+    found = []
+    for item in items:
+        parts = islice(usages, len(item))
+        usage = Usage(*map(sum, zip(*map(astuple, parts), strict=True)))
+        found.append(_Raw([[known[key] for key in sequence.keys] for sequence in item], usage))
+    return found
 
 
 @asynccontextmanager

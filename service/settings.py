@@ -46,6 +46,25 @@ class Settings(BaseSettings):
     prefix_cache_bytes: int = Field(
         default=1024**3, ge=0, description="Bytes of keys and values that each model keeps for later requests; 0: off."
     )
+    score_cache_items: int = Field(
+        default=100_000, ge=0, description="Scores kept in the process for later requests; 0: none."
+    )
+    score_cache_namespace: str = Field(
+        default="agentprm",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="What the keys of this service's scores begin with in Redis.",
+    )
+    score_cache_ttl_seconds: int = Field(
+        default=604_800, ge=0, description="How long Redis keeps a score; 0: until it is evicted."
+    )
+    redis_url: str = Field(
+        default="",
+        description="Redis for the scores that replicas share: redis://, rediss://, redis+sentinel:// or "
+        "redis+cluster://; empty: none.",
+    )
+    redis_timeout_ms: float = Field(
+        default=25, gt=0, le=10_000, description="How long a request waits for Redis before it computes."
+    )
     max_batch_tokens: Count | None = Field(
         default=None,
         description="Tokens computed in one forward, longer sequences in pieces; unset: what suits the device.",

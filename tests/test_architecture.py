@@ -20,8 +20,19 @@ INTERNAL = {
     "model_store": {"agentprm.errors", "agentprm.types", "model_store"},
     "training": {"agentprm.errors", "agentprm.types", "model_store", "training"},
     "service": {"agentprm", "model_store", "service"},
-    "service.scorer": {"agentprm", "model_store.render", "service.batcher", "service.fair_queue"},
-    "service.batcher": {"agentprm.errors", "service.fair_queue"},
+    "service.scorer": {
+        "agentprm",
+        "service.batcher",
+        "service.fair_queue",
+        "service.score_cache.contract",
+        "service.score_cache.keys",
+        "service.sequences",
+        "service.work",
+    },
+    "service.sequences": {"agentprm", "model_store.render", "service.score_cache.keys"},
+    "service.batcher": {"agentprm.errors", "service.fair_queue", "service.work"},
+    "service.work": {"agentprm.errors", "service.fair_queue"},
+    "service.score_cache": {"agentprm.errors", "service.score_cache"},
     "service.fair_queue": set[str](),
     "service.engine": {
         "agentprm.errors",
@@ -37,7 +48,7 @@ INTERNAL = {
     "service.prefix_cache": set[str](),
     "service.echo": set[str](),
     "service.settings": {"agentprm.errors"},
-    "service.metrics": {"agentprm.errors", "service.batcher", "service.fair_queue"},
+    "service.metrics": {"agentprm.errors", "service.batcher", "service.score_cache.contract"},
 }
 """What a module or package may import from this repository; the longest matching name decides."""
 
@@ -52,7 +63,7 @@ EXTERNAL = {
     },
     "transformers": {"model_store.model", "service.attention", "training"},
     "tokenizers": {"model_store.render", "training.tokenizer", "training.demo"},
-    "redis": {"service.score_cache"},
+    "redis": {"service.score_cache.connections"},
     "prometheus_client": {"service.metrics"},
     "fastapi": {"service.app", "service.api"},
     "starlette": {"service.app", "service.api", "service.middleware"},

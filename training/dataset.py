@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from agentprm.errors import AgentPRMError
-from agentprm.types import Trajectory
 from model_store.render import Renderer
 from training.rollouts import Rollout
 
@@ -53,9 +52,8 @@ def encode(rollouts: Sequence[Rollout], renderer: Renderer, context_length: int)
                 f"rollout {row}: {len(rendered.step_ends)} steps in {len(token_ids)} tokens; "
                 f"a rollout needs at least one step and at most {context_length} tokens"
             )
-        task_length = len(renderer.trajectory(Trajectory(rollout.trajectory.task)).token_ids)
         outcome = None if rollout.truncated else rollout.outcome
-        examples.append(Example(token_ids, rendered.step_ends, task_length, outcome))
+        examples.append(Example(token_ids, rendered.step_ends, rendered.task_len, outcome))
     return examples
 
 

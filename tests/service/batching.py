@@ -1,12 +1,13 @@
 """A started batcher, and requests to it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
-from service.batcher import Answer, Batcher, Engine
+from service.batcher import Batcher, Engine
+from service.work import Answer
 from tests.service.echo_app import PATIENCE
 
 Sequences = list[list[int]]
@@ -42,8 +43,16 @@ def ends(token_ids: Sequences) -> Sequences:
     return [[len(ids) - 1] for ids in token_ids]
 
 
-def submit(batcher: Batcher, *token_ids: list[int], **how: Any) -> asyncio.Task[Answer]:
-    return asyncio.create_task(batcher.submit(batcher.measure(token_ids, ends(list(token_ids))), **how))
+def unequal(token_ids: Sequence[object]) -> list[object]:
+    """A key of its own for each sequence: nobody else's work answers it."""
+    return [object() for _ in token_ids]
+
+
+def submit(
+    batcher: Batcher, *token_ids: list[int], keys: Sequence[Hashable] | None = None, **how: Any
+) -> asyncio.Task[Answer]:
+    work = batcher.measure(token_ids, ends(list(token_ids)), keys or unequal(token_ids))
+    return asyncio.create_task(batcher.submit(work, **how))
 
 
 async def queued(batcher: Batcher, *token_ids: list[int], **how: Any) -> asyncio.Task[Answer]:

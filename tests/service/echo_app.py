@@ -152,7 +152,8 @@ def loaded(engine: Engine, name: str = "echo", aliases: tuple[str, ...] = ("demo
 async def serving(*engines: Engine | LoadedModel, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a started service; a bare engine is served as the model ``echo``."""
     models = [one if isinstance(one, LoadedModel) else loaded(one) for one in engines or [EchoEngine()]]
-    app = create_app(models, Settings(**settings))
+    # Repeated texts are computed again unless a test asks for the score cache.
+    app = create_app(models, Settings(**{"score_cache_items": 0, **settings}))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

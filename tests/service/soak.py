@@ -19,9 +19,10 @@ import torch
 from transformers import Qwen2Config
 
 from agentprm.errors import InternalError, Overloaded
-from service.batcher import Answer, Batcher
+from service.batcher import Batcher
 from service.engine import PrefixEngine, SequenceScores
 from service.fair_queue import Priority
+from service.work import Answer
 from tests.service.sharp_models import KV_BYTES, naive_scores, sharp_model
 
 CALLERS = 12
@@ -110,7 +111,9 @@ class Soak:
     async def _submit(self, batcher: Batcher, tokenizer_thread: ThreadPoolExecutor, token_ids: list[Tokens]) -> Answer:
         """Measured on another thread, beside the forward that changes the tree."""
         reads = [range(len(tokens)) for tokens in token_ids]
-        work = await asyncio.get_running_loop().run_in_executor(tokenizer_thread, batcher.measure, token_ids, reads)
+        work = await asyncio.get_running_loop().run_in_executor(
+            tokenizer_thread, batcher.measure, token_ids, reads, [object() for _ in reads]
+        )
         return await batcher.submit(work, caller=self._random.choice("abc"), priority=self._random.choice([*Priority]))
 
     def _assert_right(self, answer: Answer, whole: list[Tokens], token_ids: list[Tokens]) -> None:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentprm.errors import InternalError, NotReady, Overloaded, TooLong
-from service.batcher import Answer, Batch, Batcher, Scored
+from service.batcher import Batch, Batcher, Scored
 from service.echo import EchoEngine
+from service.work import Answer
 from tests.service.batching import Sequences, batching, ends, queued, submit
 from tests.service.echo_app import PATIENCE, BrokenEngine, GatedEngine, PrefixEchoEngine, ThreadDied
 
@@ -251,7 +252,7 @@ def test_a_batcher_that_was_not_started_is_not_ready() -> None:
         with ThreadPoolExecutor(1) as thread:
             batcher = Batcher(EchoEngine(), thread, max_batch_tokens=1, max_queue_tokens=1)
             with pytest.raises(NotReady):
-                await batcher.submit(batcher.measure([[1]], [[0]]))
+                await batcher.submit(batcher.measure([[1]], [[0]], [1]))
 
     asyncio.run(scenario())
 

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from agentprm.errors import DeadlineExceeded, TooLong
 from agentprm.types import State, Step, Trajectory
 from service.batcher import Batcher
+from service.metrics import Metrics
+from service.score_cache.keys import KeyScope
+from service.score_cache.memory import MemoryTier
 from service.scorer import Scorer, Terms
+from service.sequences import Sequencer
 from tests.service.echo_app import MANIFEST, GatedEngine, PrefixEchoEngine, byte_renderer
 
 T = TypeVar("T")
@@ -22,6 +26,7 @@ def scoring(
     engine: GatedEngine | None = None,
     context_length: int = 2000,
     max_queue_tokens: int = 10**6,
+    cache_items: int = 0,
 ) -> T:
     async def scenario() -> T:
         with ThreadPoolExecutor(1) as engine_thread, ThreadPoolExecutor(1) as tokenizer_thread:
@@ -29,8 +34,9 @@ def scoring(
                 engine or GatedEngine(), engine_thread, max_batch_tokens=500, max_queue_tokens=max_queue_tokens
             )
             batcher.start()
-            promise = MANIFEST.score.promise
-            scorer = Scorer(byte_renderer(), batcher, tokenizer_thread, promise=promise, context_length=context_length)
+            sequencer = Sequencer(byte_renderer(), KeyScope("test", "0", 1, "float32"), context_length=context_length)
+            cache = MemoryTier(cache_items, Metrics((), ()))
+            scorer = Scorer(sequencer, cache, batcher, tokenizer_thread, promise=MANIFEST.score.promise)
             try:
                 return await use(scorer)
             finally:

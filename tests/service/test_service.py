@@ -67,7 +67,8 @@ def test_a_chat_scores_as_the_steps_it_holds() -> None:
         async with serving() as client:
             body = {"items": [{"messages": chat}, {"task": "Craft.", "steps": steps}]}
             one, other = (await client.post("/score_step", json=body)).json()["results"]
-        assert one == other
+        assert {**one, "usage": None} == {**other, "usage": None}
+        assert other["usage"] == {"tokens": 30, "computed": 0, "prefix_cache": 0, "score_cache": 30}
 
     asyncio.run(scenario())
 
@@ -148,7 +149,7 @@ def test_the_reply_tells_where_the_time_went() -> None:
     async def scenario() -> None:
         async with serving() as client:
             timing = (await client.post("/score_step", json={"items": [item()]})).headers["server-timing"]
-        assert re.fullmatch(r"tokenize;dur=[\d.]+, queue;dur=[\d.]+, forward;dur=[\d.]+", timing)
+        assert re.fullmatch(r"tokenize;dur=[\d.]+, cache;dur=[\d.]+, queue;dur=[\d.]+, forward;dur=[\d.]+", timing)
 
     asyncio.run(scenario())
 

@@ -1,0 +1,156 @@
+"""Redis from a URL: one server, a master found by Sentinel, or a Cluster.
+
+The only module that knows the client library.
+
+    redis://[user:password@]host:port[/db]                         rediss:// the same over TLS, unix:// a socket
+    redis+sentinel://[user:password@]host:port,host:port/name[/db]  the master that the sentinels call ``name``
+    redis+cluster://[user:password@]host:port,host:port             any of the cluster's nodes
+
+``rediss+sentinel`` and ``rediss+cluster`` are the last two over TLS. Options of the client (``ssl_ca_certs``,
+``ssl_certfile``, ...) go into the query.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from redis import exceptions
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from agentprm.errors import AgentPRMError
+
+MAX_CONNECTIONS: Final = 64
+_DIRECT: Final = ("redis", "rediss", "unix")
+_KINDS: Final[tuple[tuple[str, tuple[type[Exception], ...]], ...]] = (
+    ("timeout", (TimeoutError, exceptions.TimeoutError)),
+    (
+        "auth",
+        (
+            exceptions.AuthenticationError,
+            exceptions.AuthorizationError,
+            exceptions.AuthenticationWrongNumberOfArgsError,
+            exceptions.NoPermissionError,
+        ),
+    ),
+    ("loading", (exceptions.BusyLoadingError,)),
+    ("readonly", (exceptions.ReadOnlyError,)),
+    ("oom", (exceptions.OutOfMemoryError,)),
+    ("protocol", (exceptions.InvalidResponse, ValueError)),
+    ("connection", (exceptions.ConnectionError, exceptions.RedisClusterException, OSError)),
+)
+
+
+class RedisURLError(AgentPRMError):
+    """A Redis URL that cannot be used. The message does not quote it: it may hold a password."""
+
+
+def kind_of(error: BaseException) -> str:
+    """The label of an error, one of ``contract.ERROR_KINDS``."""
+    return next((kind for kind, classes in _KINDS if isinstance(error, classes)), "other")
+
+
+class RedisServer:
+    """The few commands that a score cache needs, the same for one server and for a cluster.
+
+    Every method raises what the client raises; nothing is tried twice here but a cluster's changed layout.
+    """
+
+    def __init__(self, client: Redis | RedisCluster) -> None:
+        self._client: Any = client  # its own types promise less than it does
+        self._cluster = isinstance(client, RedisCluster)
+
+    async def read(self, keys: Sequence[bytes]) -> list[object]:
+        """What lies under each key, None for nothing: one round trip (to each node of a cluster that has some)."""
+        values: list[object] = await (self._client.mget_nonatomic if self._cluster else self._client.mget)(keys)
+        if len(values) != len(keys):
+            raise ValueError(f"{len(values)} values for {len(keys)} keys")
+        return values
+
+    async def write(self, values: Mapping[bytes, bytes], ttl: int) -> None:
+        """Stores all in one round trip, to be forgotten after ``ttl`` seconds (0: never)."""
+        pipeline = self._client.pipeline() if self._cluster else self._client.pipeline(transaction=False)
+        for key, value in values.items():
+            pipeline.set(key, value, ex=ttl or None)
+        await pipeline.execute()
+
+    async def scan(self, prefix: bytes) -> AsyncIterator[bytes]:
+        """Every key that begins so, in small portions that let other clients in between; some may come twice."""
+        async for key in self._client.scan_iter(match=prefix + b"*", count=1000):
+            yield key
+
+    async def forget(self, keys: Sequence[bytes]) -> int:
+        """Unlinks: the server frees the memory in a thread of its own. Returns how many there were."""
+        return int(await self._client.unlink(*keys))
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def connect(url: str, *, timeout: float) -> RedisServer:
+    """A client that connects when it is first used; no step of any command takes longer than ``timeout`` seconds.
+
+    Raises:
+        RedisURLError: the URL cannot be read.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,  # its handshake is shortest, and everything that calls itself Redis speaks it
+        "driver_info": None,
+        "max_connections": MAX_CONNECTIONS,
+    }
+    scheme = url.partition("://")[0]
+    try:
+        if scheme in _DIRECT:
+            return RedisServer(Redis.from_url(url, **options))
+        if scheme in ("redis+sentinel", "rediss+sentinel"):
+            return RedisServer(_by_sentinel(url, options))
+        if scheme in ("redis+cluster", "rediss+cluster"):
+            return RedisServer(_cluster(url, options))
+    except (ValueError, TypeError) as error:
+        raise RedisURLError(f"the Redis URL cannot be used: {error}") from error
+    raise RedisURLError(
+        "the Redis URL must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+    )
+
+
+def _by_sentinel(url: str, options: dict[str, Any]) -> Redis:
+    hosts, path, given = _parts(url)
+    name, _, database = path.partition("/")
+    if not name:
+        raise ValueError("it must end in the name that the sentinels know the master by")
+    own = {name: value for name, value in options.items() if name != "max_connections"}
+    sentinel = Sentinel(hosts, sentinel_kwargs=own, **options, **given)  # type: ignore[no-untyped-call]
+    master: Redis = sentinel.master_for(name, db=int(database or 0))
+    return master
+
+
+def _cluster(url: str, options: dict[str, Any]) -> RedisCluster:
+    hosts, path, given = _parts(url)
+    if path:
+        raise ValueError("a cluster has no databases")
+    nodes = [ClusterNode(host, port) for host, port in hosts]
+    return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options, **given)
+
+
+def _parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
+    """Hosts, path and client options of a URL with several hosts."""
+    parts = urlsplit(url)
+    login, _, addresses = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    given: dict[str, Any] = dict(parse_qsl(parts.query))
+    if parts.scheme.startswith("rediss"):
+        given["ssl"] = True
+    given |= {name: unquote(text) for name, text in (("username", user), ("password", password)) if text}
+    return [_address(one) for one in addresses.split(",")], parts.path.strip("/"), given
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("every host needs a port, as in host:6379")
+    return host.strip("[]"), int(port)

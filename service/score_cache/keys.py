@@ -1,0 +1,84 @@
+"""What a score is bound to: one key per step end.
+
+    agentprm:cb20a72d987347fe:{0Yp4uB7W3mE}:J8kz3nF0wq1Xh5s2VbQeLg
+    namespace checkpoint       trajectory    everything up to the step's end
+
+The last part hashes the checkpoint's digest, the render version, the dtype and every token from the first to the one
+at which the score is read, so nothing that could change a score is left out and a trajectory that grew by a step has
+one new key. The parts before it are for Redis: whole namespaces and checkpoints can be found by their beginning, and
+the braces keep a task's keys on one node of a cluster.
+"""
+
+import struct
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final
+
+Key = bytes
+
+FORMAT: Final = 1
+"""Of keys and values together; another format never reads these."""
+_HASH_BYTES: Final = 16
+_TAG_BYTES: Final = 8
+
+
+class KeyScope:
+    """Makes the keys of one checkpoint as it is served: equal keys, equal scores."""
+
+    def __init__(self, namespace: str, digest: str, render_version: int, dtype: str) -> None:
+        self._prefix = checkpoint_prefix(namespace, digest)
+        self._seed = blake2b(
+            "\0".join((str(FORMAT), digest, str(render_version), dtype)).encode(), digest_size=_HASH_BYTES
+        )
+
+    def begin(self, task_token_ids: Sequence[int]) -> "KeyChain":
+        """The chain of every trajectory with this task; ``task_token_ids`` are those before the first observation."""
+        hashed = self._seed.copy()
+        hashed.update(_packed(task_token_ids))
+        tag = _text(hashed.digest()[:_TAG_BYTES])
+        return KeyChain(self._prefix + b"{" + tag + b"}:", hashed)
+
+
+class KeyChain:
+    """The hash of all tokens so far; ``extend`` it to each step end and take the ``key`` there."""
+
+    def __init__(self, prefix: bytes, hashed: "blake2b") -> None:
+        self._prefix = prefix
+        self._hashed = hashed
+
+    def extend(self, token_ids: Sequence[int]) -> "KeyChain":
+        self._hashed.update(_packed(token_ids))
+        return self
+
+    def branch(self) -> "KeyChain":
+        """One that grows apart from here on."""
+        return KeyChain(self._prefix, self._hashed.copy())
+
+    @property
+    def key(self) -> Key:
+        return self._prefix + _text(self._hashed.digest())
+
+
+def namespace_prefix(namespace: str) -> bytes:
+    """How every key of a namespace begins."""
+    return f"{namespace}:".encode()
+
+
+def checkpoint_prefix(namespace: str, digest: str) -> bytes:
+    """How every key of a checkpoint begins; ``digest`` as the manifest has it."""
+    return namespace_prefix(namespace) + f"{short_digest(digest)}:".encode()
+
+
+def short_digest(digest: str) -> str:
+    """The part of a digest that keys show: 64 bits, enough to tell a store's checkpoints apart."""
+    return digest.rpartition(":")[2][:16]
+
+
+def _packed(token_ids: Sequence[int]) -> bytes:
+    """Four bytes a token, so that no two sequences of tokens are the same bytes."""
+    return struct.pack(f"<{len(token_ids)}I", *token_ids)
+
+
+def _text(raw: bytes) -> bytes:
+    return urlsafe_b64encode(raw).rstrip(b"=")

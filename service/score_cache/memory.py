@@ -1,0 +1,43 @@
+"""The score cache in the process: the last scores that were used, up to a number."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+from service.score_cache.contract import Watcher
+from service.score_cache.keys import Key
+
+
+class MemoryTier:
+    """Keeps ``max_items`` scores, least recently used out first; with 0 it keeps none."""
+
+    def __init__(self, max_items: int, watcher: Watcher) -> None:
+        self.max_items = max_items
+        self._watcher = watcher
+        self._scores: OrderedDict[Key, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    async def get(self, keys: Sequence[Key]) -> dict[Key, float]:
+        known = {}
+        for key in keys:
+            if (raw := self._scores.get(key)) is not None:
+                self._scores.move_to_end(key)
+                known[key] = raw
+        if self.max_items:
+            hits = sum(key in known for key in keys)
+            self._watcher.on_lookup("memory", hits=hits, misses=len(keys) - hits)
+        return known
+
+    def put(self, scores: Mapping[Key, float]) -> None:
+        for key, raw in scores.items():
+            self._scores[key] = raw
+            self._scores.move_to_end(key)
+        while len(self._scores) > self.max_items:
+            self._scores.popitem(last=False)
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,34 @@
+"""Memory in front of Redis: what Redis knew is kept near, what was computed goes to both."""
+
+from collections.abc import Mapping, Sequence
+
+from service.score_cache.contract import ScoreCache
+from service.score_cache.keys import Key
+
+
+class Tiers:
+    """A score cache of two: ``near`` is asked first and learns what ``far`` knew."""
+
+    def __init__(self, near: ScoreCache, far: ScoreCache) -> None:
+        self._near = near
+        self._far = far
+
+    async def get(self, keys: Sequence[Key]) -> dict[Key, float]:
+        known = await self._near.get(keys)
+        if missing := [key for key in keys if key not in known]:
+            found = await self._far.get(missing)
+            self._near.put(found)
+            known |= found
+        return known
+
+    def put(self, scores: Mapping[Key, float]) -> None:
+        self._near.put(scores)
+        self._far.put(scores)
+
+    async def start(self) -> None:
+        await self._near.start()
+        await self._far.start()
+
+    async def close(self) -> None:
+        await self._near.close()
+        await self._far.close()
