@@ -6,8 +6,10 @@ a candidate's tokens do not depend on the history before it. Special tokens are 
 agent's text they are ordinary characters, so an observation cannot end an action.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
+from threading import Lock
+from typing import Final, NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -15,6 +17,9 @@ from agentprm.errors import CheckpointCorrupt, ManifestInvalid
 from agentprm.types import State, Trajectory
 from model_store.manifest import Template
 from model_store.store import Checkpoint
+
+KEPT_CHARS: Final = 4_000_000
+"""Of segments whose ids are kept, with one for each segment: some tens of MB at most."""
 
 
 class Rendered(NamedTuple):
@@ -49,6 +54,9 @@ class Renderer:
             raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        self._segments: OrderedDict[str, list[int]] = OrderedDict()
+        self._segment_chars = 0
+        self._lock = Lock()
 
     def trajectory(self, trajectory: Trajectory) -> Rendered:
         """The whole trajectory, up to the end of its last action."""
@@ -82,7 +90,26 @@ class Renderer:
         return [*self._observation.before, *self._encode([observation])[0], *self._observation.after]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        """The ids of each text. Agents send their history with every step, so what was met lately is only looked up."""
+        with self._lock:
+            ids = {text: self._segments[text] for text in texts if text in self._segments}
+            for text in ids:
+                self._segments.move_to_end(text)
+        if new := [text for text in dict.fromkeys(texts) if text not in ids]:
+            encodings = self._tokenizer.encode_batch_fast(new, add_special_tokens=False)
+            self._keep(found := dict(zip(new, (encoding.ids for encoding in encodings), strict=True)))
+            ids |= found
+        return [ids[text] for text in texts]
+
+    def _keep(self, found: dict[str, list[int]]) -> None:
+        with self._lock:
+            for text, ids in found.items():
+                if text not in self._segments:
+                    self._segments[text] = ids
+                    self._segment_chars += len(text) + 1
+            while self._segment_chars > KEPT_CHARS:
+                text, _ = self._segments.popitem(last=False)
+                self._segment_chars -= len(text) + 1
 
 
 def load_renderer(checkpoint: Checkpoint) -> Renderer:

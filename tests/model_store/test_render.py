@@ -1,10 +1,13 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from agentprm.errors import CheckpointCorrupt, ManifestInvalid
 from agentprm.types import State, Step, Trajectory
+from model_store import render
 from model_store.manifest import Template
 from model_store.render import Renderer, load_renderer
 from model_store.store import Checkpoint
@@ -98,3 +101,45 @@ def test_an_unreadable_tokenizer_is_one_sentence(published: Checkpoint) -> None:
     (published.path / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointCorrupt, match=r"tokenizer\.json cannot be read"):
         load_renderer(published)
+
+
+class Counted:
+    """Counts the texts that reach the tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.texts: list[str] = []
+
+    def encode_batch_fast(self, texts: list[str], *, add_special_tokens: bool) -> list[Encoding]:
+        self.texts += texts
+        return self._tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+
+
+def counted() -> tuple[Renderer, Counted]:
+    renderer = Renderer(build_tokenizer(["get craft oak_log 1 2"]), TEMPLATE)
+    counting: Any = Counted(renderer._tokenizer)
+    renderer._tokenizer = counting
+    return renderer, counting
+
+
+def test_a_grown_trajectory_tokenises_only_what_is_new() -> None:
+    renderer, counting = counted()
+    first = renderer.trajectory(Trajectory("craft", (Step("1", "get oak_log"),)))
+    grown = renderer.trajectory(Trajectory("craft", (Step("1", "get oak_log"), Step("2", "craft"))))
+    assert grown.token_ids[: len(first.token_ids)] == first.token_ids
+    assert counting.texts == ["craft", "1", "get oak_log", "2"]
+    assert renderer.trajectory(Trajectory("craft", (Step("1", "get oak_log"),))) == first
+
+
+@given(texts=st.lists(st.text("get 12", max_size=12), max_size=40))
+def test_kept_segments_stay_within_their_bound_and_change_no_id(texts: list[str]) -> None:
+    renderer, fresh = counted()[0], Renderer(build_tokenizer(["get craft oak_log 1 2"]), TEMPLATE)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(render, "KEPT_CHARS", 30)
+        for text in texts:
+            assert renderer.actions([text, "get", text]) == [
+                fresh.action(text),
+                fresh.action("get"),
+                fresh.action(text),
+            ]
+            assert renderer._segment_chars == sum(len(kept) + 1 for kept in renderer._segments) <= 30

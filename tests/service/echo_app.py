@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -135,9 +136,10 @@ class BrokenEngine(EchoEngine):
 
 
 def loaded(engine: Engine, name: str = "echo", aliases: tuple[str, ...] = ("demo",)) -> LoadedModel:
-    fields = {field: getattr(MANIFEST, field) for field in MANIFEST.__slots__} | {"name": name}
+    """A model of its own: other names have other digests."""
+    digest = MANIFEST.digest if name == MANIFEST.name else f"sha256:{name}"
     return LoadedModel(
-        Manifest(**fields),
+        replace(MANIFEST, name=name, digest=digest),
         aliases,
         byte_renderer(),
         engine,

@@ -14,7 +14,9 @@ def test_callers_share_a_forward() -> None:
             async with engine.held():
                 first = asyncio.create_task(client.post("/score_step", json={"items": [item("a")]}))
                 await engine.entered()
-                others = [asyncio.create_task(client.post("/score_step", json={"items": [item(task)]})) for task in "bc"]
+                others = [
+                    asyncio.create_task(client.post("/score_step", json={"items": [item(task)]})) for task in "bc"
+                ]
                 await queued_tokens(client, at_least=2 * len(engine.calls[-1][0]))
             await asyncio.gather(first, *others)
         assert len(engine.calls[-1]) == 2
