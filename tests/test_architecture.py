@@ -33,6 +33,13 @@ INTERNAL = {
     "service.batcher": {"agentprm.errors", "service.fair_queue", "service.work"},
     "service.work": {"agentprm.errors", "service.fair_queue"},
     "service.score_cache": {"agentprm.errors", "service.score_cache"},
+    "service.score_cache.__main__": {
+        "agentprm.errors",
+        "model_store.manifest",
+        "model_store.store",
+        "service.score_cache",
+        "service.settings",
+    },
     "service.fair_queue": set[str](),
     "service.engine": {
         "agentprm.errors",

@@ -5,4 +5,5 @@ scorer -> tiers -> memory               hits cost a look-up in a dictionary
                      breaker            Redis down, slow or lying: misses, and a probe until it is well again
                      connections        one server, Sentinel or Cluster, from a URL
 keys: what a score is bound to          values: how it lies in Redis
+inspection: what lies there, its purge  __main__: the operators' command for both
 """

@@ -68,9 +68,12 @@ class CircuitBreaker:
                 await self._closed.wait()
 
     async def stop(self) -> None:
+        """Opens it for good: what is guarded is about to go."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+        self.state = State.OPEN
+        self._closed.clear()
 
     async def closed(self) -> None:
         """Returns while or once it is closed."""

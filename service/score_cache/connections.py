@@ -10,6 +10,8 @@ The only module that knows the client library.
 ``ssl_certfile``, ...) go into the query.
 """
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -42,6 +44,9 @@ _KINDS: Final[tuple[tuple[str, tuple[type[Exception], ...]], ...]] = (
     ("connection", (exceptions.ConnectionError, exceptions.RedisClusterException, OSError)),
 )
 
+_CODE: Final = re.compile(r"(?:Command # .* caused error: \(['\"])?([A-Z]{3,}) ", re.DOTALL)
+"""How an error of a server begins, or what the client makes of one in a pipeline."""
+
 
 class RedisURLError(AgentPRMError):
     """A Redis URL that cannot be used. The message does not quote it: it may hold a password."""
@@ -52,21 +57,35 @@ def kind_of(error: BaseException) -> str:
     return next((kind for kind, classes in _KINDS if isinstance(error, classes)), "other")
 
 
+def words_of(error: BaseException) -> str:
+    """What a log may say of an error.
+
+    Of an answer that the client does not know only the code is told: a server without AUTH repeats the password.
+    """
+    if isinstance(error, exceptions.InvalidResponse):
+        return "what answers does not speak Redis"
+    if type(error) is exceptions.ResponseError:
+        code = _CODE.match(str(error))
+        return f"the server answers {code[1]}" if code else "the server answers with an error"
+    return str(error) or type(error).__name__
+
+
 class RedisServer:
     """The few commands that a score cache needs, the same for one server and for a cluster.
 
     Every method raises what the client raises; nothing is tried twice here but a cluster's changed layout.
     """
 
-    def __init__(self, client: Redis | RedisCluster) -> None:
+    def __init__(self, client: Redis | RedisCluster, *sentinels: Redis) -> None:
         self._client: Any = client  # its own types promise less than it does
+        self._sentinels = sentinels
         self._cluster = isinstance(client, RedisCluster)
 
     async def read(self, keys: Sequence[bytes]) -> list[object]:
         """What lies under each key, None for nothing: one round trip (to each node of a cluster that has some)."""
-        values: list[object] = await (self._client.mget_nonatomic if self._cluster else self._client.mget)(keys)
-        if len(values) != len(keys):
-            raise ValueError(f"{len(values)} values for {len(keys)} keys")
+        values: object = await (self._client.mget_nonatomic if self._cluster else self._client.mget)(keys)
+        if not isinstance(values, list) or len(values) != len(keys):
+            raise ValueError(f"no list of {len(keys)} values for {len(keys)} keys")
         return values
 
     async def write(self, values: Mapping[bytes, bytes], ttl: int) -> None:
@@ -86,7 +105,7 @@ class RedisServer:
         return int(await self._client.unlink(*keys))
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await asyncio.gather(*(client.aclose() for client in (self._client, *self._sentinels)))
 
 
 def connect(url: str, *, timeout: float) -> RedisServer:
@@ -108,31 +127,34 @@ def connect(url: str, *, timeout: float) -> RedisServer:
         if scheme in _DIRECT:
             return RedisServer(Redis.from_url(url, **options))
         if scheme in ("redis+sentinel", "rediss+sentinel"):
-            return RedisServer(_by_sentinel(url, options))
+            return _by_sentinel(url, options)
         if scheme in ("redis+cluster", "rediss+cluster"):
             return RedisServer(_cluster(url, options))
-    except (ValueError, TypeError) as error:
-        raise RedisURLError(f"the Redis URL cannot be used: {error}") from error
+    except (ValueError, TypeError):  # may quote a password, or a part of one that is not percent-encoded
+        raise RedisURLError(
+            "the Redis URL cannot be read; is its password percent-encoded, and are its options the client's?"
+        ) from None
     raise RedisURLError(
         "the Redis URL must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
     )
 
 
-def _by_sentinel(url: str, options: dict[str, Any]) -> Redis:
+def _by_sentinel(url: str, options: dict[str, Any]) -> RedisServer:
     hosts, path, given = _parts(url)
     name, _, database = path.partition("/")
     if not name:
-        raise ValueError("it must end in the name that the sentinels know the master by")
-    own = {name: value for name, value in options.items() if name != "max_connections"}
+        raise RedisURLError("the Redis URL must end in the name that the sentinels know the master by")
+    own = {option: value for option, value in options.items() if option != "max_connections"}
+    own |= {option: value for option, value in given.items() if option.startswith("ssl")}
     sentinel = Sentinel(hosts, sentinel_kwargs=own, **options, **given)  # type: ignore[no-untyped-call]
     master: Redis = sentinel.master_for(name, db=int(database or 0))
-    return master
+    return RedisServer(master, *sentinel.sentinels)
 
 
 def _cluster(url: str, options: dict[str, Any]) -> RedisCluster:
     hosts, path, given = _parts(url)
     if path:
-        raise ValueError("a cluster has no databases")
+        raise RedisURLError("the Redis URL names a database, and a cluster has none")
     nodes = [ClusterNode(host, port) for host, port in hosts]
     return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options, **given)
 
@@ -152,5 +174,5 @@ def _parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError("every host needs a port, as in host:6379")
+        raise RedisURLError("every host of the Redis URL needs a port, as in host:6379")
     return host.strip("[]"), int(port)

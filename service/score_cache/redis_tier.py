@@ -13,7 +13,7 @@ from time import monotonic, perf_counter
 from typing import Any, Final
 
 from service.score_cache.breaker import FAILURES, CircuitBreaker, State
-from service.score_cache.connections import MAX_CONNECTIONS, RedisServer, kind_of
+from service.score_cache.connections import MAX_CONNECTIONS, RedisServer, kind_of, words_of
 from service.score_cache.contract import Watcher
 from service.score_cache.keys import Key, namespace_prefix
 from service.score_cache.values import pack, unpack
@@ -82,6 +82,8 @@ class RedisTier:
         await asyncio.gather(self._reads.stop(), self._writes.stop())
         for task in self._reading:
             task.cancel()
+        if self._reading:
+            await asyncio.wait(self._reading, timeout=GRACE_SECONDS)
         with suppress(Exception):
             async with asyncio.timeout(GRACE_SECONDS):
                 await self._server.close()
@@ -116,6 +118,8 @@ class RedisTier:
         task.add_done_callback(self._reading.discard)
         task.add_done_callback(_look_at)
         await asyncio.wait({task}, timeout=self._budget)
+        if task.cancelled():  # the cache closes
+            return [None] * len(keys)
         self._watcher.on_operation("read", perf_counter() - started)
         failure = task.exception() if task.done() else self._too_slow()
         if failure is not None:
@@ -179,14 +183,14 @@ class RedisTier:
             yield
         except Exception as error:
             self._watcher.on_cache_error(operation, kind_of(error))
-            raise
+            raise RuntimeError(words_of(error)) from error
 
     def _too_slow(self) -> TimeoutError:
         return TimeoutError(f"no answer within {self._budget * 1000:.0f} ms")
 
     def _failed(self, operation: str, breaker: CircuitBreaker, error: BaseException) -> None:
         self._watcher.on_cache_error(operation, kind_of(error))
-        self._complain(operation, kind_of(error), str(error) or type(error).__name__)
+        self._complain(operation, kind_of(error), words_of(error))
         breaker.failed()
 
     def _complain(self, operation: str, kind: str, what: str) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,17 @@ STARTED = "serving "
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a ready server."""
-    log = tmp_path_factory.mktemp("server") / "log"
+    with serving(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@contextmanager
+def serving(directory: Path, **settings: str) -> Iterator[str]:
+    """The address of a ready server with these settings; its log goes into ``directory``."""
+    log = directory / "log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTPRM_")}
     environment |= {"AGENTPRM_PORT": "0", "OMP_NUM_THREADS": "1"}
+    environment |= {f"AGENTPRM_{name.upper()}": value for name, value in settings.items()}
     with log.open("w") as stream:
         process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=stream)
     try:
