@@ -30,7 +30,7 @@ from service.score_cache.redis_tier import GRACE_SECONDS, RedisTier
 from service.score_cache.tiers import Tiers
 from service.scorer import Scorer
 from service.sequences import Sequencer
-from service.settings import Settings
+from service.settings import Settings, usable_cores
 
 WARM_UP_TOKENS: Final = 16
 MAX_REPORTED_ERRORS: Final = 20
@@ -66,7 +66,11 @@ def load_models(settings: Settings) -> list[LoadedModel]:
     models = []
     for checkpoint in checkpoints.values():
         engine = load_engine(
-            checkpoint, settings.device, settings.dtype, prefix_cache_bytes=settings.prefix_cache_bytes
+            checkpoint,
+            settings.device,
+            settings.dtype,
+            prefix_cache_bytes=settings.prefix_cache_bytes,
+            cpu_threads=settings.cpu_threads or usable_cores(),
         )
         reference = checkpoint.manifest.reference
         models.append(

@@ -155,9 +155,11 @@ class PaddedEngine:
 
 
 def load_engine(
-    checkpoint: Checkpoint, device: str, dtype: str, *, prefix_cache_bytes: int
+    checkpoint: Checkpoint, device: str, dtype: str, *, prefix_cache_bytes: int, cpu_threads: int
 ) -> PrefixEngine | PaddedEngine:
     """The engine of a checkpoint; device "auto" is cuda where there is one, dtype "auto" on a CPU float32.
+
+    ``cpu_threads`` holds for the whole process.
 
     Raises:
         CheckpointError: weights that cannot be loaded.
@@ -169,6 +171,7 @@ def load_engine(
         raise AgentPRMError(f"device {device} is not there: torch finds {torch.cuda.device_count()} CUDA devices")
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
+    torch.set_num_threads(cpu_threads)
     model = load_model(checkpoint, device, dtype)
     return choose_engine(model, prefix_cache_bytes=prefix_cache_bytes, longest=checkpoint.manifest.context_length)
 

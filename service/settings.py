@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="The backbone's dtype; auto: the checkpoint's on cuda, float32 on cpu."
     )
+    cpu_threads: Count | None = Field(
+        default=None, description="Threads of a forward on a CPU; unset: one for each core that this process may use."
+    )
     prefix_cache_bytes: int = Field(
         default=1024**3, ge=0, description="Bytes of keys and values that each model keeps for later requests; 0: off."
     )
@@ -82,6 +85,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least level that is logged."
     )
+
+
+def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may use: those it may run on, and no more than its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if quota.exists():
+        microseconds, _, period = quota.read_text(encoding="ascii").partition(" ")
+        if microseconds != "max":
+            cores = min(cores, int(microseconds) // int(period))
+    return max(1, cores)
 
 
 def load_settings() -> Settings:

@@ -28,7 +28,7 @@ def serving(directory: Path, **settings: str) -> Iterator[str]:
     """The address of a ready server with these settings; its log goes into ``directory``."""
     log = directory / "log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTPRM_")}
-    environment |= {"AGENTPRM_PORT": "0", "OMP_NUM_THREADS": "1"}
+    environment |= {"AGENTPRM_PORT": "0", "AGENTPRM_CPU_THREADS": "1"}
     environment |= {f"AGENTPRM_{name.upper()}": value for name, value in settings.items()}
     with log.open("w") as stream:
         process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=stream)

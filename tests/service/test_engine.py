@@ -353,4 +353,4 @@ def test_half_precision_shares_prefixes_within_its_own_noise(dtype: torch.dtype)
 def test_a_device_that_is_not_there_is_one_sentence() -> None:
     checkpoint: Any = None
     with pytest.raises(AgentPRMError, match="device cuda:7 is not there"):
-        load_engine(checkpoint, "cuda:7", "auto", prefix_cache_bytes=0)
+        load_engine(checkpoint, "cuda:7", "auto", prefix_cache_bytes=0, cpu_threads=1)

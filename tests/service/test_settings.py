@@ -1,11 +1,13 @@
+from pathlib import Path
+
 import pytest
 
-from service.settings import Settings, SettingsError, load_settings
+from service.settings import Settings, SettingsError, load_settings, usable_cores
 
 NAMES = {
     "HOST", "PORT", "MODEL_STORE", "MODELS", "DEVICE", "DTYPE", "PREFIX_CACHE_BYTES", "MAX_BATCH_TOKENS",
     "MAX_QUEUE_TOKENS", "MAX_WAIT_MS", "MAX_ITEMS", "MAX_CANDIDATES", "MAX_BODY_BYTES", "LOG_LEVEL", "REDIS_URL",
-    "REDIS_TIMEOUT_MS", "SCORE_CACHE_ITEMS", "SCORE_CACHE_NAMESPACE", "SCORE_CACHE_TTL_SECONDS",
+    "CPU_THREADS", "REDIS_TIMEOUT_MS", "SCORE_CACHE_ITEMS", "SCORE_CACHE_NAMESPACE", "SCORE_CACHE_TTL_SECONDS",
 }  # fmt: skip
 
 
@@ -50,3 +52,16 @@ def test_a_wrong_value_is_one_sentence_that_names_the_variable(
         load_settings()
     assert str(error.value).startswith(f"AGENTPRM_{name} is {value!r} but should ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("100000 100000\n", 1), ("50000 100000\n", 1), ("300000 100000\n", 3), ("max 100000\n", 8)]
+)
+def test_a_container_is_not_given_more_threads_than_its_quota_of_cores(
+    quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    file = tmp_path / "cpu.max"
+    file.write_text(quota)
+    assert usable_cores(file) == cores
+    assert usable_cores(tmp_path / "no such file") == 8
