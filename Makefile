@@ -25,7 +25,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.serve
 
 serve: $(VENV)/.serve
-	$(RUN) -m service
+	OMP_WAIT_POLICY=PASSIVE $(RUN) -m service
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest

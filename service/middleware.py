@@ -7,8 +7,8 @@ import asyncio
 import json
 import logging
 import math
+import random
 import re
-import secrets
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
@@ -40,7 +40,7 @@ class RequestRecord:
             await self._app(scope, receive, send)
             return
         proposed = _header(scope, b"x-request-id")
-        request_id = proposed if _REQUEST_ID.fullmatch(proposed) else secrets.token_hex(16).encode()
+        request_id = proposed if _REQUEST_ID.fullmatch(proposed) else f"{random.getrandbits(128):032x}".encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode()
         started = perf_counter()
         status = CLIENT_LEFT

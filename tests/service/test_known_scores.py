@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from random import Random
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from agentprm.types import State, Step, Trajectory
 from service.scorer import Scorer, Terms
 from tests.service.echo_app import GatedEngine, item, loaded, metric, proposal, serving
 from tests.service.test_scorer import scoring, trajectories
+from tests.service.test_service_under_load import queued_tokens
 
 STEPS = (Step("", "look"), Step("a table", "go north"), Step("a wall", "go back"))
 
@@ -112,6 +114,25 @@ def test_over_http_a_repeated_ranking_computes_nothing_and_says_so() -> None:
             assert await metric(client, saved) == first["usage"]["tokens"]
             assert await metric(client, "agentprm_score_cache_items") == 3  # two candidates and the step before
         assert len(engine.calls) == 2, "the warm-up and the first"
+
+    asyncio.run(scenario())
+
+
+def test_progress_is_right_while_the_step_before_is_still_in_flight() -> None:
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with serving(engine, score_cache_items=100) as client:
+
+            def ask(*actions: str) -> asyncio.Task[httpx.Response]:
+                return asyncio.create_task(client.post("/score_step", json={"items": [item("t", *actions)]}))
+
+            async with engine.held():
+                before = ask("look")
+                await engine.entered()
+                after = ask("look", "go")
+                await queued_tokens(client, at_least=1)
+            one, other = [(await reply).json()["results"][0] for reply in (before, after)]
+            assert other["progress"] == other["promise"] - one["promise"]
 
     asyncio.run(scenario())
 
