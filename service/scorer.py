@@ -139,8 +139,9 @@ class Scorer:
             known = await self._cache.get([key for sequence in sequences for key in sequence.keys])
             looked_up = perf_counter()
             missing = [sequence.without(known) for sequence in sequences]
-            answer = await self._compute([one for one in missing if one], terms)
-        new = _scores([one for one in missing if one], answer)
+            left = [one for one in missing if one]
+            answer = await self._compute(left, terms)
+        new = _scores(left, answer)
         self._cache.put(new)
         usages = _usages(sequences, missing, answer)
         self._on_cached(sum(usage.score_cache for usage in usages))
