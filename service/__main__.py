@@ -11,6 +11,7 @@ import uvicorn
 
 from agentprm.errors import AgentPRMError
 from service.app import create_app, load_models
+from service.logs import set_up_logging
 from service.settings import Settings, load_settings
 
 logger = logging.getLogger("service")
@@ -26,7 +27,7 @@ class CannotListen(AgentPRMError):
 def main() -> int:
     try:
         settings = load_settings()
-        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        set_up_logging(settings.log_level, settings.log_format)
         # The port comes first, so that a taken one is known before minutes of loading.
         with take_port(settings.host, settings.port) as listener:
             return serve(settings, listener)

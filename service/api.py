@@ -24,9 +24,11 @@ from service import examples
 from service.fair_queue import Priority
 from service.scorer import ItemRanking, ItemScores, Scorer, Terms, Timings
 
-ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions", "/models", "/health", "/ready", "/metrics")
+PROBE_ROUTES: Final = ("/health", "/ready", "/metrics")
+ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions", "/models", *PROBE_ROUTES)
 
 Item = TypeVar("Item", wire.TrajectoryItem, wire.RankItem)
+ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActionsReply
 T = TypeVar("T")
 
 Deadline = Annotated[
@@ -109,27 +111,27 @@ def build_router(models: Models, probes: Probes, *, max_items: int, max_candidat
 
 def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_candidates: int) -> None:
     @router.post("/score_step", tags=["scores"], **_documented(wire.ScoreStepReply, examples.STEP_REPLY))
-    async def score_step(body: ScoreBody, terms: Interactive) -> Response:
+    async def score_step(request: Request, body: ScoreBody, terms: Interactive) -> Response:
         """Promise and progress of the last step of each trajectory."""
         model = models.find(body.model)
         trajectories = _convert(body.items, _trajectory, max_items)
         scores = await model.scorer.score_steps(trajectories, terms)
         results = [_step_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
-        return _reply(wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
+        return _reply(request, wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
 
     @router.post(
         "/score_trajectory", tags=["scores"], **_documented(wire.ScoreTrajectoryReply, examples.TRAJECTORY_REPLY)
     )
-    async def score_trajectory(body: ScoreBody, terms: Bulk) -> Response:
+    async def score_trajectory(request: Request, body: ScoreBody, terms: Bulk) -> Response:
         """Promise and progress of every step of each trajectory, in one pass."""
         model = models.find(body.model)
         trajectories = _convert(body.items, _trajectory, max_items)
         scores = await model.scorer.score_trajectories(trajectories, terms)
         results = [_trajectory_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
-        return _reply(wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
+        return _reply(request, wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
 
     @router.post("/rank_actions", tags=["scores"], **_documented(wire.RankActionsReply, examples.RANK_REPLY))
-    async def rank_actions(body: RankBody, terms: Interactive) -> Response:
+    async def rank_actions(request: Request, body: RankBody, terms: Interactive) -> Response:
         """The candidates of each state, best promise first."""
         model = models.find(body.model)
         _refuse_many_candidates(body.items, max_candidates)
@@ -137,7 +139,7 @@ def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_can
         states, candidates = [state for state, _ in proposals], [actions for _, actions in proposals]
         rankings = await model.scorer.rank(states, candidates, terms)
         results = [_rank_result(item.id, one) for item, one in zip(body.items, rankings.items, strict=True)]
-        return _reply(wire.RankActionsReply(model=model.identity, results=results), rankings.timings)
+        return _reply(request, wire.RankActionsReply(model=model.identity, results=results), rankings.timings)
 
 
 def _add_probe_routes(router: APIRouter, models: Models, probes: Probes) -> None:
@@ -224,8 +226,17 @@ def _refuse_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
             )
 
 
-def _reply(body: wire.Body, timings: Timings) -> Response:
-    stages = ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in timings._asdict().items())
+def _reply(request: Request, body: ScoresReply, timings: Timings) -> Response:
+    """The answer, and what the log is to say of it."""
+    milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in timings._asdict().items()}
+    usages = [result.usage for result in body.results]
+    request.state.scored = {
+        "model": f"{body.model.name}@{body.model.version}",
+        "items": len(usages),
+        **{name: sum(getattr(usage, name) for usage in usages) for name in wire.UsageBody.model_fields},
+        **{f"{stage}_ms": taken for stage, taken in milliseconds.items()},
+    }
+    stages = ", ".join(f"{stage};dur={taken:.3f}" for stage, taken in milliseconds.items())
     return Response(body.model_dump_json(), media_type="application/json", headers={"server-timing": stages})
 
 

@@ -16,7 +16,7 @@ from agentprm.errors import InvalidRequest, MethodNotAllowed, NotFound
 from model_store.manifest import Manifest
 from model_store.render import Renderer, load_renderer
 from model_store.store import Store
-from service.api import ROUTES, Model, Models, Probes, build_router
+from service.api import PROBE_ROUTES, ROUTES, Model, Models, Probes, build_router
 from service.batcher import Batcher, Engine
 from service.engine import PrefixEngine, load_engine
 from service.metrics import Metrics
@@ -140,7 +140,7 @@ def create_app(loaded: Sequence[LoadedModel], settings: Settings) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(ErrorReplies, on_error=metrics.on_error)
-    app.add_middleware(RequestRecord, on_request=metrics.on_request)
+    app.add_middleware(RequestRecord, on_request=metrics.on_request, routes=ROUTES, quiet=PROBE_ROUTES)
     return app
 
 

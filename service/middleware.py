@@ -10,7 +10,7 @@ import math
 import random
 import re
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from time import perf_counter
 from typing import Any, Final
 
@@ -29,11 +29,25 @@ _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class RequestRecord:
-    """Gives a request its id, the caller's if it is printable and short, and counts the reply."""
+    """Gives a request its id, the caller's if it is printable and short, counts the reply and logs one line.
 
-    def __init__(self, app: App, on_request: Callable[[str, int, float], None]) -> None:
+    Args:
+        routes: whose paths are logged; any other path is a caller's text.
+        quiet: those that are asked all day, logged at debug level.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        on_request: Callable[[str, int, float], None],
+        *,
+        routes: Collection[str],
+        quiet: Collection[str],
+    ) -> None:
         self._app = app
         self._on_request = on_request
+        self._routes = frozenset(routes)
+        self._quiet = frozenset(quiet)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +69,20 @@ class RequestRecord:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            self._on_request(scope["path"], status, perf_counter() - started)
+            seconds = perf_counter() - started
+            self._on_request(scope["path"], status, seconds)
+            self._log(scope, status, seconds)
+
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
+        path, state = scope["path"], scope["state"]
+        fields = {
+            "id": state["request_id"],
+            "route": path if path in self._routes else "other",
+            "status": status,
+            "duration_ms": round(seconds * 1000, 3),
+            **state.get("scored", {}),
+        }
+        logger.log(logging.DEBUG if path in self._quiet else logging.INFO, "request", extra={"fields": fields})
 
 
 class ErrorReplies:

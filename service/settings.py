@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     max_items: Count = Field(default=64, description="Most items in one request.")
     max_candidates: Count = Field(default=64, description="Most candidates in one item.")
     max_body_bytes: Count = Field(default=4 * 1024 * 1024, description="Longest request body.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="text for a person, json for a collector; one line a request."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least level that is logged."
     )

@@ -44,8 +44,10 @@ _KINDS: Final[tuple[tuple[str, tuple[type[Exception], ...]], ...]] = (
     ("connection", (exceptions.ConnectionError, exceptions.RedisClusterException, OSError)),
 )
 
-_CODE: Final = re.compile(r"(?:Command # .* caused error: \(['\"])?([A-Z]{3,}) ", re.DOTALL)
-"""How an error of a server begins, or what the client makes of one in a pipeline."""
+_IN_PIPELINE: Final = re.compile(r"Command # .* caused error: \(['\"](.*)['\"],\)", re.DOTALL)
+"""How the client tells an error of a pipeline: with the command, that is a key and the bytes of a value."""
+_CODE: Final = re.compile(r"([A-Z]{3,}) ")
+"""How a server begins an error."""
 
 
 class RedisURLError(AgentPRMError):
@@ -64,10 +66,11 @@ def words_of(error: BaseException) -> str:
     """
     if isinstance(error, exceptions.InvalidResponse):
         return "what answers does not speak Redis"
+    told = _IN_PIPELINE.sub(r"\1", str(error))
     if type(error) is exceptions.ResponseError:
-        code = _CODE.match(str(error))
+        code = _CODE.match(told)
         return f"the server answers {code[1]}" if code else "the server answers with an error"
-    return str(error) or type(error).__name__
+    return told or type(error).__name__
 
 
 class RedisServer:
