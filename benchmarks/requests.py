@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tokenizers import Tokenizer
+from transformers import PreTrainedConfig
+
 from agentprm.types import State, Step, Trajectory
 from benchmarks.models import CONTEXT, random_model, tiny_config
 from benchmarks.workloads import CANDIDATE, Call, last_reads
@@ -72,8 +75,8 @@ def as_call(renderer: Renderer, path: str, bodies: Sequence[Body]) -> Call:
     return Call([ids for call in calls for ids in call.token_ids], [read for call in calls for read in call.reads])
 
 
-def publish(root: Path) -> Checkpoint:
-    """The tiny random model as a checkpoint in a new store."""
+def publish(root: Path, config: PreTrainedConfig | None = None, tokenizer: Tokenizer | None = None) -> Checkpoint:
+    """A random model as a checkpoint in a new store: the tiny one that reads ``WORDS``, unless told otherwise."""
     manifest = Manifest(
         format=FORMAT,
         name=NAME,
@@ -88,8 +91,8 @@ def publish(root: Path) -> Checkpoint:
         evaluation={},
     )
     with tempfile.TemporaryDirectory() as directory:
-        save_model(random_model(tiny_config()), Path(directory))
-        build_tokenizer(WORDS).save(f"{directory}/tokenizer.json")
+        save_model(random_model(config or tiny_config()), Path(directory))
+        (tokenizer or build_tokenizer(WORDS)).save(f"{directory}/tokenizer.json")
         return Store(root).publish(Path(directory), manifest)
 
 

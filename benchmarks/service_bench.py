@@ -19,7 +19,7 @@ from typing import Any, Final
 from benchmarks.engine_bench import TOLERANCE, Contestants, contestants
 from benchmarks.processes import Server, collect, send, sending, serve_agentprm, serve_plain
 from benchmarks.requests import Load, as_call, bulk_load, publish, rank_load, step_load
-from benchmarks.timing import percentile, ratios
+from benchmarks.timing import largest_difference, percentiles, ratios
 from model_store.model import load_model
 from model_store.render import Renderer, load_renderer
 
@@ -98,7 +98,10 @@ def _case(bench: Bench, concurrency: int, make: Callable[[str], Load], rounds: i
     logger.info("%s %s over HTTP, %d at a time", loads[0].workload, loads[0].case, concurrency)
     outcomes = [bench.round(concurrency, load) for load in loads]
     costs = {name: [one[name]["cpu_seconds"] for one in outcomes] for name in outcomes[0]}
-    differ = {name: max(_differ(one[name]["raw"], one["bare_engine"]["raw"]) for one in outcomes) for name in costs}
+    # The bare engine answers by sequence, a server by request: only the order of all scores is common.
+    differ = {
+        name: max(largest_difference(one[name]["raw"], one["bare_engine"]["raw"]) for one in outcomes) for name in costs
+    }
     items = sum(load.items for load in loads)
     return {
         "workload": loads[0].workload,
@@ -121,7 +124,7 @@ def _describe(name: str, outcomes: list[dict[str, Any]], costs: dict[str, list[f
         "refused": sum(one["refused"] for one in outcomes),
         "over_plain": ratios(costs["plain"], costs[name])._asdict(),
         "over_bare_engine": ratios(costs["bare_engine"], costs[name])._asdict(),
-        **({"wall_ms": _percentiles(latencies)} if latencies else {}),
+        **({"wall_ms": percentiles(latencies)} if latencies else {}),
     }
 
 
@@ -130,10 +133,10 @@ def mixed_load(server: Server, sizes: Sizes) -> dict[str, Any]:
     logger.info("latency beside a flood: %s", server.name)
     idle, loaded = (rank_load(sizes.interactive, 256, 8, f"mixed {phase}") for phase in ("idle", "loaded"))
     bulk = bulk_load(4 * sizes.bulk_callers, sizes.bulk_tokens, sizes.bulk_steps, "mixed")
-    alone = _percentiles(send(server, idle, 1, PAUSE_SECONDS)["latency_ms"])
+    alone = percentiles(send(server, idle, 1, PAUSE_SECONDS)["latency_ms"])
     with sending(server, bulk, sizes.bulk_callers, endless=True) as flood:
         time.sleep(SETTLE_SECONDS)
-        beside = _percentiles(send(server, loaded, 1, PAUSE_SECONDS)["latency_ms"])
+        beside = percentiles(send(server, loaded, 1, PAUSE_SECONDS)["latency_ms"])
         flood.send_signal(signal.SIGTERM)
         bulk_outcome = collect(flood)
     return {
@@ -145,14 +148,3 @@ def mixed_load(server: Server, sizes: Sizes) -> dict[str, Any]:
         "bulk_case": bulk.case,
         "bulk_callers": sizes.bulk_callers,
     }
-
-
-def _percentiles(milliseconds: list[float]) -> dict[str, float]:
-    found = {f"p{share}": percentile(milliseconds, share / 100) for share in (50, 95, 99)}
-    return {**found, "samples": len(milliseconds)}
-
-
-def _differ(left: list[list[float]], right: list[list[float]]) -> float:
-    """The bare engine answers by sequence, a server by request: only the order of all scores is common."""
-    one, other = ([score for scores in answer for score in scores] for answer in (left, right))
-    return max(abs(mine - theirs) for mine, theirs in zip(one, other, strict=True))

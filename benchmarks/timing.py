@@ -86,6 +86,18 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
+    """As the tables show them, and of how many they are."""
+    found = {f"p{share}": percentile(milliseconds, share / 100) for share in (50, 95, 99)}
+    return {**found, "samples": len(milliseconds)}
+
+
+def largest_difference(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]) -> float:
+    """Between the scores of two that answered the same in the same order, however they are grouped."""
+    one, other = ([score for scores in answer for score in scores] for answer in (left, right))
+    return max(abs(mine - theirs) for mine, theirs in zip(one, other, strict=True))
+
+
 def growth(cpu: Sequence[Sequence[float]], late: int, early: int) -> Ratio:
     """Cost of the call at ``late`` over the cost of the one at ``early``, round by round."""
     return ratios([calls[late] for calls in cpu], [calls[early] for calls in cpu])

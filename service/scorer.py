@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from time import perf_counter
@@ -210,8 +210,7 @@ def _by_item(
     """The scores and the summed usage of each item; ``usages`` are those of all sequences in order."""
     found = []
     for item in items:
-        parts = islice(usages, len(item))
-        usage = Usage(*map(sum, zip(*map(astuple, parts), strict=True)))
+        usage = sum(islice(usages, len(item)), Usage(0, 0))
         found.append(_Raw([[known[key] for key in sequence.keys] for sequence in item], usage))
     return found
 
