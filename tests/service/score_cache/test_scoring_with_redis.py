@@ -1,0 +1,264 @@
+"""The whole service over a Redis that goes wrong: every reply is right, and nobody notices but the metrics."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from service.score_cache.breaker import FAILURES, State
+from service.score_cache.redis_tier import RedisTier
+from tests.service.echo_app import GatedEngine, item, metric, serving
+from tests.service.score_cache.caching import BRIEF, samples
+from tests.service.score_cache.conftest import Start
+from tests.service.score_cache.proxy import Fault, altering, hanging, proxied, swapping
+from tests.service.score_cache.servers import HOST, PATIENCE, Server
+from tests.service.score_cache.test_faults import READING, warnings
+
+TASKS = ("Craft a table.", "Find the key.", "Open the door.")
+OTHERS = ("Wash the plate.", "Light the lamp.")
+UNWRITTEN = "agentprm_score_cache_unwritten"
+FAULTS = {
+    **READING,
+    "gives everyone the score of another": (swapping, "value"),
+    "gives everyone a score that is not quite right": (altering, "value"),
+}
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the probes, so that healing takes no time to speak of."""
+    monkeypatch.setattr("service.app.RedisTier", partial(RedisTier, pause=0.01))
+
+
+async def scored(client: httpx.AsyncClient, *tasks: str) -> list[Any]:
+    reply = await client.post("/score_trajectory", json={"items": [item(task, "look", "go") for task in tasks]})
+    assert reply.status_code == 200
+    return [result["steps"] for result in reply.json()["results"]]
+
+
+async def right(*tasks: str) -> list[Any]:
+    """What a service says that has no score cache."""
+    async with serving() as client:
+        return await scored(client, *tasks)
+
+
+async def errors(client: httpx.AsyncClient) -> dict[tuple[str, str], float]:
+    found = samples((await client.get("/metrics")).text, "agentprm_score_cache_errors_total")
+    return {(labels["operation"], labels["kind"]): n for labels, n in found if n}
+
+
+async def lookups(client: httpx.AsyncClient, result: str) -> float:
+    return await metric(client, f'agentprm_score_cache_lookups_total{{result="{result}",tier="redis"}}')
+
+
+async def breaker(client: httpx.AsyncClient, operation: str) -> float:
+    return await metric(client, f'agentprm_score_cache_breaker_state{{operation="{operation}"}}')
+
+
+async def reached(client: httpx.AsyncClient, sample: str, right: Callable[[float], bool]) -> None:
+    """Returns when a metric is as it should be."""
+    async with asyncio.timeout(PATIENCE):
+        while not right(await metric(client, sample)):  # noqa: ASYNC110 - HTTP offers no event
+            await asyncio.sleep(0.002)
+
+
+async def all_written(client: httpx.AsyncClient) -> None:
+    await reached(client, UNWRITTEN, lambda waiting: waiting == 0)
+
+
+async def known(client: httpx.AsyncClient, engine: GatedEngine, *tasks: str) -> None:
+    """Returns when these are scored without a forward, and rightly all the while."""
+    expected = await right(*tasks)
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            forwards = len(engine.calls)
+            assert await scored(client, *tasks) == expected
+            if len(engine.calls) == forwards:
+                return
+
+
+@pytest.mark.parametrize(("fault", "kind"), FAULTS.values(), ids=FAULTS)
+def test_every_reply_is_right_and_scores_are_shared_again_afterwards(server: Server, fault: Fault, kind: str) -> None:
+    async def scenario() -> None:
+        expected, engine = await right(*TASKS), GatedEngine()
+        async with (
+            proxied(server.port) as proxy,
+            serving(engine, redis_url=proxy.url, redis_timeout_ms=1000 * BRIEF) as client,
+        ):
+            assert await scored(client, *TASKS) == expected
+            await known(client, engine, *TASKS)
+            proxy.fault = fault
+            for _ in range(FAILURES + 1):
+                assert await scored(client, *TASKS) == expected
+            assert (await errors(client))[("read", kind)] >= FAILURES
+            assert (await client.get("/ready")).status_code == 200
+            proxy.heal()
+            await known(client, engine, *OTHERS)
+            await known(client, engine, *TASKS)
+
+    asyncio.run(scenario())
+
+
+def test_what_one_service_scored_another_does_not_compute(server: Server) -> None:
+    async def scenario() -> None:
+        expected, engine = await right(*TASKS), GatedEngine()
+        async with serving(redis_url=server.url) as one:
+            assert await scored(one, *TASKS) == expected
+        async with serving(engine, redis_url=server.url, redis_timeout_ms=5000) as other:
+            forwards = len(engine.calls)
+            assert await scored(other, *TASKS) == expected
+            assert len(engine.calls) == forwards
+            assert await lookups(other, "hit") == 2 * len(TASKS)
+
+    asyncio.run(scenario())
+
+
+def test_a_redis_that_hangs_is_asked_by_three_requests_and_by_no_more(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        expected = await right(*TASKS)
+        async with proxied(server.port) as proxy, serving(redis_url=proxy.url, redis_timeout_ms=1000 * BRIEF) as client:
+            await reached(client, 'agentprm_score_cache_breaker_state{operation="read"}', lambda state: state == 0)
+            proxy.fault = hanging
+            for _ in range(FAILURES + 5):
+                assert await scored(client, *TASKS) == expected
+            assert proxy.reads() == FAILURES
+            assert await lookups(client, "miss") == FAILURES * 2 * len(TASKS)
+            assert await lookups(client, "skipped") == 5 * 2 * len(TASKS)
+            assert await breaker(client, "read") != State.CLOSED
+
+    asyncio.run(scenario())
+    assert sum(line.startswith("a read of the score cache failed (timeout)") for line in warnings(caplog)) == 1
+
+
+def test_one_that_is_down_at_the_start_and_killed_later_is_used_whenever_it_is_there(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        expected, engine = await right(*TASKS), GatedEngine()
+        server.kill()
+        async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as client:
+            for _ in range(2):
+                assert (await client.get("/ready")).status_code == 200
+                assert await scored(client, *TASKS) == expected
+                server.start()
+                await known(client, engine, *TASKS, *OTHERS)
+                await all_written(client)
+                assert server.command("DBSIZE") >= 2 * len(TASKS)
+                server.kill()
+            assert {kind for _, kind in await errors(client)} == {"connection"}
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scenario())
+    assert "reading scores from Redis: well again after" in caplog.text
+
+
+def test_one_that_dies_within_a_request_costs_no_reply(server: Server) -> None:
+    async def scenario() -> None:
+        expected, engine = await right(*TASKS), GatedEngine()
+        async with (
+            proxied(server.port) as proxy,
+            serving(engine, redis_url=proxy.url, redis_timeout_ms=10_000) as client,
+        ):
+            await known(client, engine, *OTHERS)
+            asked = proxy.reads()
+            server.hang()
+            requests = [asyncio.create_task(scored(client, *TASKS)) for _ in range(5)]
+            async with asyncio.timeout(PATIENCE):
+                while proxy.reads() < asked + len(requests):  # noqa: ASYNC110 - a proxy offers no event
+                    await asyncio.sleep(0.002)
+            server.kill()
+            assert await asyncio.gather(*requests) == [expected] * len(requests)
+            server.start()
+            await known(client, engine, *TASKS)
+
+    asyncio.run(scenario())
+
+
+def test_a_full_one_is_read_and_what_waits_is_written_when_it_has_room(server: Server) -> None:
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as client:
+            await known(client, engine, *TASKS)
+            server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+            server.command("CONFIG", "SET", "maxmemory", "1")
+            assert await scored(client, *OTHERS) == await right(*OTHERS)
+            await reached(client, 'agentprm_score_cache_errors_total{kind="oom",operation="write"}', lambda n: n >= 1)
+            await known(client, engine, *TASKS)
+            assert await metric(client, UNWRITTEN) == 2 * len(OTHERS)
+            assert (await errors(client)).keys() == {("write", "oom")}
+            server.command("CONFIG", "SET", "maxmemory", "0")
+            await all_written(client)
+            await known(client, engine, *OTHERS)
+
+    asyncio.run(scenario())
+
+
+def test_a_replica_is_read(start: Start) -> None:
+    async def scenario() -> None:
+        primary, engine = start("--repl-diskless-sync-delay", "0"), GatedEngine()
+        replica = start("--replicaof", f"{HOST} {primary.port}")
+        async with serving(redis_url=primary.url) as client:
+            await scored(client, *TASKS)
+        async with asyncio.timeout(PATIENCE):
+            while replica.command("DBSIZE") < 2 * len(TASKS):  # noqa: ASYNC110 - replication offers no event
+                await asyncio.sleep(0.002)
+        async with serving(engine, redis_url=replica.url, redis_timeout_ms=1000) as client:
+            forwards = len(engine.calls)
+            assert await scored(client, *TASKS) == await right(*TASKS)
+            assert len(engine.calls) == forwards
+            assert await scored(client, *OTHERS) == await right(*OTHERS)
+            assert (await errors(client)).keys() == {("write", "readonly")}
+            assert await metric(client, UNWRITTEN) == 2 * len(OTHERS)
+
+    asyncio.run(scenario())
+
+
+def test_what_others_left_under_the_keys_is_computed_anew_and_replaced(server: Server) -> None:
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as client:
+            await scored(client, *TASKS)
+            await all_written(client)
+            for number, key in enumerate(server.command("KEYS", "agentprm:*:*")):
+                server.command("DEL", key)
+                server.command(*(("RPUSH", key, "a") if number % 2 else ("SET", key, "0.25")))
+            assert await scored(client, *TASKS) == await right(*TASKS)
+            assert (await errors(client)) == {("read", "value"): len(TASKS)}
+            await known(client, engine, *TASKS)
+
+    asyncio.run(scenario())
+
+
+def test_with_a_wrong_password_every_reply_is_right_and_the_password_stays_secret(
+    start: Start, caplog: pytest.LogCaptureFixture, brief_grace: None
+) -> None:
+    async def scenario() -> None:
+        server = start("--requirepass", "another", password="another")
+        async with serving(redis_url=f"redis://:hunter2@{HOST}:{server.port}") as client:
+            assert await scored(client, *TASKS) == await right(*TASKS)
+            assert (await errors(client)).keys() == {("read", "auth"), ("write", "auth")}
+            assert "hunter2" not in (await client.get("/metrics")).text
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(scenario())
+    assert "a probe failed: " in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_the_memory_of_the_process_serves_while_redis_is_gone(server: Server) -> None:
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with serving(engine, redis_url=server.url, score_cache_items=100) as client:
+            await scored(client, *TASKS)
+            server.kill()
+            forwards = len(engine.calls)
+            assert await scored(client, *TASKS) == await right(*TASKS)
+            assert len(engine.calls) == forwards
+
+    asyncio.run(scenario())
