@@ -17,6 +17,7 @@ from agentprm.errors import (
     Overloaded,
     RequestError,
     TooLong,
+    Unauthorized,
 )
 from agentprm.messages import to_state, to_trajectory
 from agentprm.types import State, StepScore, Trajectory, Usage
@@ -51,7 +52,8 @@ def _terms(default: Priority) -> Callable[..., Awaitable[Terms]]:
         ] = default,
     ) -> Terms:
         deadline = None if x_deadline_ms is None else asyncio.get_running_loop().time() + x_deadline_ms / 1000
-        return Terms(request.client.host if request.client else "", x_priority, deadline)
+        address = request.client.host if request.client else ""
+        return Terms(getattr(request.state, "key", address), x_priority, deadline)
 
     return terms
 
@@ -168,7 +170,9 @@ def _add_probe_routes(router: APIRouter, models: Models, probes: Probes) -> None
 
 def _documented(reply: type[wire.Body], example: dict[str, Any]) -> dict[str, Any]:
     """What the OpenAPI page says about a score route; replies are serialised once, by ``_reply``."""
-    errors = _errors(InvalidRequest, TooLong, ModelNotFound, Overloaded, NotReady, DeadlineExceeded, InternalError)
+    errors = _errors(
+        Unauthorized, InvalidRequest, TooLong, ModelNotFound, Overloaded, NotReady, DeadlineExceeded, InternalError
+    )
     return {
         "response_model": reply,
         "responses": {200: {"content": {"application/json": {"example": example}}}, **errors},

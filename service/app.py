@@ -17,8 +17,10 @@ from model_store.manifest import Manifest
 from model_store.render import Renderer, load_renderer
 from model_store.store import Store
 from service.api import PROBE_ROUTES, ROUTES, Model, Models, Probes, build_router
+from service.api_keys import ApiKeys
 from service.batcher import Batcher, Engine
 from service.engine import PrefixEngine, load_engine
+from service.guard import Guard
 from service.metrics import Metrics
 from service.middleware import ErrorReplies, RequestRecord, WholeBody
 from service.prefix_cache import PrefixCache
@@ -139,9 +141,16 @@ def create_app(loaded: Sequence[LoadedModel], settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, _refuse_http)
     # The last one added is the outermost.
     app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
+    if settings.api_keys_file is not None:
+        keys = ApiKeys(settings.api_keys_file)
+        app.add_middleware(Guard, keys=keys, open_paths=_open_paths(settings))
     app.add_middleware(ErrorReplies, on_error=metrics.on_error)
     app.add_middleware(RequestRecord, on_request=metrics.on_request, routes=ROUTES, quiet=PROBE_ROUTES)
     return app
+
+
+def _open_paths(settings: Settings) -> set[str]:
+    return set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
 
 
 class Life:

@@ -20,7 +20,7 @@ SECONDS: Final = (
 )  # fmt: skip
 TOKENS: Final = tuple(float(2**power) for power in range(4, 18))
 SEQUENCES: Final = tuple(float(2**power) for power in range(11))
-CODES: Final = (200, 404, 405, 413, 422, 429, 499, 500, 503, 504)
+CODES: Final = (200, 401, 404, 405, 413, 422, 429, 499, 500, 503, 504)
 REJECTIONS: Final = tuple(error.code for error in (TooLong, Overloaded, NotReady, DeadlineExceeded))
 SOURCES: Final = ("computed", "prefix_cache", "score_cache")
 OTHER_ROUTE: Final = "other"

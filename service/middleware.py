@@ -1,6 +1,7 @@
 """What every request meets before a route, in pure ASGI: an id and a clock, the error envelope, a bounded body.
 
-RequestRecord -> ErrorReplies -> WholeBody -> routes. None of them logs or answers with text from a body.
+RequestRecord -> ErrorReplies -> Guard (where there are keys) -> WholeBody -> routes. None of them logs or answers with
+text from a body.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from time import perf_counter
 from typing import Any, Final
 
-from agentprm.errors import InternalError, RequestError, TooLong
+from agentprm.errors import InternalError, RequestError, TooLong, Unauthorized
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class RequestRecord:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        proposed = _header(scope, b"x-request-id")
+        proposed = header(scope, b"x-request-id")
         request_id = proposed if _REQUEST_ID.fullmatch(proposed) else f"{random.getrandbits(128):032x}".encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode()
         started = perf_counter()
@@ -80,6 +81,7 @@ class RequestRecord:
             "route": path if path in self._routes else "other",
             "status": status,
             "duration_ms": round(seconds * 1000, 3),
+            **({"key": state["key"]} if "key" in state else {}),
             **state.get("scored", {}),
         }
         logger.log(logging.DEBUG if path in self._quiet else logging.INFO, "request", extra={"fields": fields})
@@ -127,7 +129,7 @@ class WholeBody:
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
         """The body; None if the client left before its end."""
-        announced = _header(scope, b"content-length")
+        announced = header(scope, b"content-length")
         if announced.isdigit() and int(announced[:19]) > self._max_bytes:  # Python refuses to read endless digits
             raise self._too_long()
         body = bytearray()
@@ -176,6 +178,8 @@ async def _send_error(error: RequestError, send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if error.retry_after is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
+    if isinstance(error, Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
     if allow := error.details.get("allow"):
         headers.append((b"allow", allow.encode()))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
@@ -189,5 +193,5 @@ def _unexpected(error: Exception, request_id: str) -> InternalError:
     return InternalError("the service failed; its log tells more under this id", details={"id": request_id})
 
 
-def _header(scope: Scope, name: bytes) -> bytes:
+def header(scope: Scope, name: bytes) -> bytes:
     return next((value for key, value in scope["headers"] if key == name), b"")

@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     redis_timeout_ms: float = Field(
         default=25, gt=0, le=10_000, description="How long a request waits for Redis before it computes."
     )
+    api_keys_file: Path | None = Field(
+        default=None, description="Hashes of the keys that may ask; unset: whoever reaches the port may."
+    )
+    guard_metrics: bool = Field(default=False, description="Whether /metrics needs a key too.")
     max_batch_tokens: Count | None = Field(
         default=None,
         description="Tokens computed in one forward, longer sequences in pieces; unset: what suits the device.",

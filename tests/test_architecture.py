@@ -54,6 +54,9 @@ INTERNAL = {
     "service.rows": {"service.prefix_cache"},
     "service.prefix_cache": set[str](),
     "service.echo": set[str](),
+    "service.api_keys": {"agentprm.errors"},
+    "service.guard": {"agentprm.errors", "service.api_keys", "service.middleware"},
+    "service.logs": set[str](),
     "service.settings": {"agentprm.errors"},
     "service.metrics": {"agentprm.errors", "service.batcher", "service.score_cache.contract"},
 }

@@ -100,7 +100,7 @@ def test_every_score_route_documents_its_replies_and_errors() -> None:
             assert "swagger" in (await client.get("/docs")).text
         for route in ("/score_step", "/score_trajectory", "/rank_actions"):
             post = paths[route]["post"]
-            assert set(post["responses"]) == {"200", "404", "413", "422", "429", "500", "503", "504"}
+            assert set(post["responses"]) == {"200", "401", "404", "413", "422", "429", "500", "503", "504"}
             assert post["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorReply")
             assert post["requestBody"]["content"]["application/json"]["examples"]
 
