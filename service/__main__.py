@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -25,6 +26,8 @@ class CannotListen(AgentPRMError):
 
 
 def main() -> int:
+    # uvicorn drains on SIGTERM and then raises it again for whoever had it before: to be told to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, settings.log_format)

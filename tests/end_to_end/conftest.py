@@ -26,6 +26,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @contextmanager
 def serving(directory: Path, **settings: str) -> Iterator[str]:
     """The address of a ready server with these settings; its log goes into ``directory``."""
+    with started(directory, **settings) as (_, url):
+        yield url
+
+
+@contextmanager
+def started(directory: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server's process, and its address once it is ready."""
     log = directory / "log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTPRM_")}
     environment |= {"AGENTPRM_PORT": "0", "AGENTPRM_CPU_THREADS": "1"}
@@ -33,7 +40,7 @@ def serving(directory: Path, **settings: str) -> Iterator[str]:
     with log.open("w") as stream:
         process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=stream)
     try:
-        yield wait_until_ready(process, log)
+        yield process, wait_until_ready(process, log)
     finally:
         process.terminate()
         process.wait(timeout=60)
