@@ -136,7 +136,7 @@ class Scorer:
             items = await self._off_the_loop(render)
             rendered = perf_counter()
             sequences = [sequence for item in items for sequence in item]
-            known = await self._cache.get([key for sequence in sequences for key in sequence.keys])
+            known = await self._cache.get(list({key: None for sequence in sequences for key in sequence.keys}))
             looked_up = perf_counter()
             missing = [sequence.without(known) for sequence in sequences]
             left = [one for one in missing if one]
