@@ -74,7 +74,7 @@ def test_it_is_open_until_a_first_probe_is_well() -> None:
 def test_starting_waits_no_longer_than_its_patience_and_the_probe_goes_on() -> None:
     async def scenario() -> None:
         probe = Probe()
-        async with started(probe, patience=0.001) as guard:
+        async with asyncio.timeout(PATIENCE), started(probe, patience=0.001) as guard:
             assert state(guard) is not State.CLOSED
             probe.ends(None)
             await guard.closed()
