@@ -68,7 +68,7 @@ def test_where_the_next_of_one_class_does_not_fit_the_other_may() -> None:
 
 def test_while_both_wait_bulk_leads_one_batch_in_so_many() -> None:
     queue = queue_of(
-        *(entry(1, caller="i") for _ in range(20)), *(entry(1, caller="b", priority=BULK) for _ in range(5))
+        *(entry(1, caller="i") for _ in range(4 * BULK_EVERY)), *(entry(1, caller="b", priority=BULK) for _ in range(5))
     )
     leads = "".join(callers(queue.take(1)) for _ in range(4 * BULK_EVERY))
     assert leads == ("i" * (BULK_EVERY - 1) + "b") * 4
@@ -227,10 +227,11 @@ def test_a_caller_leads_a_batch_after_at_most_one_of_each_other_caller(
     assert batches <= len({caller for caller, _ in crowd}) + 1
 
 
-@given(priorities=st.lists(st.sampled_from(Priority), max_size=60), budget=st.integers(1, 5), size=st.integers(1, 12))
+@given(counts=st.tuples(st.integers(0, 80), st.integers(0, 80)), budget=st.integers(1, 5), size=st.integers(1, 12))
 @settings(max_examples=100, deadline=None)
-def test_neither_class_starves(priorities: list[Priority], budget: int, size: int) -> None:
-    queue = queue_of(*(entry(size, priority=priority) for priority in priorities))
+def test_neither_class_starves(counts: tuple[int, int], budget: int, size: int) -> None:
+    entries = zip(counts, Priority, strict=True)
+    queue = queue_of(*(entry(size, priority=priority) for count, priority in entries for _ in range(count)))
     passed = dict.fromkeys(Priority, 0)
     while queue:
         waits = {priority for priority, line in queue._lines.items() if line}

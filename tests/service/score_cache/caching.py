@@ -17,7 +17,7 @@ from tests.service.score_cache.servers import PATIENCE
 NAMESPACE = "test"
 AMPLE = 5.0
 """Seconds: a budget that only a server that hangs exceeds."""
-BRIEF = 0.2
+BRIEF = 0.15
 """Seconds: a budget that a server that hangs exceeds soon."""
 SCORES: dict[Key, float] = {b"test:1": 0.1, b"test:2": -7.25, b"test:3": 1 / 3}
 KEYS = list(SCORES)

@@ -15,7 +15,7 @@ from tests.service.echo_app import GatedEngine, item, metric, serving
 from tests.service.score_cache.caching import BRIEF, samples
 from tests.service.score_cache.conftest import Start
 from tests.service.score_cache.proxy import Fault, altering, hanging, proxied, swapping
-from tests.service.score_cache.servers import HOST, PATIENCE, Server
+from tests.service.score_cache.servers import HOST, PATIENCE, Server, free_port
 from tests.service.score_cache.test_faults import READING, warnings
 
 TASKS = ("Craft a table.", "Find the key.", "Open the door.")
@@ -118,7 +118,7 @@ def test_what_one_service_scored_another_does_not_compute(server: Server) -> Non
 
 
 def test_a_redis_that_hangs_is_asked_by_three_requests_and_by_no_more(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: None
 ) -> None:
     async def scenario() -> None:
         expected = await right(*TASKS)
@@ -137,7 +137,7 @@ def test_a_redis_that_hangs_is_asked_by_three_requests_and_by_no_more(
 
 
 def test_one_that_is_down_at_the_start_and_killed_later_is_used_whenever_it_is_there(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: None
 ) -> None:
     async def scenario() -> None:
         expected, engine = await right(*TASKS), GatedEngine()
@@ -185,6 +185,7 @@ def test_a_full_one_is_read_and_what_waits_is_written_when_it_has_room(server: S
         engine = GatedEngine()
         async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as client:
             await known(client, engine, *TASKS)
+            await all_written(client)
             server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
             server.command("CONFIG", "SET", "maxmemory", "1")
             assert await scored(client, *OTHERS) == await right(*OTHERS)
@@ -199,22 +200,23 @@ def test_a_full_one_is_read_and_what_waits_is_written_when_it_has_room(server: S
     asyncio.run(scenario())
 
 
-def test_a_replica_is_read(start: Start) -> None:
+def test_one_that_became_a_replica_is_read_and_its_promotion_lets_what_waits_in(server: Server) -> None:
     async def scenario() -> None:
-        primary, engine = start("--repl-diskless-sync-delay", "0"), GatedEngine()
-        replica = start("--replicaof", f"{HOST} {primary.port}")
-        async with serving(redis_url=primary.url) as client:
-            await scored(client, *TASKS)
-        async with asyncio.timeout(PATIENCE):
-            while replica.command("DBSIZE") < 2 * len(TASKS):  # noqa: ASYNC110 - replication offers no event
-                await asyncio.sleep(0.002)
-        async with serving(engine, redis_url=replica.url, redis_timeout_ms=1000) as client:
-            forwards = len(engine.calls)
-            assert await scored(client, *TASKS) == await right(*TASKS)
-            assert len(engine.calls) == forwards
+        engine = GatedEngine()
+        async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as client:
+            await known(client, engine, *TASKS)
+            await all_written(client)
+            server.command("REPLICAOF", HOST, free_port())
             assert await scored(client, *OTHERS) == await right(*OTHERS)
-            assert (await errors(client)).keys() == {("write", "readonly")}
+            await known(client, engine, *TASKS)
+            await reached(
+                client, 'agentprm_score_cache_errors_total{kind="readonly",operation="write"}', lambda n: n > 0
+            )
             assert await metric(client, UNWRITTEN) == 2 * len(OTHERS)
+            assert (await errors(client)).keys() == {("write", "readonly")}
+            server.command("REPLICAOF", "NO", "ONE")
+            await all_written(client)
+            await known(client, engine, *OTHERS)
 
     asyncio.run(scenario())
 
