@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         "redis+cluster://; empty: none.",
     )
     redis_timeout_ms: float = Field(
-        default=25, gt=0, le=10_000, description="How long a request waits for Redis before it computes."
+        default=25, gt=0, le=1000, description="How long a request waits for Redis before it computes."
     )
     api_keys_file: Path | None = Field(
         default=None, description="Hashes of the keys that may ask; unset: whoever reaches the port may."

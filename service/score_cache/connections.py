@@ -128,7 +128,9 @@ def connect(url: str, *, timeout: float) -> RedisServer:
     scheme = url.partition("://")[0]
     try:
         if scheme in _DIRECT:
-            return RedisServer(Redis.from_url(url, **options))
+            client = Redis.from_url(url, **options)
+            client.connection_pool.make_connection()  # opens nothing, and refuses options that it does not know
+            return RedisServer(client)
         if scheme in ("redis+sentinel", "rediss+sentinel"):
             return _by_sentinel(url, options)
         if scheme in ("redis+cluster", "rediss+cluster"):

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 from service.score_cache.contract import Watcher
 from service.score_cache.keys import Key
@@ -31,8 +32,9 @@ class MemoryTier:
 
     def put(self, scores: Mapping[Key, float]) -> None:
         for key, raw in scores.items():
-            self._scores[key] = raw
-            self._scores.move_to_end(key)
+            if isfinite(raw):
+                self._scores[key] = raw
+                self._scores.move_to_end(key)
         while len(self._scores) > self.max_items:
             self._scores.popitem(last=False)
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
+from math import isfinite
 from time import monotonic, perf_counter
 from typing import Any, Final
 
@@ -97,7 +98,7 @@ class RedisTier:
         return known
 
     def put(self, scores: Mapping[Key, float]) -> None:
-        self._unwritten |= scores
+        self._unwritten |= {key: raw for key, raw in scores.items() if isfinite(raw)}
         over = len(self._unwritten) - MAX_UNWRITTEN
         for key in list(islice(self._unwritten, max(0, over))):
             del self._unwritten[key]

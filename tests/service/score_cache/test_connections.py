@@ -34,6 +34,7 @@ UNUSABLE = {
     f"redis+cluster://:{SECRET}@far:1?colour=blue": "cannot be read",
     f"redis://:{SECRET}@far:{SECRET}": "cannot be read",
     f"redis://:{SECRET}@far:1?max_connections={SECRET}": "cannot be read",
+    f"redis://:{SECRET}@far:1?colour=blue": "cannot be read",
     # What a password does that is not percent-encoded.
     f"redis://:{SECRET}/x@far:1": "cannot be read",
     f"redis://:{SECRET}\N{ACCOUNT OF}x@far:1": "cannot be read",

@@ -1,6 +1,7 @@
 """The memory tier against its definition, and the two tiers together."""
 
 import asyncio
+import math
 from collections import OrderedDict
 
 from hypothesis import given
@@ -13,7 +14,7 @@ from service.score_cache.tiers import Tiers
 
 KEYS = [b"a", b"b", b"c", b"d", b"e"]
 keys = st.lists(st.sampled_from(KEYS), max_size=6)
-puts = st.dictionaries(st.sampled_from(KEYS), st.floats(allow_nan=False), max_size=4)
+puts = st.dictionaries(st.sampled_from(KEYS), st.floats(allow_nan=False, allow_infinity=False), max_size=4)
 
 
 def tier(max_items: int = 100) -> MemoryTier:
@@ -83,3 +84,9 @@ def test_what_was_computed_goes_to_both_tiers() -> None:
     near, far = tier(), tier()
     Tiers(near, far).put({b"a": 1.0})
     assert asyncio.run(near.get([b"a"])) == asyncio.run(far.get([b"a"])) == {b"a": 1.0}
+
+
+def test_what_is_not_finite_is_not_kept() -> None:
+    memory = tier()
+    memory.put({b"a": math.nan, b"b": math.inf, b"c": 1.0})
+    assert asyncio.run(memory.get(KEYS)) == {b"c": 1.0}

@@ -76,12 +76,13 @@ def test_what_redis_knew_is_asked_for_once_and_in_one_command(server: Server) ->
 
 
 @pytest.mark.parametrize("raw", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_never_found(server: Server, raw: float) -> None:
+def test_what_is_not_finite_is_never_stored(server: Server, raw: float) -> None:
     async def scenario() -> None:
         async with caching(server.url) as cache:
             cache.put({b"odd": raw, b"even": 2.0})
             await cache.stored()
             assert await cache.get([b"odd", b"even"]) == {b"even": 2.0}
+        assert server.command("EXISTS", "odd") == 0
 
     asyncio.run(scenario())
 
