@@ -129,7 +129,8 @@ def connect(url: str, *, timeout: float) -> RedisServer:
     try:
         if scheme in _DIRECT:
             client = Redis.from_url(url, **options)
-            client.connection_pool.make_connection()  # opens nothing, and refuses options that it does not know
+            # Opens nothing, and refuses options that it does not know.
+            client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
             return RedisServer(client)
         if scheme in ("redis+sentinel", "rediss+sentinel"):
             return _by_sentinel(url, options)
