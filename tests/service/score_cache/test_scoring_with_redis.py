@@ -108,7 +108,7 @@ def test_what_one_service_scored_another_does_not_compute(server: Server) -> Non
         expected, engine = await right(*TASKS), GatedEngine()
         async with serving(redis_url=server.url) as one:
             assert await scored(one, *TASKS) == expected
-        async with serving(engine, redis_url=server.url, redis_timeout_ms=5000) as other:
+        async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as other:
             forwards = len(engine.calls)
             assert await scored(other, *TASKS) == expected
             assert len(engine.calls) == forwards
@@ -163,7 +163,7 @@ def test_one_that_dies_within_a_request_costs_no_reply(server: Server) -> None:
         expected, engine = await right(*TASKS), GatedEngine()
         async with (
             proxied(server.port) as proxy,
-            serving(engine, redis_url=proxy.url, redis_timeout_ms=10_000) as client,
+            serving(engine, redis_url=proxy.url, redis_timeout_ms=1000) as client,
         ):
             await known(client, engine, *OTHERS)
             asked = proxy.reads()
