@@ -97,20 +97,14 @@ def create_app(loaded: Sequence[LoadedModel], settings: Settings) -> FastAPI:
     tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
     batchers = [_batcher(model, engine_thread, settings, metrics) for model in loaded]
     cache = _score_cache(settings, metrics)
+    scorers = [
+        _scorer(model, batcher, cache, tokenizer_thread, settings=settings, metrics=metrics)
+        for model, batcher in zip(loaded, batchers, strict=True)
+    ]
     models = Models(
         [
-            Model(
-                Scorer(
-                    _sequencer(model, settings),
-                    cache,
-                    batcher,
-                    tokenizer_thread,
-                    promise=model.manifest.score.promise,
-                    on_cached=partial(metrics.on_cached, model.manifest.reference),
-                ),
-                _info(model, settings, default=model is loaded[0]),
-            )
-            for model, batcher in zip(loaded, batchers, strict=True)
+            Model(scorer, _info(model, settings, default=model is loaded[0]))
+            for model, scorer in zip(loaded, scorers, strict=True)
         ]
     )
     life = Life(batchers, cache)
@@ -139,18 +133,18 @@ def create_app(loaded: Sequence[LoadedModel], settings: Settings) -> FastAPI:
     )
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_http)
-    # The last one added is the outermost.
-    app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
-    if settings.api_keys_file is not None:
-        keys = ApiKeys(settings.api_keys_file)
-        app.add_middleware(Guard, keys=keys, open_paths=_open_paths(settings))
-    app.add_middleware(ErrorReplies, on_error=metrics.on_error)
-    app.add_middleware(RequestRecord, on_request=metrics.on_request, routes=ROUTES, quiet=PROBE_ROUTES)
+    _add_middleware(app, settings, metrics)
     return app
 
 
-def _open_paths(settings: Settings) -> set[str]:
-    return set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
+def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+    """The last one added is the outermost."""
+    app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
+    if settings.api_keys_file is not None:
+        open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
+        app.add_middleware(Guard, keys=ApiKeys(settings.api_keys_file), open_paths=open_paths)
+    app.add_middleware(ErrorReplies, on_error=metrics.on_error)
+    app.add_middleware(RequestRecord, on_request=metrics.on_request, routes=ROUTES, quiet=PROBE_ROUTES)
 
 
 class Life:
@@ -224,10 +218,25 @@ def _score_cache(settings: Settings, metrics: Metrics) -> ScoreCache:
     return Tiers(memory, redis)
 
 
-def _sequencer(model: LoadedModel, settings: Settings) -> Sequencer:
+def _scorer(
+    model: LoadedModel,
+    batcher: Batcher,
+    cache: ScoreCache,
+    tokenizer_thread: Executor,
+    *,
+    settings: Settings,
+    metrics: Metrics,
+) -> Scorer:
     manifest = model.manifest
     scope = KeyScope(settings.score_cache_namespace, manifest.digest, manifest.render_version, model.dtype)
-    return Sequencer(model.renderer, scope, context_length=manifest.context_length)
+    return Scorer(
+        Sequencer(model.renderer, scope, context_length=manifest.context_length),
+        cache,
+        batcher,
+        tokenizer_thread,
+        promise=manifest.score.promise,
+        on_cached=partial(metrics.on_cached, manifest.reference),
+    )
 
 
 def _info(model: LoadedModel, settings: Settings, *, default: bool) -> wire.ModelInfo:

@@ -90,6 +90,16 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+        self._declare_score_cache(registry)
+        self._evicted = _Evicted(models)
+        registry.register(self._evicted)
+        self._model_info = Gauge(
+            "agentprm_model_info", "1 per loaded model.", ["model", "digest", "device", "dtype"], registry=registry
+        )
+        self._ready = Gauge("agentprm_ready", "1 while /ready answers 200.", registry=registry)
+        self._create_label_sets(routes, models)
+
+    def _declare_score_cache(self, registry: CollectorRegistry) -> None:
         self._cache_items = Gauge("agentprm_score_cache_items", "Scores held in the process.", registry=registry)
         self._cache_lookups = Counter(
             "agentprm_score_cache_lookups",
@@ -125,13 +135,6 @@ class Metrics:
             ["operation"],
             registry=registry,
         )
-        self._evicted = _Evicted(models)
-        registry.register(self._evicted)
-        self._model_info = Gauge(
-            "agentprm_model_info", "1 per loaded model.", ["model", "digest", "device", "dtype"], registry=registry
-        )
-        self._ready = Gauge("agentprm_ready", "1 while /ready answers 200.", registry=registry)
-        self._create_label_sets(routes, models)
 
     def _create_label_sets(self, routes: Sequence[str], models: Sequence[str]) -> None:
         for route in (*routes, OTHER_ROUTE):
