@@ -18,8 +18,10 @@ from agentprm.types import State, Trajectory
 from model_store.manifest import Template
 from model_store.store import Checkpoint
 
-KEPT_CHARS: Final = 4_000_000
-"""Of segments whose ids are kept, with one for each segment: some tens of MB at most."""
+KEPT_CHARS: Final = 2_000_000
+"""Of segments whose ids are kept: 20 MB at four characters a token, 80 MB at one."""
+SEGMENT_CHARS: Final = 64
+"""What a segment counts beside its text, so that many short ones are bounded too."""
 
 
 class Rendered(NamedTuple):
@@ -106,10 +108,10 @@ class Renderer:
             for text, ids in found.items():
                 if text not in self._segments:
                     self._segments[text] = ids
-                    self._segment_chars += len(text) + 1
+                    self._segment_chars += len(text) + SEGMENT_CHARS
             while self._segment_chars > KEPT_CHARS:
                 text, _ = self._segments.popitem(last=False)
-                self._segment_chars -= len(text) + 1
+                self._segment_chars -= len(text) + SEGMENT_CHARS
 
 
 def load_renderer(checkpoint: Checkpoint) -> Renderer:

@@ -135,11 +135,11 @@ def test_a_grown_trajectory_tokenises_only_what_is_new() -> None:
 def test_kept_segments_stay_within_their_bound_and_change_no_id(texts: list[str]) -> None:
     renderer, fresh = counted()[0], Renderer(build_tokenizer(["get craft oak_log 1 2"]), TEMPLATE)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(render, "KEPT_CHARS", 30)
+        patched.setattr(render, "KEPT_CHARS", 300)
         for text in texts:
             assert renderer.actions([text, "get", text]) == [
                 fresh.action(text),
                 fresh.action("get"),
                 fresh.action(text),
             ]
-            assert renderer._segment_chars == sum(len(kept) + 1 for kept in renderer._segments) <= 30
+            assert renderer._segment_chars == sum(len(kept) + 64 for kept in renderer._segments) <= 300
