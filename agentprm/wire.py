@@ -8,11 +8,26 @@ a client outlives a service that learns to tell more.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from agentprm.errors import InvalidRequest
 
+
+def _of_whole_characters(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text holds a lone surrogate, which is no character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_of_whole_characters)]
+"""JSON can spell half a character, which no tokenizer takes and no reply can echo."""
 NonEmpty = Annotated[str, Field(min_length=1)]
+"""Of whole characters too: pydantic looks where there is a length to check."""
+Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
+Unsent = SkipJsonSchema[None]  # what a header is where it is left out; no header can say null
 
 
 class Body(BaseModel):
@@ -24,22 +39,22 @@ class Reply(Body):
 
 
 class StepBody(Body):
-    observation: str = Field("", description="What the environment showed before the action.")
+    observation: Text = Field("", description="What the environment showed before the action.")
     action: NonEmpty = Field(description="What the agent did or said, thought included, verbatim.")
 
 
 class TextPart(Body):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class FunctionCall(Body):
     name: NonEmpty
-    arguments: str = Field(description="The arguments as the JSON text that the model wrote.")
+    arguments: Text = Field(description="The arguments as the JSON text that the model wrote.")
 
 
 class ToolCall(Body):
-    id: str | None = None
+    id: Text | None = None
     type: Literal["function"] = "function"
     function: FunctionCall
 
@@ -54,16 +69,16 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: Text | list[TextPart] | None = None
     tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-    name: str | None = None
+    tool_call_id: Text | None = None
+    name: Text | None = None
 
     @model_validator(mode="after")
     def _nothing_goes_unread(self) -> Self:
-        unread = [name for name, value in (self.model_extra or {}).items() if value]
+        unread = sorted(name[:64] for name, value in (self.model_extra or {}).items() if value)
         if unread:
-            raise ValueError(f"message fields that are not scored: {', '.join(sorted(unread))}")
+            raise ValueError(f"message fields that are not scored: {', '.join(unread[:5])}")
         if self.tool_calls and self.role != "assistant":
             raise ValueError("only an assistant message may hold tool_calls")
         return self
@@ -72,7 +87,7 @@ class Message(BaseModel):
 class _Item(Body):
     """What every item has in common: the history, in one of two forms."""
 
-    id: str | None = Field(None, description="Echoed in the result.")
+    id: Text | None = Field(None, description="Echoed in the result.")
     task: NonEmpty | None = Field(None, description="The instruction the agent was given.")
     steps: list[StepBody] | None = Field(None, description="The steps so far, in order.")
     messages: list[Message] | None = Field(
@@ -101,7 +116,7 @@ class TrajectoryItem(_Item):
 class RankItem(_Item):
     """A state and the actions proposed in it; in `messages` form the last turns are the current observation."""
 
-    observation: str | None = Field(None, description="The current observation; goes with `task`.")
+    observation: Text | None = Field(None, description="The current observation; goes with `task`.")
     candidates: list[NonEmpty | Message] = Field(
         min_length=1, description="Proposed actions: text, or assistant messages (tool calls included)."
     )

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from agentprm.errors import CheckpointCorrupt
+from model_store.manifest import shown
 
 WEIGHT: Final = "score.weight"
 BIAS: Final = "score.bias"
@@ -33,20 +34,27 @@ def load_linear_head(path: Path, hidden: int) -> LinearHead:
     """The head of a one-label ``*ForSequenceClassification`` checkpoint.
 
     Raises:
-        CheckpointCorrupt: no ``score.weight``, or one of another shape than [1, ``hidden``].
+        CheckpointCorrupt: files that cannot be read, no ``score.weight``, or a tensor of another shape than
+            [1, ``hidden``] (``score.bias``: [1]) or without fractions.
     """
     tensors = _read_tensors(path, {WEIGHT, BIAS})
     if WEIGHT not in tensors:
         raise CheckpointCorrupt(f"{path}: no tensor {WEIGHT} in its safetensors files")
-    weight = tensors[WEIGHT]
-    if weight.shape != (1, hidden):
-        raise CheckpointCorrupt(f"{path}: {WEIGHT} has shape {list(weight.shape)}, the backbone needs [1, {hidden}]")
-    return LinearHead(weight[0], tensors.get(BIAS))
+    for name, needed in ((WEIGHT, [1, hidden]), (BIAS, [1])):
+        tensor = tensors.get(name)
+        if tensor is not None and list(tensor.shape) != needed:
+            raise CheckpointCorrupt(f"{path}: {name} has shape {list(tensor.shape)}, the backbone needs {needed}")
+        if tensor is not None and not tensor.is_floating_point():
+            raise CheckpointCorrupt(f"{path}: {name} is {tensor.dtype}, a head needs floating point")
+    return LinearHead(tensors[WEIGHT][0], tensors.get(BIAS))
 
 
 def _read_tensors(path: Path, names: set[str]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for file in sorted(path.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            found |= {name: torch.as_tensor(tensors.get_tensor(name)) for name in names & set(tensors.keys())}
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                found |= {name: torch.as_tensor(tensors.get_tensor(name)) for name in names & set(tensors.keys())}
+        except (SafetensorError, OSError) as error:
+            raise CheckpointCorrupt(f"{file} cannot be read: {shown(str(error), 500)}") from error
     return found

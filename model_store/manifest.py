@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_
 from agentprm.errors import ManifestInvalid
 
 FORMAT: Final = 1
+MAX_DEPTH: Final = 100
 T = TypeVar("T")
 
 
@@ -87,12 +88,19 @@ def parse_manifest(text: str) -> Manifest:
     """The manifest in ``text``.
 
     Raises:
-        ManifestInvalid: no JSON object, a missing or unknown field, or a value of the wrong type; names the field.
+        ManifestInvalid: no JSON object, one that cannot be written again, a missing or unknown field, or a value of
+            the wrong type; names the field.
     """
     try:
         data = json.loads(text)
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # what the digest covers must be JSON in UTF-8
+        too_deep = _depth(data) > MAX_DEPTH
     except ValueError as error:
         raise ManifestInvalid(f"prm.json is not JSON: {error}") from error
+    except RecursionError:
+        too_deep = True
+    if too_deep:
+        raise ManifestInvalid(f"prm.json nests deeper than {MAX_DEPTH} levels")
     manifest = _decode(Manifest, data, "prm.json")
     if manifest.format != FORMAT:
         raise ManifestInvalid(f"prm.json: format is {manifest.format}, this version reads {FORMAT}")
@@ -105,6 +113,16 @@ def parse_manifest(text: str) -> Manifest:
     return manifest
 
 
+def shown(text: str, limit: int = 80) -> str:
+    """What came from a file or another library, fit for a sentence: short, and in one line."""
+    return " ".join(text.split()).encode("unicode_escape").decode()[:limit]
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
+
+
 def _decode(kind: type[T], data: Any, where: str) -> T:
     """A dataclass from JSON, strictly: every field there, none unknown, no value coerced."""
     if not isinstance(data, Mapping):
@@ -113,7 +131,7 @@ def _decode(kind: type[T], data: Any, where: str) -> T:
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     for wrong, complaint in ((known - set(data), "is missing"), (set(data) - known, "is not a field")):
         if wrong:
-            raise ManifestInvalid(f"{where}: {', '.join(sorted(wrong))} {complaint}")
+            raise ManifestInvalid(f"{where}: {', '.join(map(shown, sorted(wrong)[:5]))} {complaint}")
     return kind(**{name: _value(hints[name], data[name], f"{where}: {name}") for name in known})
 
 

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from agentprm.errors import CheckpointCorrupt, CheckpointError
 from model_store.heads import LinearHead, load_linear_head
+from model_store.manifest import shown
 from model_store.store import Checkpoint
 
 
@@ -89,7 +90,7 @@ def load_model(checkpoint: Checkpoint, device: str, dtype: str) -> RewardModel:
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointCorrupt(f"{manifest.reference} cannot be loaded: {error}") from error
+        raise CheckpointCorrupt(f"{manifest.reference} cannot be loaded: {shown(str(error), 500)}") from error
     context = getattr(model.backbone.config, "max_position_embeddings", manifest.context_length)
     if manifest.context_length > context:
         raise CheckpointCorrupt(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from agentprm.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, ManifestInvalid
-from model_store.manifest import Manifest, parse_manifest
+from model_store.manifest import Manifest, parse_manifest, shown
 
 MANIFEST: Final = "prm.json"
 ALIASES: Final = "aliases.json"
@@ -38,6 +38,18 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def reference(self, reference: str) -> str:
+        """The ``name@version`` that an alias, ``name`` or ``name@version`` stands for now; its content is not read.
+
+        Raises:
+            CheckpointNotFound: nothing of that name.
+        """
+        name, _, version = self.aliases().get(reference, reference).partition("@")
+        version = version or self._newest(name)
+        if not (self._path(name, version) / MANIFEST).is_file():
+            raise CheckpointNotFound(f"no checkpoint {reference!r} in {self.root}; there are: {self._listing()}")
+        return f"{name}@{version}"
+
     def resolve(self, reference: str) -> Checkpoint:
         """The checkpoint behind an alias, ``name`` or ``name@version``.
 
@@ -46,19 +58,16 @@ class Store:
             CheckpointCorrupt: the content does not hash to the digest, or holds a pickle, a link or remote code.
             ManifestInvalid: ``prm.json`` is incomplete, wrong, or for another name or version.
         """
-        name, _, version = self.aliases().get(reference, reference).partition("@")
-        version = version or self._newest(name)
+        name, _, version = self.reference(reference).partition("@")
         path = self._path(name, version)
-        if not (path / MANIFEST).is_file():
-            raise CheckpointNotFound(f"no checkpoint {reference!r} in {self.root}; there are: {self._listing()}")
         manifest = _read_manifest(path)
         if (manifest.name, manifest.version) != (name, version):
-            raise ManifestInvalid(f"{path / MANIFEST} says it is {manifest.reference}")
+            raise ManifestInvalid(f"{path / MANIFEST} says it is {shown(manifest.reference)}")
         _refuse_unsafe(path)
         if (digest := compute_digest(path, manifest)) != manifest.digest:
             raise CheckpointCorrupt(
                 f"{manifest.reference} has changed since it was published: its content hashes to {digest}, "
-                f"its manifest says {manifest.digest}"
+                f"its manifest says {shown(manifest.digest)}"
             )
         return Checkpoint(path, manifest)
 
@@ -97,7 +106,7 @@ class Store:
             return {}
         try:
             aliases = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{path} is not JSON: {error}") from error
         if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
             raise CheckpointError(f"{path} must map each alias to a name@version")
@@ -118,7 +127,7 @@ class Store:
         versions = [path.parent.name for path in (self.root / _checked(name)).glob(f"[!.]*/{MANIFEST}")]
         if not versions:
             raise CheckpointNotFound(f"no checkpoint {name!r} in {self.root}; there are: {self._listing()}")
-        return max(versions, key=_natural)
+        return max(versions, key=natural_order)
 
     def _listing(self) -> str:
         return ", ".join([*self.references(), *sorted(self.aliases())]) or "none"
@@ -164,6 +173,6 @@ def _checked(name: str) -> str:
     return name
 
 
-def _natural(version: str) -> list[tuple[int, str]]:
+def natural_order(version: str) -> list[tuple[int, str]]:
     """Orders 10 after 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", version) if part]

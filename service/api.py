@@ -33,13 +33,8 @@ ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActions
 T = TypeVar("T")
 
 Deadline = Annotated[
-    int | None,
-    Header(
-        alias="x-deadline-ms",
-        gt=0,
-        le=3_600_000,
-        description="Milliseconds the caller will wait; later the answer is 504.",
-    ),
+    wire.Milliseconds | wire.Unsent,
+    Header(alias="x-deadline-ms", description="Milliseconds the caller will wait; later the answer is 504."),
 ]
 
 
