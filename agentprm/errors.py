@@ -56,6 +56,11 @@ class Unauthorized(RequestError):
     status = 401
 
 
+class Forbidden(RequestError):
+    code = "forbidden"
+    status = 403
+
+
 class NotFound(RequestError):
     code = "not_found"
     status = 404
@@ -129,6 +134,7 @@ BY_CODE: dict[str, type[RequestError]] = {
     for error in (
         InvalidRequest,
         Unauthorized,
+        Forbidden,
         NotFound,
         MethodNotAllowed,
         ModelNotFound,

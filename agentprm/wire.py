@@ -237,6 +237,19 @@ class ModelsReply(Reply):
     models: list[ModelInfo]
 
 
+class ModelReference(Body):
+    """Body of `/admin/load` and `/admin/unload`."""
+
+    model: NonEmpty = Field(description="Alias, name or `name@version`.")
+
+
+class AliasTarget(Body):
+    """Body of `/admin/alias`."""
+
+    alias: NonEmpty
+    model: NonEmpty = Field(description="What the alias is to stand for: alias, name or `name@version`.")
+
+
 class ErrorDetail(Reply):
     code: str
     message: str

@@ -11,7 +11,8 @@ from typing import Final
 import uvicorn
 
 from agentprm.errors import AgentPRMError
-from service.app import create_app, load_models
+from service.app import create_app
+from service.loading import load_models
 from service.logs import set_up_logging
 from service.settings import Settings, load_settings
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Depends, Header, Request, Response
 from agentprm import wire
 from agentprm.errors import (
     DeadlineExceeded,
+    Forbidden,
     InternalError,
     InvalidRequest,
     ModelNotFound,
@@ -23,7 +24,8 @@ from agentprm.messages import to_state, to_trajectory
 from agentprm.types import State, StepScore, Trajectory, Usage
 from service import examples
 from service.fair_queue import Priority
-from service.scorer import ItemRanking, ItemScores, Scorer, Terms, Timings
+from service.models import Models
+from service.scorer import ItemRanking, ItemScores, Terms, Timings
 
 PROBE_ROUTES: Final = ("/health", "/ready", "/metrics")
 ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions", "/models", *PROBE_ROUTES)
@@ -60,38 +62,6 @@ RankBody = Annotated[wire.RankRequest, Body(openapi_examples=examples.RANK_REQUE
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A loaded model: its scorer, and what ``/models`` tells about it."""
-
-    scorer: Scorer
-    info: wire.ModelInfo
-
-    @property
-    def identity(self) -> wire.ModelIdentity:
-        return wire.ModelIdentity(name=self.info.name, version=self.info.version, digest=self.info.digest)
-
-
-class Models:
-    """The loaded models by every name they answer to; the first is the default."""
-
-    def __init__(self, models: Sequence[Model]) -> None:
-        self.all = tuple(models)
-        self._named: dict[str, Model] = {}
-        for model in models:
-            info = model.info
-            for name in (f"{info.name}@{info.version}", info.name, *info.aliases):
-                self._named.setdefault(name, model)
-
-    def find(self, reference: str | None) -> Model:
-        if reference is None:
-            return self.all[0]
-        if reference not in self._named:
-            loaded = sorted(self._named)
-            raise ModelNotFound(f"no such model is loaded; there are: {', '.join(loaded)}", details={"loaded": loaded})
-        return self._named[reference]
-
-
-@dataclass(frozen=True, slots=True)
 class Probes:
     """What operators ask: ``why_not_ready`` is None while ready, ``exposition`` is the text of ``/metrics``."""
 
@@ -110,47 +80,47 @@ def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_can
     @router.post("/score_step", tags=["scores"], **_documented(wire.ScoreStepReply, examples.STEP_REPLY))
     async def score_step(request: Request, body: ScoreBody, terms: Interactive) -> Response:
         """Promise and progress of the last step of each trajectory."""
-        model = models.find(body.model)
-        trajectories = _convert(body.items, _trajectory, max_items)
-        scores = await model.scorer.score_steps(trajectories, terms)
-        results = [_step_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
-        return _reply(request, wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
+        with models.find(body.model).leased() as model:
+            trajectories = _convert(body.items, _trajectory, max_items)
+            scores = await model.scorer.score_steps(trajectories, terms)
+            results = [_step_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
+            return _reply(request, wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
 
     @router.post(
         "/score_trajectory", tags=["scores"], **_documented(wire.ScoreTrajectoryReply, examples.TRAJECTORY_REPLY)
     )
     async def score_trajectory(request: Request, body: ScoreBody, terms: Bulk) -> Response:
         """Promise and progress of every step of each trajectory, in one pass."""
-        model = models.find(body.model)
-        trajectories = _convert(body.items, _trajectory, max_items)
-        scores = await model.scorer.score_trajectories(trajectories, terms)
-        results = [_trajectory_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
-        return _reply(request, wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
+        with models.find(body.model).leased() as model:
+            trajectories = _convert(body.items, _trajectory, max_items)
+            scores = await model.scorer.score_trajectories(trajectories, terms)
+            results = [_trajectory_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
+            return _reply(request, wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
 
     @router.post("/rank_actions", tags=["scores"], **_documented(wire.RankActionsReply, examples.RANK_REPLY))
     async def rank_actions(request: Request, body: RankBody, terms: Interactive) -> Response:
         """The candidates of each state, best promise first."""
-        model = models.find(body.model)
-        _refuse_many_candidates(body.items, max_candidates)
-        proposals = _convert(body.items, _proposal, max_items)
-        states, candidates = [state for state, _ in proposals], [actions for _, actions in proposals]
-        rankings = await model.scorer.rank(states, candidates, terms)
-        results = [_rank_result(item.id, one) for item, one in zip(body.items, rankings.items, strict=True)]
-        return _reply(request, wire.RankActionsReply(model=model.identity, results=results), rankings.timings)
+        with models.find(body.model).leased() as model:
+            _refuse_many_candidates(body.items, max_candidates)
+            proposals = _convert(body.items, _proposal, max_items)
+            states, candidates = [state for state, _ in proposals], [actions for _, actions in proposals]
+            rankings = await model.scorer.rank(states, candidates, terms)
+            results = [_rank_result(item.id, one) for item, one in zip(body.items, rankings.items, strict=True)]
+            return _reply(request, wire.RankActionsReply(model=model.identity, results=results), rankings.timings)
 
 
 def _add_probe_routes(router: APIRouter, models: Models, probes: Probes) -> None:
     @router.get("/models", tags=["service"])
     async def list_models() -> wire.ModelsReply:
         """The loaded models, the default first, with their limits and how they were trained and evaluated."""
-        return wire.ModelsReply(models=[model.info for model in models.all])
+        return tell_models(models)
 
     @router.get("/health", tags=["service"])
     async def health() -> dict[str, str]:
         """The process lives."""
         return {"status": "ok"}
 
-    @router.get("/ready", tags=["service"], responses=_errors(NotReady))
+    @router.get("/ready", tags=["service"], responses=documented_errors(NotReady))
     async def ready() -> dict[str, str]:
         """A request sent now would be scored: warmed up, every batcher alive, not draining."""
         if (reason := probes.why_not_ready()) is not None:
@@ -163,10 +133,22 @@ def _add_probe_routes(router: APIRouter, models: Models, probes: Probes) -> None
         return Response(probes.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+def tell_models(models: Models) -> wire.ModelsReply:
+    return wire.ModelsReply(models=[model.info for model in models.all])
+
+
 def _documented(reply: type[wire.Body], example: dict[str, Any]) -> dict[str, Any]:
     """What the OpenAPI page says about a score route; replies are serialised once, by ``_reply``."""
-    errors = _errors(
-        Unauthorized, InvalidRequest, TooLong, ModelNotFound, Overloaded, NotReady, DeadlineExceeded, InternalError
+    errors = documented_errors(
+        Unauthorized,
+        Forbidden,
+        InvalidRequest,
+        TooLong,
+        ModelNotFound,
+        Overloaded,
+        NotReady,
+        DeadlineExceeded,
+        InternalError,
     )
     return {
         "response_model": reply,
@@ -174,7 +156,7 @@ def _documented(reply: type[wire.Body], example: dict[str, Any]) -> dict[str, An
     }
 
 
-def _errors(*kinds: type[RequestError]) -> dict[int | str, dict[str, Any]]:
+def documented_errors(*kinds: type[RequestError]) -> dict[int | str, dict[str, Any]]:
     return {kind.status: {"model": wire.ErrorReply, "description": f"`{kind.code}`"} for kind in kinds}
 
 

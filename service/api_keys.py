@@ -24,8 +24,9 @@ from agentprm.errors import AgentPRMError
 
 logger = logging.getLogger(__name__)
 
-SCOPES: Final = ("score",)
-"""What a key may be used for: ``score`` is every route but the probes, which need none."""
+SCOPES: Final = ("score", "admin")
+"""What a key may be used for: ``admin`` is the routes that change what is served, ``score`` all others. Probes need
+none."""
 RECHECK_SECONDS: Final = 1.0
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HASH: Final = re.compile(r"sha256:([0-9a-f]{64})")
@@ -38,6 +39,7 @@ class ApiKeysError(AgentPRMError):
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     name: str
+    scopes: frozenset[str]
     digest: bytes
 
 
@@ -54,14 +56,14 @@ class ApiKeys:
         self._seen = self._state()
         self._checked = monotonic()
 
-    def name_of(self, token: str) -> str | None:
+    def find(self, token: str) -> ApiKey | None:
         """Whose key this is. Compares with every key, in the same time whichever matches or none."""
         self._follow_changes()
         digest = sha256(token.encode()).digest()
         found = None
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest):
-                found = key.name
+                found = key
         return found
 
     def _follow_changes(self) -> None:
@@ -109,10 +111,10 @@ def read_keys(path: Path) -> list[ApiKey]:
     return list(keys.values())
 
 
-def new_key(name: str) -> tuple[str, str]:
+def new_key(name: str, scopes: str = SCOPES[0]) -> tuple[str, str]:
     """A key, and its line for the file."""
     token = f"agentprm_{secrets.token_urlsafe(32)}"
-    return token, f"{name} {','.join(SCOPES)} sha256:{sha256(token.encode()).hexdigest()}"
+    return token, f"{name} {scopes} sha256:{sha256(token.encode()).hexdigest()}"
 
 
 def _parse(text: str, where: str) -> ApiKey:
@@ -126,16 +128,20 @@ def _parse(text: str, where: str) -> ApiKey:
         raise ApiKeysError(f"{where}: {len(unknown)} unknown scopes; there are {', '.join(SCOPES)}")
     if not (found := _HASH.fullmatch(digest)):
         raise ApiKeysError(f"{where}: a hash is sha256: and 64 hex digits, and never the key itself")
-    return ApiKey(name, bytes.fromhex(found[1]))
+    return ApiKey(name, frozenset(scopes.split(",")), bytes.fromhex(found[1]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.api_keys", description="Makes an API key.")
     parser.add_argument("name", help="whose key it is; appears in the log")
-    name = parser.parse_args(arguments).name
+    parser.add_argument("--scopes", default=SCOPES[0], help="comma-separated: score, admin")
+    given = parser.parse_args(arguments)
+    name: str = given.name
     if not _NAME.fullmatch(name):
         parser.error("a name is 1 to 64 letters, digits, '_', '.' and '-'")
-    token, line = new_key(name)
+    if set(given.scopes.split(",")) - set(SCOPES):
+        parser.error(f"scopes are {', '.join(SCOPES)}")
+    token, line = new_key(name, given.scopes)
     print(f"the key, which is shown only now:  {token}\nits line for the file of keys:     {line}")
     return 0
 

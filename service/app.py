@@ -1,11 +1,13 @@
 """Builds the service from its settings: loads, wires, warms up, drains."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,17 +15,20 @@ from starlette.exceptions import HTTPException
 
 from agentprm import wire
 from agentprm.errors import InvalidRequest, MethodNotAllowed, NotFound
-from model_store.manifest import Manifest
-from model_store.render import Renderer, load_renderer
-from model_store.store import Store
-from service.api import PROBE_ROUTES, ROUTES, Model, Models, Probes, build_router
+from model_store.store import Checkpoint, Store
+from service.admin import PREFIX as ADMIN_PREFIX
+from service.admin import ROUTES as ADMIN_ROUTES
+from service.admin import build_admin_router
+from service.api import PROBE_ROUTES, ROUTES, Probes, build_router
 from service.api_keys import ApiKeys
-from service.batcher import Batcher, Engine
-from service.engine import PrefixEngine, load_engine
+from service.batcher import Batcher
 from service.guard import Guard
+from service.loading import LoadedModel, load_checkpoint
+from service.memory import release_memory
 from service.metrics import Metrics
 from service.middleware import ErrorReplies, RequestRecord, WholeBody
-from service.prefix_cache import PrefixCache
+from service.models import Models, ServedModel
+from service.registry import Registry, reload_and_log
 from service.score_cache.connections import connect
 from service.score_cache.contract import ScoreCache
 from service.score_cache.keys import KeyScope
@@ -32,82 +37,50 @@ from service.score_cache.redis_tier import GRACE_SECONDS, RedisTier
 from service.score_cache.tiers import Tiers
 from service.scorer import Scorer
 from service.sequences import Sequencer
-from service.settings import Settings, usable_cores
+from service.settings import Settings
 
-WARM_UP_TOKENS: Final = 16
 MAX_REPORTED_ERRORS: Final = 20
 MAX_REPORTED_NAME: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A checkpoint in memory; ``device`` and ``dtype`` are those it really runs with."""
+def create_app(
+    loaded: Sequence[LoadedModel],
+    settings: Settings,
+    *,
+    aliases: Mapping[str, str] | None = None,
+    load: Callable[[Checkpoint, Settings], LoadedModel] = load_checkpoint,
+) -> FastAPI:
+    """The application over models in memory; it scores between the start and the end of its lifespan.
 
-    manifest: Manifest
-    aliases: tuple[str, ...]
-    renderer: Renderer
-    engine: Engine
-    prefix_cache: PrefixCache[Any] | None
-    """What the engine keeps between requests; None if it keeps nothing."""
-    row_tokens: int
-    """New tokens of a forward that suit the device."""
-    device: str
-    dtype: str
-
-
-def load_models(settings: Settings) -> list[LoadedModel]:
-    """Every model that the settings name, once each.
-
-    Raises:
-        CheckpointError: one that is missing, corrupt or cannot be loaded.
-        AgentPRMError: the device is not there.
+    Args:
+        loaded: the models to begin with, the default first.
+        settings: all else.
+        aliases: alias -> ``name@version``; None: those of the store.
+        load: how a model is loaded later on.
     """
     store = Store(settings.model_store)
-    checkpoints = {checkpoint.path: checkpoint for checkpoint in map(store.resolve, settings.models)}
-    aliases = store.aliases()
-    models = []
-    for checkpoint in checkpoints.values():
-        engine = load_engine(
-            checkpoint,
-            settings.device,
-            settings.dtype,
-            prefix_cache_bytes=settings.prefix_cache_bytes,
-            cpu_threads=settings.cpu_threads or usable_cores(),
-        )
-        reference = checkpoint.manifest.reference
-        models.append(
-            LoadedModel(
-                checkpoint.manifest,
-                tuple(alias for alias, target in aliases.items() if target == reference),
-                load_renderer(checkpoint),
-                engine,
-                engine.prefix_cache if isinstance(engine, PrefixEngine) else None,
-                engine.row_tokens,
-                device=str(engine.device),
-                dtype=engine.dtype,
-            )
-        )
-    return models
-
-
-def create_app(loaded: Sequence[LoadedModel], settings: Settings) -> FastAPI:
-    """The application over models in memory; it scores between the start and the end of its lifespan."""
-    metrics = Metrics(ROUTES, [model.manifest.reference for model in loaded])
+    metrics = Metrics((*ROUTES, *ADMIN_ROUTES))
     engine_thread = ThreadPoolExecutor(1, "engine")
     tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
-    batchers = [_batcher(model, engine_thread, settings, metrics) for model in loaded]
     cache = _score_cache(settings, metrics)
-    scorers = [
-        _scorer(model, batcher, cache, tokenizer_thread, settings=settings, metrics=metrics)
-        for model, batcher in zip(loaded, batchers, strict=True)
-    ]
-    models = Models(
-        [
-            Model(scorer, _info(model, settings, default=model is loaded[0]))
-            for model, scorer in zip(loaded, scorers, strict=True)
-        ]
+
+    def assemble(model: LoadedModel) -> ServedModel:
+        batcher = _batcher(model, engine_thread, settings, metrics)
+        scorer = _scorer(model, batcher, cache, tokenizer_thread, settings=settings, metrics=metrics)
+        return ServedModel(_info(model, settings), scorer, batcher)
+
+    models = Models()
+    models.swap(list(map(assemble, loaded)), store.aliases() if aliases is None else aliases)
+    registry = Registry(
+        store,
+        settings.models,
+        models,
+        load=lambda checkpoint: load(checkpoint, settings),
+        assemble=assemble,
+        on_gone=metrics.remove_model,
+        release=release_memory,
     )
-    life = Life(batchers, cache)
+    life = Life(models, registry, cache)
     metrics.watch_ready(lambda: life.why_not_ready() is None)
     metrics.show_queue_limit(settings.max_queue_tokens)
 
@@ -116,7 +89,8 @@ def create_app(loaded: Sequence[LoadedModel], settings: Settings) -> FastAPI:
         with engine_thread, tokenizer_thread:
             try:
                 await life.start()
-                yield
+                with _reloaded_by_hangup(registry):
+                    yield
             finally:
                 await life.drain()
 
@@ -131,6 +105,8 @@ def create_app(loaded: Sequence[LoadedModel], settings: Settings) -> FastAPI:
     app.include_router(
         build_router(models, probes, max_items=settings.max_items, max_candidates=settings.max_candidates)
     )
+    if settings.api_keys_file is not None:
+        app.include_router(build_admin_router(registry, models))
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_http)
     _add_middleware(app, settings, metrics)
@@ -142,16 +118,40 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
-        app.add_middleware(Guard, keys=ApiKeys(settings.api_keys_file), open_paths=open_paths)
+        app.add_middleware(Guard, keys=ApiKeys(settings.api_keys_file), open_paths=open_paths, admin=ADMIN_PREFIX)
     app.add_middleware(ErrorReplies, on_error=metrics.on_error)
-    app.add_middleware(RequestRecord, on_request=metrics.on_request, routes=ROUTES, quiet=PROBE_ROUTES)
+    app.add_middleware(
+        RequestRecord, on_request=metrics.on_request, routes=(*ROUTES, *ADMIN_ROUTES), quiet=PROBE_ROUTES
+    )
+
+
+@contextmanager
+def _reloaded_by_hangup(registry: Registry) -> Iterator[None]:
+    """SIGHUP reloads while the block runs; only a process's main thread can be told."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    running: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(reload_and_log(registry), name="reload")
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 class Life:
     """From warm-up to drained: the answer to ``/ready``."""
 
-    def __init__(self, batchers: Sequence[Batcher], cache: ScoreCache) -> None:
-        self._batchers = batchers
+    def __init__(self, models: Models, registry: Registry, cache: ScoreCache) -> None:
+        self._models = models
+        self._registry = registry
         self._cache = cache
         self._phase = "the service is warming up"
 
@@ -159,21 +159,18 @@ class Life:
         """None while a request sent now would be scored."""
         if self._phase:
             return self._phase
-        return None if all(batcher.alive for batcher in self._batchers) else "a batcher is dead. This is a bug"
+        return None if all(model.alive for model in self._models.all) else "a batcher is dead. This is a bug"
 
     async def start(self) -> None:
-        """Starts the batchers and sends one forward through each, so that the first caller does not pay for it."""
         await self._cache.start()
-        for batcher in self._batchers:
-            batcher.start()
-            await batcher.submit(batcher.measure([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]], ["warm-up"]))
+        for model in self._models.all:
+            await model.start()
         self._phase = ""
 
     async def drain(self) -> None:
         """Turns ``/ready`` red, answers what was admitted, then stores the last scores."""
         self._phase = "the service is shutting down"
-        for batcher in self._batchers:
-            await batcher.close()
+        await self._registry.close()
         await self._cache.close()
 
 
@@ -188,6 +185,7 @@ def _batcher(model: LoadedModel, thread: Executor, settings: Settings, metrics: 
         in_pieces=cache is not None and cache.max_bytes > 0,
         on_batch=partial(metrics.on_batch, reference),
     )
+    metrics.add_model(reference)
     metrics.show_model(reference, model.manifest.digest, model.device, model.dtype)
     metrics.watch_queue(reference, lambda: batcher.queued_tokens)
     if cache is not None:
@@ -239,14 +237,14 @@ def _scorer(
     )
 
 
-def _info(model: LoadedModel, settings: Settings, *, default: bool) -> wire.ModelInfo:
+def _info(model: LoadedModel, settings: Settings) -> wire.ModelInfo:
     manifest = model.manifest
     return wire.ModelInfo(
         name=manifest.name,
         version=manifest.version,
         digest=manifest.digest,
-        aliases=list(model.aliases),
-        default=default,
+        aliases=[],
+        default=False,
         base_model=manifest.base_model,
         dtype=model.dtype,
         device=model.device,

@@ -3,31 +3,39 @@
 from collections.abc import Collection
 from typing import Final
 
-from agentprm.errors import Unauthorized
-from service.api_keys import ApiKeys
+from agentprm.errors import Forbidden, Unauthorized
+from service.api_keys import ApiKey, ApiKeys
 from service.middleware import App, Receive, Scope, Send, header
 
 _BEARER: Final = b"bearer "
 
 
 class Guard:
-    """Answers 401 unless the request's ``Authorization: Bearer`` (RFC 6750) is a key; ``open_paths`` need none."""
+    """Answers 401 unless the request's ``Authorization: Bearer`` (RFC 6750) is a key; ``open_paths`` need none.
 
-    def __init__(self, app: App, keys: ApiKeys, open_paths: Collection[str]) -> None:
+    403 for a key without the scope that its path needs: ``admin`` below the prefix ``admin``, else ``score``.
+    """
+
+    def __init__(self, app: App, keys: ApiKeys, open_paths: Collection[str], *, admin: str) -> None:
         self._app = app
         self._keys = keys
         self._open = frozenset(open_paths)
+        self._admin = f"{admin}/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self._open:
-            scope["state"]["key"] = self._name(scope)
+            key = self._key(scope)
+            scope["state"]["key"] = key.name
+            needed = "admin" if scope["path"].startswith(self._admin) else "score"
+            if needed not in key.scopes:
+                raise Forbidden(f"this API key has no scope {needed}")
         await self._app(scope, receive, send)
 
-    def _name(self, scope: Scope) -> str:
+    def _key(self, scope: Scope) -> ApiKey:
         given = header(scope, b"authorization")
         if given[: len(_BEARER)].lower() != _BEARER:
             raise Unauthorized("an API key is needed: Authorization: Bearer <key>")
-        name = self._keys.name_of(given[len(_BEARER) :].decode("latin-1").strip())
-        if name is None:
+        key = self._keys.find(given[len(_BEARER) :].decode("latin-1").strip())
+        if key is None:
             raise Unauthorized("this API key is not known here")
-        return name
+        return key

@@ -20,7 +20,7 @@ SECONDS: Final = (
 )  # fmt: skip
 TOKENS: Final = tuple(float(2**power) for power in range(4, 18))
 SEQUENCES: Final = tuple(float(2**power) for power in range(11))
-CODES: Final = (200, 401, 404, 405, 413, 422, 429, 499, 500, 503, 504)
+CODES: Final = (200, 401, 403, 404, 405, 413, 422, 429, 499, 500, 503, 504)
 REJECTIONS: Final = tuple(error.code for error in (TooLong, Overloaded, NotReady, DeadlineExceeded))
 SOURCES: Final = ("computed", "prefix_cache", "score_cache")
 OTHER_ROUTE: Final = "other"
@@ -31,8 +31,8 @@ OPERATIONS: Final = ("read", "write")
 class _Evicted(Collector):
     """Read from the prefix caches at a scrape: the library's own counters cannot be."""
 
-    def __init__(self, models: Sequence[str]) -> None:
-        self.bytes: dict[str, Callable[[], int]] = dict.fromkeys(models, int)  # int() is 0
+    def __init__(self) -> None:
+        self.bytes: dict[str, Callable[[], int]] = {}
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         family = CounterMetricFamily(
@@ -46,7 +46,7 @@ class _Evicted(Collector):
 class Metrics:
     """One registry per application; nothing global, so several applications can live in one process."""
 
-    def __init__(self, routes: Sequence[str], models: Sequence[str]) -> None:
+    def __init__(self, routes: Sequence[str]) -> None:
         self._routes = frozenset(routes)
         registry = self._registry = CollectorRegistry()
         self._requests = Counter("agentprm_requests", "Requests answered.", ["route", "code"], registry=registry)
@@ -91,13 +91,13 @@ class Metrics:
             registry=registry,
         )
         self._declare_score_cache(registry)
-        self._evicted = _Evicted(models)
+        self._evicted = _Evicted()
         registry.register(self._evicted)
         self._model_info = Gauge(
             "agentprm_model_info", "1 per loaded model.", ["model", "digest", "device", "dtype"], registry=registry
         )
         self._ready = Gauge("agentprm_ready", "1 while /ready answers 200.", registry=registry)
-        self._create_label_sets(routes, models)
+        self._create_label_sets(routes)
 
     def _declare_score_cache(self, registry: CollectorRegistry) -> None:
         self._cache_items = Gauge("agentprm_score_cache_items", "Scores held in the process.", registry=registry)
@@ -136,7 +136,7 @@ class Metrics:
             registry=registry,
         )
 
-    def _create_label_sets(self, routes: Sequence[str], models: Sequence[str]) -> None:
+    def _create_label_sets(self, routes: Sequence[str]) -> None:
         for route in (*routes, OTHER_ROUTE):
             self._duration.labels(route)
             for code in CODES:
@@ -144,13 +144,6 @@ class Metrics:
         for reason in REJECTIONS:
             self._rejected.labels(reason)
         self._create_cache_label_sets()
-        for model in models:
-            for metric in (self._batch_tokens, self._batch_sequences, self._forward, self._queue_tokens):
-                metric.labels(model)
-            for metric in (self._prefix_cache_bytes, self._prefix_cache_limit):
-                metric.labels(model)
-            for source in SOURCES:
-                self._tokens.labels(model, source)
 
     def _create_cache_label_sets(self) -> None:
         for result in LOOKUP_RESULTS:
@@ -167,6 +160,32 @@ class Metrics:
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)
+
+    def add_model(self, model: str) -> None:
+        """Creates the label sets of a model, before anything is counted for it."""
+        self._evicted.bytes[model] = int  # int() is 0
+        for metric in self._of_models():
+            metric.labels(model)
+        for source in SOURCES:
+            self._tokens.labels(model, source)
+
+    def remove_model(self, model: str) -> None:
+        """The end of a model's series, once nothing is counted for it any more."""
+        self._evicted.bytes.pop(model, None)
+        for metric in self._of_models():
+            metric.remove(model)
+        self._tokens.remove_by_labels({"model": model})
+        self._model_info.remove_by_labels({"model": model})
+
+    def _of_models(self) -> tuple[Gauge | Histogram, ...]:
+        return (
+            self._batch_tokens,
+            self._batch_sequences,
+            self._forward,
+            self._queue_tokens,
+            self._prefix_cache_bytes,
+            self._prefix_cache_limit,
+        )
 
     def on_request(self, path: str, code: int, seconds: float) -> None:
         route = path if path in self._routes else OTHER_ROUTE

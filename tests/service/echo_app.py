@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,9 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from model_store.manifest import Manifest, ScoreRecipe, Template
 from model_store.render import Renderer
-from service.app import LoadedModel, create_app
+from service.app import create_app
 from service.batcher import Engine
 from service.echo import EchoEngine
+from service.loading import LoadedModel
 from service.prefix_cache import PrefixCache
 from service.settings import Settings
 
@@ -32,6 +33,7 @@ MANIFEST = Manifest(
     evaluation={},
     digest="sha256:0",
 )
+ALIASES = {"demo": "echo@1"}
 PATIENCE = 10  # seconds; only a test that fails waits so long
 
 
@@ -135,12 +137,11 @@ class BrokenEngine(EchoEngine):
         return super().score(token_ids, reads)
 
 
-def loaded(engine: Engine, name: str = "echo", aliases: tuple[str, ...] = ("demo",)) -> LoadedModel:
+def loaded(engine: Engine, name: str = "echo") -> LoadedModel:
     """A model of its own: other names have other digests."""
     digest = MANIFEST.digest if name == MANIFEST.name else f"sha256:{name}"
     return LoadedModel(
         replace(MANIFEST, name=name, digest=digest),
-        aliases,
         byte_renderer(),
         engine,
         engine.prefix_cache if isinstance(engine, PrefixEchoEngine) else None,
@@ -151,11 +152,13 @@ def loaded(engine: Engine, name: str = "echo", aliases: tuple[str, ...] = ("demo
 
 
 @asynccontextmanager
-async def serving(*engines: Engine | LoadedModel, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(
+    *engines: Engine | LoadedModel, aliases: Mapping[str, str] = ALIASES, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a started service; a bare engine is served as the model ``echo``."""
     models = [one if isinstance(one, LoadedModel) else loaded(one) for one in engines or [EchoEngine()]]
     # Repeated texts are computed again unless a test asks for the score cache.
-    app = create_app(models, Settings(**{"score_cache_items": 0, **settings}))
+    app = create_app(models, Settings(**{"score_cache_items": 0, **settings}), aliases=aliases)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

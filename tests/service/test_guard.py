@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.admin import ROUTES as ADMIN_ROUTES
 from service.api import ROUTES
 from service.api_keys import new_key
 from tests.service.echo_app import GatedEngine, item, proposal, serving
@@ -19,15 +20,20 @@ POST: dict[str, Any] = {
     "/score_step": {"items": [item()]},
     "/score_trajectory": {"items": [item()]},
     "/rank_actions": {"items": [proposal("go")]},
+    "/admin/load": {"model": "textcraft-demo@1"},
+    "/admin/unload": {"model": "nobody"},
+    "/admin/alias": {"alias": "x", "model": "nobody"},
+    "/admin/reload": {},
 }
 TOKEN, LINE = new_key("agents")
+ADMIN, ADMIN_LINE = new_key("ops", "admin")
 WRONG = new_key("agents")[0]
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     path = tmp_path / "keys"
-    path.write_text(LINE)
+    path.write_text(f"{LINE}\n{ADMIN_LINE}\n")
     return path
 
 
@@ -42,7 +48,8 @@ def table(keys: Path, **settings: Any) -> dict[str, list[int]]:
     async def scenario() -> dict[str, list[int]]:
         async with serving(api_keys_file=keys, **settings) as client:
             return {
-                route: [await status(client, route, token) for token in (None, WRONG, TOKEN)] for route in (*POST, *GET)
+                route: [await status(client, route, token) for token in (None, WRONG, TOKEN, ADMIN)]
+                for route in (*POST, *GET)
             }
 
     return asyncio.run(scenario())
@@ -50,7 +57,7 @@ def table(keys: Path, **settings: Any) -> dict[str, list[int]]:
 
 def test_every_route_is_guarded_but_the_probes_and_the_docs_say_so(keys: Path) -> None:
     found = table(keys)
-    assert set(ROUTES) <= set(found)
+    assert {*ROUTES, *ADMIN_ROUTES} <= set(found)
     assert {route for route, codes in found.items() if codes[0] != 401} == {"/health", "/ready", "/metrics"}
     rows = [f"| `{route}` | {' | '.join(map(str, codes))} |" for route, codes in found.items()]
     documented = SECURITY.read_text(encoding="utf-8")
@@ -58,7 +65,7 @@ def test_every_route_is_guarded_but_the_probes_and_the_docs_say_so(keys: Path) -
 
 
 def test_metrics_can_be_guarded_too(keys: Path) -> None:
-    assert table(keys, guard_metrics=True)["/metrics"] == [401, 401, 200]
+    assert table(keys, guard_metrics=True)["/metrics"] == [401, 401, 200, 403]
 
 
 def test_without_a_file_of_keys_nothing_is_guarded() -> None:

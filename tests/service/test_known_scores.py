@@ -140,7 +140,7 @@ def test_progress_is_right_while_the_step_before_is_still_in_flight() -> None:
 def test_two_models_do_not_share_scores() -> None:
     async def scenario() -> None:
         from_one, from_other = GatedEngine(), GatedEngine()
-        async with serving(loaded(from_one, "one"), loaded(from_other, "other", ()), score_cache_items=100) as client:
+        async with serving(loaded(from_one, "one"), loaded(from_other, "other"), score_cache_items=100) as client:
             for name in ("one", "other", "one"):
                 await client.post("/score_step", json={"model": name, "items": [item()]})
         assert (len(from_one.calls), len(from_other.calls)) == (2, 2)

@@ -100,7 +100,7 @@ def test_every_score_route_documents_its_replies_and_errors() -> None:
             assert "swagger" in (await client.get("/docs")).text
         for route in ("/score_step", "/score_trajectory", "/rank_actions"):
             post = paths[route]["post"]
-            assert set(post["responses"]) == {"200", "401", "404", "413", "422", "429", "500", "503", "504"}
+            assert set(post["responses"]) == {"200", "401", "403", "404", "413", "422", "429", "500", "503", "504"}
             assert post["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorReply")
             assert post["requestBody"]["content"]["application/json"]["examples"]
 
@@ -109,7 +109,8 @@ def test_every_score_route_documents_its_replies_and_errors() -> None:
 
 def test_models_are_found_by_name_version_and_alias() -> None:
     async def scenario() -> None:
-        async with serving(loaded(EchoEngine()), loaded(EchoEngine(), "second", aliases=("prod",))) as client:
+        aliases = {"demo": "echo@1", "prod": "second@1"}
+        async with serving(loaded(EchoEngine()), loaded(EchoEngine(), "second"), aliases=aliases) as client:
 
             async def answering(**body: Any) -> Any:
                 reply = await client.post("/score_step", json={"items": [item()], **body})

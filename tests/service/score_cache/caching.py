@@ -27,7 +27,7 @@ class Cache:
     """Tiers with their metrics."""
 
     def __init__(self, server: RedisServer, *, items: int, budget: float, ttl: int, pause: float) -> None:
-        self.metrics = Metrics((), ())
+        self.metrics = Metrics(())
         memory = MemoryTier(items, self.metrics)
         self.redis = RedisTier(server, NAMESPACE, budget=budget, ttl=ttl, watcher=self.metrics, pause=pause)
         self.metrics.watch_memory_tier(lambda: len(memory))

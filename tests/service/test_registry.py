@@ -1,0 +1,166 @@
+"""Models come and go while requests run; each request is answered by the model it began with."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model_store.store import Checkpoint, Store
+from service.api_keys import new_key
+from service.app import create_app
+from service.loading import LoadedModel
+from service.settings import Settings
+from tests.service.echo_app import MANIFEST, GatedEngine, item, loaded
+
+TOKEN, LINE = new_key("ops", "score,admin")
+
+
+class Shop:
+    """A store of echo checkpoints, and the engines that were loaded from it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = Store(root / "store")
+        self.store.root.mkdir()
+        self.engines: dict[str, GatedEngine] = {}
+        self.broken: set[str] = set()
+        (root / "keys").write_text(LINE)
+        self.publish("1")
+        self.store.set_alias("demo", "echo@1")
+
+    def publish(self, version: str) -> None:
+        source = self.root / f"source-{version}"
+        source.mkdir()
+        (source / "config.json").write_text(json.dumps({"version": version}))
+        self.store.publish(source, replace(MANIFEST, version=version))
+
+    def load(self, checkpoint: Checkpoint, _: Settings) -> LoadedModel:
+        reference = checkpoint.manifest.reference
+        engine = self.engines[reference] = GatedEngine()
+        model = replace(loaded(engine), manifest=checkpoint.manifest)
+        if reference in self.broken:
+            engine.score = None  # type: ignore[assignment]
+        return model
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[httpx.AsyncClient]:
+        settings = Settings(model_store=self.store.root, score_cache_items=0, api_keys_file=self.root / "keys")
+        app = create_app([self.load(self.store.resolve("demo"), settings)], settings, load=self.load)
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://echo", headers=headers) as client,
+        ):
+            yield client
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+async def score(client: httpx.AsyncClient, model: str | None = None) -> str:
+    """Who answered."""
+    reply = await client.post("/score_step", json={"items": [item()], **({"model": model} if model else {})})
+    assert reply.status_code == 200, reply.text
+    return str(reply.json()["model"]["version"])
+
+
+async def change(client: httpx.AsyncClient, act: str, **body: Any) -> list[tuple[str, list[str], bool]]:
+    """What is served after a change: version, aliases, whether it is the default."""
+    reply = await client.post(f"/admin/{act}", json=body)
+    assert reply.status_code == 200, reply.text
+    return [(model["version"], model["aliases"], model["default"]) for model in reply.json()["models"]]
+
+
+def test_a_model_is_loaded_beside_the_default_and_let_go_again(shop: Shop) -> None:
+    async def scenario() -> None:
+        async with shop.serving() as client:
+            shop.publish("10")
+            assert await change(client, "load", model="echo") == [("1", ["demo"], True), ("10", [], False)]
+            answers = [await score(client, name) for name in (None, "demo", "echo", "echo@1", "echo@10")]
+            assert answers == ["1", "1", "10", "1", "10"]
+            assert await change(client, "unload", model="echo@10") == [("1", ["demo"], True)]
+            assert (await client.post("/score_step", json={"items": [item()], "model": "echo@10"})).status_code == 404
+
+    asyncio.run(scenario())
+
+
+def test_a_request_finishes_on_the_model_it_began_with(shop: Shop) -> None:
+    async def scenario() -> None:
+        async with shop.serving() as client:
+            shop.publish("2")
+            old = shop.engines["echo@1"]
+            await change(client, "load", model="echo@2")  # before, for both share the engine thread
+            async with old.held():
+                first = asyncio.create_task(score(client))
+                await old.entered()
+                assert await change(client, "alias", alias="demo", model="echo@2") == [("2", ["demo"], True)]
+                assert not first.done()
+            assert await first == "1"
+            assert await score(client) == "2"
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_follows_an_alias_that_somebody_else_pointed(shop: Shop) -> None:
+    async def scenario() -> None:
+        async with shop.serving() as client:
+            shop.publish("2")
+            shop.store.set_alias("demo", "echo@2")
+            assert await score(client) == "1"
+            assert await change(client, "reload") == [("2", ["demo"], True)]
+            assert await score(client) == "2"
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_loaded_changes_nothing(shop: Shop) -> None:
+    async def scenario() -> None:
+        async with shop.serving() as client:
+            shop.publish("2")
+            shop.broken.add("echo@2")
+            (shop.store.root / "echo" / "3").mkdir()
+            (shop.store.root / "echo" / "3" / "prm.json").write_text("{")
+            wrong = {"echo@2": 500, "echo@3": 422, "nobody": 404, "../echo": 404}
+            for model, status in wrong.items():
+                for act, body in (("load", {"model": model}), ("alias", {"alias": "demo", "model": model})):
+                    reply = await client.post(f"/admin/{act}", json=body)
+                    assert reply.status_code == status, reply.text
+            assert shop.store.aliases() == {"demo": "echo@1"}
+            assert await score(client) == "1"
+            assert len((await client.get("/models")).json()["models"]) == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_default_model_stays(shop: Shop) -> None:
+    async def scenario() -> None:
+        async with shop.serving() as client:
+            refused = await client.post("/admin/unload", json={"model": "demo"})
+            assert refused.status_code == 422
+            assert "default" in refused.json()["error"]["message"]
+            assert await score(client) == "1"
+
+    asyncio.run(scenario())
+
+
+def test_the_series_of_a_model_come_and_go_with_it(shop: Shop) -> None:
+    async def scenario() -> None:
+        async with shop.serving() as client:
+            shop.publish("2")
+            await change(client, "load", model="echo@2")
+            assert "agentprm_model_info{" in (await client.get("/metrics")).text
+            assert 'model="echo@2"' in (await client.get("/metrics")).text
+            await change(client, "unload", model="echo@2")
+            leaving = [task for task in asyncio.all_tasks() if task.get_name() == "leaving model"]
+            await asyncio.gather(*leaving)
+            assert 'model="echo@2"' not in (await client.get("/metrics")).text
+
+    asyncio.run(scenario())

@@ -1,0 +1,1 @@
+"""The whole service under more than it can take (``overload``) and with everything failing around it (``chaos``)."""

@@ -1,0 +1,242 @@
+"""Thousands of mixed requests while everything around them fails: each gets one well-formed answer that is allowed.
+
+    python -m tests.stress.chaos --requests 10000 --seed 0
+
+A real application over loaded checkpoints and a real Redis. Meanwhile forwards fail, callers hang up or send nonsense,
+Redis is killed and comes back twice, the model is swapped again and again, and another comes and goes. Every score is
+compared with the plain forward's. Ends with 1 and a sentence for everything that is not as it should be.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import uvloop
+
+from service.app import create_app
+from service.loading import load_models
+from tests.service.score_cache import servers
+from tests.stress.callers import PATIENCE, Callers, read_json
+from tests.stress.connection import request_bytes
+from tests.stress.mixture import ROUTES
+from tests.stress.stage import OTHER_MODEL, Stage
+from tests.stress.unreliable import Complaints, RunningApp, Unreliable, serving
+
+FAILURE_SHARE: Final = 0.02
+"""Of the layers of forwards."""
+SWAPS: Final = 5
+ATTEMPTS: Final = 20
+"""The forward with which a model warms up may fail like any other; then nothing has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``counts`` is what was done to the service, ``violations`` what it must never do, by how often."""
+
+    answers: Counter[tuple[str, str]]
+    counts: Counter[str]
+    violations: Counter[str]
+    seconds: float
+
+
+class Chaos:
+    def __init__(self, stage: Stage, running: RunningApp, unreliable: Unreliable) -> None:
+        self._stage = stage
+        self._running = running
+        self._unreliable = unreliable
+        self._callers = Callers(running.port, stage.oracle, stage.mixture, stage.digests)
+        self._callers.served = frozenset({stage.digests[stage.versions[0]]})
+        self.counts: Counter[str] = Counter()
+
+    async def run(self, requests: int) -> Outcome:
+        """At least so many requests; more, until everything has happened that is to happen meanwhile."""
+        started = time.monotonic()
+        await self._settled(Counter())
+        tasks = self._running.tasks()
+        self._unreliable.reliable = False
+        async with asyncio.TaskGroup() as group:
+            disturbing = group.create_task(self._disturb(requests))
+            group.create_task(self._callers.send(lambda sent: sent < requests or not disturbing.done()))
+        self._unreliable.reliable = True
+        for route in ROUTES:
+            if connection := await self._callers.ask(self._stage.mixture.right(route)):
+                connection.hang_up()
+        await self._look_around(tasks)
+        await self._count()
+        return Outcome(self._callers.answers, self.counts, self._callers.violations, time.monotonic() - started)
+
+    async def _count(self) -> None:
+        """What has been tried, so that all can see that it has."""
+        total = await self._metrics()
+        for tier in ("memory", "redis"):
+            hits = total(f'agentprm_score_cache_lookups_total{{result="hit",tier="{tier}"}}')
+            self.counts[f"scores found in {tier}"] = int(hits)
+        for kind, failures in self._unreliable.failures.items():
+            self.counts[f"forwards that raised {kind}"] = failures
+
+    async def _disturb(self, requests: int) -> None:
+        """At these shares of the requests; the swaps come while Redis is down."""
+        first, second = self._stage.versions
+        acts: list[tuple[float, Callable[[], Awaitable[None]]]] = [
+            (0.15, self._kill_redis),
+            (0.25, lambda: self._swap(second)),
+            (0.35, self._start_redis),
+            (0.4, self._load_and_unload_another),
+            (0.55, self._kill_redis),
+            (0.65, lambda: self._swap(first)),
+            (0.75, self._start_redis),
+            (0.85, self._swap_to_and_fro),
+        ]
+        for share, act in acts:
+            await self._callers.reached(int(share * requests))
+            await act()
+
+    async def _kill_redis(self) -> None:
+        await asyncio.to_thread(self._stage.redis.kill)
+        self.counts["Redis killed"] += 1
+
+    async def _start_redis(self) -> None:
+        await asyncio.to_thread(self._stage.redis.start)
+        self.counts["Redis started again"] += 1
+
+    async def _swap(self, reference: str) -> None:
+        """From the moment of the reply only the new version answers."""
+        new = self._stage.digests[reference]
+        await asyncio.to_thread(self._stage.store.set_alias, "demo", reference)
+        self._callers.served |= {new}
+        models = await self._change("/admin/reload", {})
+        self._callers.served = frozenset({new})
+        if [one["digest"] for one in models if one["default"]] != [new]:
+            self._callers.violations[f"a reload does not serve {reference} by default"] += 1
+
+    async def _swap_to_and_fro(self) -> None:
+        """Often, since the moment is short in which a request has found its model and is not yet in the queue."""
+        first, second = self._stage.versions
+        for _ in range(SWAPS):
+            await self._swap(second)
+            await self._swap(first)
+
+    async def _load_and_unload_another(self) -> None:
+        both = await self._change("/admin/load", {"model": OTHER_MODEL})
+        one = await self._change("/admin/unload", {"model": OTHER_MODEL})
+        if (len(both), len(one)) != (2, 1):
+            self._callers.violations["loading and unloading do not serve one model more and one less"] += 1
+
+    async def _change(self, path: str, body: dict[str, str]) -> list[dict[str, Any]]:
+        """The models that are served after an operator's change."""
+        headers = {"authorization": f"Bearer {self._stage.admin_key}", "connection": "close"}
+        request = request_bytes("POST", path, json.dumps(body).encode(), headers)
+        for _ in range(ATTEMPTS):
+            connection = await self._callers.connect()
+            async with asyncio.timeout(PATIENCE):
+                answer = await connection.ask(request)
+            connection.hang_up()
+            self.counts[f"{path} answered {answer.status}"] += 1
+            if answer.status == 200:
+                models: list[dict[str, Any]] = read_json(answer)["models"]
+                return models
+        self._callers.violations[f"{path} answered {answer.status} time and again"] += 1
+        return []
+
+    async def _look_around(self, tasks: Counter[str]) -> None:
+        """When nothing is asked any more, nothing may be left of what was."""
+        for what, wrong in {**await self._settled(tasks), **self._harm_to_caches()}.items():
+            if wrong:
+                self._callers.violations[f"afterwards {what}"] += 1
+
+    async def _settled(self, tasks: Counter[str]) -> dict[str, object]:
+        """What is unsettled, at last after ``servers.PATIENCE``: a breaker may need 8 s to close again."""
+        deadline = time.monotonic() + servers.PATIENCE
+        while any((left := await self._unsettled(tasks)).values()) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # HTTP offers no event
+        return left
+
+    async def _unsettled(self, tasks: Counter[str]) -> dict[str, object]:
+        total = await self._metrics()
+        more = self._running.tasks() - tasks if tasks else Counter()
+        return {
+            f"{total('agentprm_queue_tokens'):.0f} tokens are queued": total("agentprm_queue_tokens"),
+            "a breaker is open though Redis is well": total("agentprm_score_cache_breaker_state"),
+            "the service is not ready": total("agentprm_ready") != 1,
+            f"there are more tasks than before: {dict(more)}": more,
+        }
+
+    async def _metrics(self) -> Callable[[str], float]:
+        """Sums the samples that begin so, whatever their other labels."""
+        connection = await self._callers.connect()
+        answer = await connection.ask(request_bytes("GET", "/metrics", headers={"connection": "close"}))
+        connection.hang_up()
+        lines = answer.body.decode().splitlines()
+        return lambda name: sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    def _harm_to_caches(self) -> dict[str, object]:
+        caches = self._unreliable.prefix_caches
+        for cache in caches:
+            cache.check()
+        return {
+            f"{len(caches)} engines are in memory, one is served": len(caches) != 1,
+            "something is pending in a prefix cache": any(cache.pending() for cache in caches),
+            "something is locked in a prefix cache": any(
+                node.locks for cache in caches for node in cache.root.children.values()
+            ),
+            "a prefix cache is over its budget": any(cache.used_bytes > cache.max_bytes for cache in caches),
+        }
+
+
+def run(requests: int, seed: int, directory: Path, failure_share: float = FAILURE_SHARE) -> Outcome:
+    threads = set(threading.enumerate())
+    unreliable, complaints = Unreliable(seed, failure_share), Complaints()
+    with complaints.heard(), unreliable.loading(), _stage(directory, requests, seed) as stage:
+        unreliable.reliable = True
+        app = create_app(load_models(stage.settings), stage.settings)
+        with serving(app) as running, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            outcome = runner.run(Chaos(stage, running, unreliable).run(requests))
+    outcome.violations.update({f"logged, {what}": count for what, count in complaints.kinds.items()})
+    if left := set(threading.enumerate()) - threads:
+        outcome.violations[f"threads are left: {sorted(thread.name for thread in left)}"] += 1
+    return outcome
+
+
+@contextmanager
+def _stage(directory: Path, requests: int, seed: int) -> Iterator[Stage]:
+    stage = Stage(directory, trajectories=min(300, 40 + requests // 20), seed=seed)
+    with servers.running(stage.redis):
+        yield stage
+
+
+def table(outcome: Outcome) -> str:
+    kinds: dict[str, list[str]] = {}
+    for (kind, code), count in outcome.answers.most_common():
+        kinds.setdefault(kind, []).append(f"{code} {count}")
+    lines = [f"{kind:22} {', '.join(codes)}" for kind, codes in kinds.items()]
+    lines += ["", *(f"{what}: {count}" for what, count in sorted(outcome.counts.items()))]
+    return "\n".join([*lines, f"{outcome.answers.total()} requests in {outcome.seconds:.0f} s"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Lets everything fail around a real service.")
+    parser.add_argument("--requests", type=int, default=10_000, help="at least")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
+        outcome = run(options.requests, options.seed, Path(directory))
+    print(table(outcome))
+    for violation, times in outcome.violations.most_common():
+        print(f"VIOLATED {times} times: {violation}.")
+    return 1 if outcome.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

