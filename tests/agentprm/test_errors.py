@@ -10,6 +10,7 @@ from agentprm.errors import BY_CODE, AgentPRMError, CheckpointError, NotFound, R
 STATUSES = {
     "invalid": 422,
     "unauthorized": 401,
+    "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "model_not_found": 404,
