@@ -3,7 +3,8 @@
 AgentPRMError
 ├── RequestError                what the service answers, as an envelope with a status code
 │   ├── InvalidRequest          422  the body breaks the contract; ``details`` says where
-│   ├── Unauthorized            401
+│   ├── Unauthorized            401  no key, or one that is not known
+│   ├── Forbidden               403  the key lacks the scope that the route needs
 │   ├── NotFound                404  no such route
 │   │   ├── MethodNotAllowed    405  the route exists, the method does not
 │   │   └── ModelNotFound       404  no such model is loaded
