@@ -68,10 +68,13 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     gc.collect()
     gc.freeze()  # what was loaded stays; no collection during a request needs to walk it
     server = uvicorn.Server(config)
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
-    if not server.started:
-        raise CannotStart("the service could not start; the log above says why")
+    try:
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    except SystemExit as ended:
+        if ended.code:  # how uvicorn tells that the start failed
+            raise CannotStart("the service could not start; the log above says why") from ended
+        raise
     return 0
 
 
