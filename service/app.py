@@ -19,12 +19,12 @@ from model_store.store import Checkpoint, Store
 from service.admin import PREFIX as ADMIN_PREFIX
 from service.admin import ROUTES as ADMIN_ROUTES
 from service.admin import build_admin_router
-from service.api import PROBE_ROUTES, ROUTES, Probes, build_router
+from service.api import PROBE_ROUTES, ROUTES, SCORE_ROUTES, Probes, build_router
 from service.api_keys import ApiKeys
 from service.batcher import Batcher
 from service.guard import Guard
 from service.loading import LoadedModel, load_checkpoint
-from service.memory import release_memory
+from service.memory import gpu_memory, release_memory
 from service.metrics import Metrics
 from service.middleware import ErrorReplies, RequestRecord, WholeBody
 from service.models import Models, ServedModel
@@ -59,15 +59,17 @@ def create_app(
         load: how a model is loaded later on.
     """
     store = Store(settings.model_store)
-    metrics = Metrics((*ROUTES, *ADMIN_ROUTES))
+    metrics = Metrics((*ROUTES, *ADMIN_ROUTES), SCORE_ROUTES)
     engine_thread = ThreadPoolExecutor(1, "engine")
     tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
     cache = _score_cache(settings, metrics)
 
     def assemble(model: LoadedModel) -> ServedModel:
+        _show(model, metrics)
         batcher = _batcher(model, engine_thread, settings, metrics)
         scorer = _scorer(model, batcher, cache, tokenizer_thread, settings=settings, metrics=metrics)
-        return ServedModel(_info(model, settings), scorer, batcher)
+        on_warm = partial(metrics.process.on_warm, model.manifest.reference, model.load_seconds)
+        return ServedModel(_info(model, settings), scorer, batcher, on_warm)
 
     models = Models()
     models.swap(list(map(assemble, loaded)), store.aliases() if aliases is None else aliases)
@@ -81,8 +83,9 @@ def create_app(
         release=release_memory,
     )
     life = Life(models, registry, cache)
-    metrics.watch_ready(lambda: life.why_not_ready() is None)
-    metrics.show_queue_limit(settings.max_queue_tokens)
+    metrics.process.watch_ready(lambda: life.why_not_ready() is None)
+    metrics.process.watch_gpu_memory(gpu_memory)
+    metrics.engine.show_queue_limit(settings.max_queue_tokens)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -119,9 +122,9 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
         app.add_middleware(Guard, keys=ApiKeys(settings.api_keys_file), open_paths=open_paths, admin=ADMIN_PREFIX)
-    app.add_middleware(ErrorReplies, on_error=metrics.on_error)
+    app.add_middleware(ErrorReplies, on_error=metrics.requests.on_error)
     app.add_middleware(
-        RequestRecord, on_request=metrics.on_request, routes=(*ROUTES, *ADMIN_ROUTES), quiet=PROBE_ROUTES
+        RequestRecord, on_request=metrics.requests.on_request, routes=(*ROUTES, *ADMIN_ROUTES), quiet=PROBE_ROUTES
     )
 
 
@@ -174,6 +177,15 @@ class Life:
         await self._cache.close()
 
 
+def _show(model: LoadedModel, metrics: Metrics) -> None:
+    reference, cache = model.manifest.reference, model.prefix_cache
+    metrics.add_model(reference)
+    metrics.process.show_model(reference, digest=model.manifest.digest, device=model.device, dtype=model.dtype)
+    metrics.engine.watch_padding(reference, model.padding)
+    if cache is not None:
+        metrics.engine.watch_prefix_cache(reference, cache)
+
+
 def _batcher(model: LoadedModel, thread: Executor, settings: Settings, metrics: Metrics) -> Batcher:
     reference, cache = model.manifest.reference, model.prefix_cache
     batcher = Batcher(
@@ -183,15 +195,10 @@ def _batcher(model: LoadedModel, thread: Executor, settings: Settings, metrics: 
         max_queue_tokens=settings.max_queue_tokens,
         max_wait=settings.max_wait_ms / 1000,
         in_pieces=cache is not None and cache.max_bytes > 0,
-        on_batch=partial(metrics.on_batch, reference),
+        on_batch=partial(metrics.engine.on_batch, reference),
+        on_invalid=partial(metrics.scores.on_invalid, reference),
     )
-    metrics.add_model(reference)
-    metrics.show_model(reference, model.manifest.digest, model.device, model.dtype)
-    metrics.watch_queue(reference, lambda: batcher.queued_tokens)
-    if cache is not None:
-        metrics.watch_prefix_cache(
-            reference, used=lambda: cache.used_bytes, evicted=lambda: cache.evicted_bytes, limit=cache.max_bytes
-        )
+    metrics.engine.watch_queue(reference, batcher)
     return batcher
 
 
@@ -201,8 +208,8 @@ def _score_cache(settings: Settings, metrics: Metrics) -> ScoreCache:
     Raises:
         RedisURLError: its URL cannot be used.
     """
-    memory = MemoryTier(settings.score_cache_items, metrics)
-    metrics.watch_memory_tier(lambda: len(memory))
+    memory = MemoryTier(settings.score_cache_items, metrics.score_cache)
+    metrics.score_cache.watch_memory_tier(lambda: len(memory))
     if not settings.redis_url:
         return memory
     redis = RedisTier(
@@ -210,9 +217,9 @@ def _score_cache(settings: Settings, metrics: Metrics) -> ScoreCache:
         settings.score_cache_namespace,
         budget=settings.redis_timeout_ms / 1000,
         ttl=settings.score_cache_ttl_seconds,
-        watcher=metrics,
+        watcher=metrics.score_cache,
     )
-    metrics.watch_redis_tier(lambda: redis.unwritten, lambda: redis.states)
+    metrics.score_cache.watch_redis_tier(lambda: redis.unwritten, lambda: redis.states)
     return Tiers(memory, redis)
 
 
@@ -233,7 +240,8 @@ def _scorer(
         batcher,
         tokenizer_thread,
         promise=manifest.score.promise,
-        on_cached=partial(metrics.on_cached, manifest.reference),
+        on_cached=partial(metrics.engine.on_cached, manifest.reference),
+        on_answer=partial(metrics.scores.on_answer, manifest.reference),
     )
 
 

@@ -54,6 +54,8 @@ class Batcher:
 
     Args:
         in_pieces: whether the engine keeps what it has computed, so that a long sequence can be computed in pieces.
+        on_batch: hears what each forward cost.
+        on_invalid: hears how many scores were no finite number.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Batcher:
         max_wait: float = 0.0,
         in_pieces: bool = True,
         on_batch: Callable[[Batch], None] = lambda _: None,
+        on_invalid: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._thread = thread
@@ -74,6 +77,7 @@ class Batcher:
         self._max_wait = max_wait
         self._in_pieces = in_pieces
         self._on_batch = on_batch
+        self._on_invalid = on_invalid
         self._queue: FairQueue[QueuedRequest] = FairQueue(self._cost_now)
         self._unanswered: set[QueuedRequest] = set()
         self._waiting = Waiting()
@@ -89,6 +93,10 @@ class Batcher:
     @property
     def queued_tokens(self) -> int:
         return self._queue.tokens
+
+    @property
+    def queued_sequences(self) -> int:
+        return self._queue.sequences
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="batcher")
@@ -229,6 +237,7 @@ class Batcher:
         failure = None
         if len(raw) != len(request.reads[index]) or not all(map(math.isfinite, raw)):
             failure = _failure("the engine gave no finite score for each step")
+            self._on_invalid(len(raw) - sum(map(math.isfinite, raw)))
             logger.error("request %s: %s for %s. This is a bug", failure.details["id"], raw, request.reads[index])
         for waiting, place in self._waiting.of(request.keys[index]):
             if failure is not None:

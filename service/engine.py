@@ -20,7 +20,7 @@ from torch import Tensor
 
 from agentprm.errors import AgentPRMError
 from model_store.heads import LinearHead
-from model_store.model import RewardModel, load_model, score_rows
+from model_store.model import RewardModel, load_model, padding_tokens, score_rows
 from model_store.store import Checkpoint
 from service.attention import NAME, RowAttention
 from service.packed_linear import pack_linears
@@ -144,10 +144,13 @@ class PaddedEngine:
         self.device = weight.device
         self.dtype = str(weight.dtype).removeprefix("torch.")
         self.row_tokens = 1 if rescales_positions(model) else ROW_TOKENS[self.device.type]
+        self.padding_tokens = 0
+        """Computed so far only to fill rows."""
 
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         """Raw scores of each sequence at its read positions, in the caller's order."""
         raw = score_rows(self._model, token_ids, reads, row_tokens=self.row_tokens)
+        self.padding_tokens += padding_tokens([len(ids) for ids in token_ids], self.row_tokens)
         return [SequenceScores(scores, len(ids)) for scores, ids in zip(raw, token_ids, strict=True)]
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:

@@ -59,7 +59,15 @@ INTERNAL = {
     "service.logs": set[str](),
     "service.memory": set[str](),
     "service.settings": {"agentprm.errors"},
-    "service.metrics": {"agentprm.errors", "service.batcher", "service.score_cache.contract"},
+    "service.metrics": {
+        "agentprm.errors",
+        "agentprm.types",
+        "service.batcher",
+        "service.metrics",
+        "service.prefix_cache",
+        "service.score_cache.contract",
+        "service.scorer",
+    },
 }
 """What a module or package may import from this repository; the longest matching name decides."""
 

@@ -35,7 +35,7 @@ def scoring(
             )
             batcher.start()
             sequencer = Sequencer(byte_renderer(), KeyScope("test", "0", 1, "float32"), context_length=context_length)
-            cache = MemoryTier(cache_items, Metrics(()))
+            cache = MemoryTier(cache_items, Metrics().score_cache)
             scorer = Scorer(sequencer, cache, batcher, tokenizer_thread, promise=MANIFEST.score.promise)
             try:
                 return await use(scorer)
