@@ -16,6 +16,7 @@ from service.app import create_app
 from service.loading import load_models
 from service.logs import set_up_logging
 from service.settings import Settings, load_settings
+from service.tracing import open_tracing
 
 logger = logging.getLogger("service")
 
@@ -52,9 +53,10 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     Raises:
         CannotStart: it never became ready.
     """
+    tracing = open_tracing(settings.otel)  # first too: it may lack a package
     models = load_models(settings)
     config = uvicorn.Config(
-        create_app(models, settings),
+        create_app(models, settings, tracing=tracing),
         log_config=None,
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

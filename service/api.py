@@ -140,9 +140,10 @@ def _add_probe_routes(router: APIRouter, models: Models, probes: Probes) -> None
 
 @contextmanager
 def _leased(request: Request, models: Models, reference: str | None) -> Iterator[ServedModel]:
-    """The model that is asked for, until the block ends; from here on log and metrics name it."""
+    """The model that is asked for, until the block ends; from here on log, metrics and traces name it."""
     with models.find(reference).leased() as model:
         request.state.model = model.reference
+        request.state.asked = reference or model.reference
         yield model
 
 
@@ -221,7 +222,9 @@ def _refuse_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
 
 
 def _reply(request: Request, body: ScoresReply, timings: Timings) -> Response:
-    """The answer, and what the log is to say of it."""
+    """The answer, and what log and trace are to say of it."""
+    if (trace := getattr(request.state, "trace", None)) is not None:
+        trace.on_answer(body, timings._asdict())
     milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in timings._asdict().items()}
     usages = [result.usage for result in body.results]
     request.state.scored = {

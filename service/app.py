@@ -7,8 +7,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from functools import partial
+from typing import Final
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from agentprm.errors import RequestError
 from model_store.store import Checkpoint, Store
@@ -35,8 +37,13 @@ from service.score_cache.memory import MemoryTier
 from service.score_cache.redis_tier import GRACE_SECONDS, RedisTier
 from service.score_cache.tiers import Tiers
 from service.settings import Settings
+from service.tracing import Tracing
 
 logger = logging.getLogger(__name__)
+
+DOCS_ASSETS: Final = "/docs/assets"
+NO_TELEMETRY: Final = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own would send messages of exceptions and paths, which may hold an agent's text."""
 
 
 def create_app(
@@ -45,6 +52,7 @@ def create_app(
     *,
     aliases: Mapping[str, str] | None = None,
     load: Callable[[Checkpoint, Settings], LoadedModel] = load_checkpoint,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application over models in memory; it scores between the start and the end of its lifespan.
 
@@ -53,6 +61,7 @@ def create_app(
         settings: all else.
         aliases: alias -> ``name@version``; None: those of the store.
         load: how a model is loaded later on.
+        tracing: what ``settings.otel`` opens.
     """
     store = Store(settings.model_store)
     metrics = Metrics((*ROUTES, *ADMIN_ROUTES), SCORE_ROUTES)
@@ -72,17 +81,19 @@ def create_app(
     life = Life(models, registry, cache, rates)
     room = Room(settings.max_requests)
     _watch(metrics, settings, life, room)
-    app = FastAPI(
+    app = FastAPIOffline(  # whose /docs needs no other host
         title="AgentPRM",
         summary="Scores the steps of LLM agents: promise = Q(s, a), progress = what the step changed.",
-        lifespan=_lifespan(life, assembly, registry),
+        lifespan=_lifespan(life, assembly, registry, tracing),
         redirect_slashes=False,
         redoc_url=None,
+        static_url=DOCS_ASSETS,
+        telemetry=NO_TELEMETRY,
     )
     _add_routes(app, settings, models, registry, Probes(life.why_broken, life.why_not_ready, metrics.exposition))
     add_refusals(app)
     door = partial(Door, paths=SCORE_ROUTES, room=room, refuse_if_full=models.refuse_if_full, rates=rates)
-    _add_middleware(app, settings, metrics, door)
+    _add_middleware(app, settings, metrics, door, tracing)
     return app
 
 
@@ -95,7 +106,7 @@ def _watch(metrics: Metrics, settings: Settings, life: Life, room: Room) -> None
 
 
 def _lifespan(
-    life: Life, assembly: Assembly, registry: Registry
+    life: Life, assembly: Assembly, registry: Registry, tracing: Tracing | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -106,6 +117,8 @@ def _lifespan(
                     yield
             finally:
                 await life.drain()
+                if tracing is not None:
+                    await tracing.close()
 
     return lifespan
 
@@ -126,7 +139,9 @@ def _add_routes(app: FastAPI, settings: Settings, models: Models, registry: Regi
         app.include_router(build_admin_router(registry, models))
 
 
-def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, door: Callable[[App], Door]) -> None:
+def _add_middleware(
+    app: FastAPI, settings: Settings, metrics: Metrics, door: Callable[[App], Door], tracing: Tracing | None
+) -> None:
     """The last one added is the outermost."""
     app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(door)
@@ -134,9 +149,10 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, door: Ca
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
         app.add_middleware(Guard, keys=ApiKeys(settings.api_keys_file), open_paths=open_paths, admin=ADMIN_PREFIX)
     app.add_middleware(ErrorReplies, on_error=metrics.requests.on_error)
-    app.add_middleware(
-        RequestRecord, on_request=metrics.requests.on_request, routes=(*ROUTES, *ADMIN_ROUTES), quiet=PROBE_ROUTES
-    )
+    known = {"routes": (*ROUTES, *ADMIN_ROUTES), "quiet": PROBE_ROUTES}
+    app.add_middleware(RequestRecord, on_request=metrics.requests.on_request, **known)
+    if tracing is not None:
+        app.add_middleware(tracing.middleware, **known)
 
 
 @contextmanager

@@ -150,7 +150,7 @@ class Batcher:
             await request.answered
         finally:
             self._leave(request)
-        return request.answer(loop.time())
+        return request.answer()
 
     def refuse_if_full(self) -> None:
         """Raises Overloaded while ``submit`` could only do the same; callable before a request has cost anything."""

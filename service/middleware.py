@@ -1,7 +1,7 @@
 """What every request meets before a route, in pure ASGI: an id and a clock, the error envelope, a bounded body.
 
-RequestRecord -> ErrorReplies -> Guard (where there are keys) -> Door -> WholeBody -> routes. None of them logs or
-answers with text from a body.
+RequestRecord -> ErrorReplies -> Guard (where there are keys) -> Door -> WholeBody -> routes. Where traces are on,
+``service.tracing.requests`` is around it all. None of them logs or answers with text from a body.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class RequestRecord:
             "route": path if path in self._routes else "other",
             "status": status,
             "duration_ms": round(seconds * 1000, 3),
-            **{name: state[name] for name in ("key", "model") if name in state},
+            **{name: state[name] for name in ("key", "model", "trace_id") if name in state},
             **state.get("scored", {}),
         }
         logger.log(logging.DEBUG if path in self._quiet else logging.INFO, "request", extra={"fields": fields})
@@ -109,6 +109,7 @@ class ErrorReplies:
             if started or scope["type"] != "http":
                 raise
             answer = error if isinstance(error, RequestError) else _unexpected(error, scope["state"]["request_id"])
+            scope["state"]["error"] = answer.code
             self._on_error(answer)
             await _send_error(answer, send)
 

@@ -24,6 +24,7 @@ def _split(names: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
+Telemetry = Literal["off", "traces", "events"]
 
 
 class Settings(BaseSettings):
@@ -100,6 +101,10 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least level that is logged."
+    )
+    otel: Telemetry = Field(
+        default="off",
+        description="traces: spans go to a collector by OTLP; events: scores do too. The OTEL_ variables say where.",
     )
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import NamedTuple
 
 from agentprm.errors import RequestError
@@ -63,6 +64,8 @@ class QueuedRequest(Entry):
     shared: set[int] = field(default_factory=set)
     computed: list[int] = field(init=False)
     forward: float = 0.0
+    entered: float = field(default_factory=perf_counter)
+    """As ``arrived``, by a clock that is not rounded to milliseconds as a loop's may be."""
 
     def __post_init__(self) -> None:
         self.computed = [0] * len(self.token_ids)
@@ -88,13 +91,13 @@ class QueuedRequest(Entry):
         """Tokens of a finished sequence that were not computed for it; what was lost and computed twice counts once."""
         return max(0, len(self.token_ids[index]) - self.computed[index])
 
-    def answer(self, now: float) -> Answer:
+    def answer(self) -> Answer:
         every = range(len(self.token_ids))
         return Answer(
             [self.raw[index] for index in every],
             [self.reused(index) for index in every],
             [index in self.shared for index in every],
-            max(0.0, now - self.arrived - self.forward),
+            max(0.0, perf_counter() - self.entered - self.forward),
             self.forward,
         )
 

@@ -2,12 +2,12 @@
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from service.build import version_of
 from service.metrics.families import MODEL, Families
 
 Memory = Mapping[str, Mapping[str, int]]
@@ -41,7 +41,7 @@ class ProcessMetrics:
             "agentprm_model_load_duration_seconds", "From the checkpoint on disk to warmed up.", [MODEL]
         )
         build = families.gauge("agentprm_build_info", "1, with what runs.", ["version", "python", "torch"])
-        build.labels(_version("agentprm"), platform.python_version(), _version("torch")).set(1)
+        build.labels(version_of("agentprm"), platform.python_version(), version_of("torch")).set(1)
         self._gpu_memory = _GpuMemory()
         families.registry.register(self._gpu_memory)
         ProcessCollector(registry=families.registry)
@@ -61,10 +61,3 @@ class ProcessMetrics:
 
     def on_warm(self, model: str, load_seconds: float, warm_up_seconds: float) -> None:
         self._load.labels(model).set(load_seconds + warm_up_seconds)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # a checkout that was not installed
-        return "unknown"

@@ -18,6 +18,7 @@ from service.echo import EchoEngine
 from service.loading import LoadedModel
 from service.prefix_cache import PrefixCache
 from service.settings import Settings
+from service.tracing import open_tracing
 
 MANIFEST = Manifest(
     format=1,
@@ -158,7 +159,8 @@ async def serving(
     """A client of a started service; a bare engine is served as the model ``echo``."""
     models = [one if isinstance(one, LoadedModel) else loaded(one) for one in engines or [EchoEngine()]]
     # Repeated texts are computed again unless a test asks for the score cache.
-    app = create_app(models, Settings(**{"score_cache_items": 0, **settings}), aliases=aliases)
+    chosen = Settings(**{"score_cache_items": 0, **settings})
+    app = create_app(models, chosen, aliases=aliases, tracing=open_tracing(chosen.otel))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

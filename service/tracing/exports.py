@@ -1,0 +1,102 @@
+"""Where spans and events go: batched by two threads of the OpenTelemetry SDK, posted to a collector.
+
+All of it is this application's own; nothing is registered globally. The SDK reads the ``OTEL_`` variables itself. Its
+queues are bounded and drop what is too much, so a collector that is slow or down costs callers nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from enum import Enum
+from threading import Thread
+from typing import Final, TypeVar
+from uuid import uuid4
+
+from opentelemetry._logs import Logger
+from opentelemetry.exporter.otlp.proto.http import _log_exporter, trace_exporter
+from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+
+from service.build import version_of
+
+logger = logging.getLogger(__name__)
+
+SCOPE: Final = "agentprm"
+FLUSH_SECONDS: Final = 5
+R = TypeVar("R", bound=Enum)
+
+
+class Exports:
+    """``tracer`` makes spans; ``events`` takes events of scores, None where they are not wanted."""
+
+    def __init__(self, *, events: bool) -> None:
+        resource = _resource()
+        self._spans = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._spans.add_span_processor(BatchSpanProcessor(_SpanExporter()))
+        self.tracer = self._spans.get_tracer(SCOPE, version_of(SCOPE))
+        self._events = LoggerProvider(resource=resource, shutdown_on_exit=False) if events else None
+        self.events: Logger | None = None
+        if self._events is not None:
+            self._events.add_log_record_processor(BatchLogRecordProcessor(_EventExporter()))
+            self.events = self._events.get_logger(SCOPE, version_of(SCOPE))
+
+    async def close(self) -> None:
+        """Sends what is left, as long as that takes at most ``FLUSH_SECONDS``."""
+        flushing = Thread(target=self._flush, name="traces", daemon=True)  # ends with the process if it hangs
+        flushing.start()
+        await asyncio.to_thread(flushing.join, FLUSH_SECONDS)
+        if flushing.is_alive():
+            logger.warning("the last traces were not delivered within %d s", FLUSH_SECONDS)
+
+    def _flush(self) -> None:
+        self._spans.shutdown()
+        if self._events is not None:
+            self._events.shutdown()
+
+
+def _resource() -> Resource:
+    """Who sends: what ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` say, before what is known here."""
+    told = OTELResourceDetector().detect().attributes
+    known = {
+        "service.name": SCOPE,
+        "service.version": version_of(SCOPE),
+        "service.instance.id": str(uuid4()),
+    }
+    return Resource.create({**known, **told})
+
+
+class _Outage(logging.Filter):
+    """Lets an exporter's logger complain once, and not again until something was delivered."""
+
+    def __init__(self, what: str, complaints: logging.Logger) -> None:
+        super().__init__()
+        self._what = what
+        self._told = False
+        complaints.addFilter(self)
+
+    def filter(self, _: logging.LogRecord) -> bool:
+        told, self._told = self._told, True
+        return not told
+
+    def passed(self, result: R) -> R:
+        if self._told and result.name == "SUCCESS":
+            self._told = False
+            logger.info("%s are delivered again", self._what)
+        return result
+
+
+_spans_outage: Final = _Outage("spans", logging.getLogger(trace_exporter.__name__))
+_events_outage: Final = _Outage("events", logging.getLogger(_log_exporter.__name__))
+
+
+class _SpanExporter(trace_exporter.OTLPSpanExporter):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return _spans_outage.passed(super().export(spans))
+
+
+class _EventExporter(_log_exporter.OTLPLogExporter):
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        return _events_outage.passed(super().export(batch))
