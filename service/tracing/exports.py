@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from opentelemetry._logs import Logger
 from opentelemetry.exporter.otlp.proto.http import _log_exporter, trace_exporter
+from opentelemetry.sdk import _shared_internal
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -69,13 +70,14 @@ def _resource() -> Resource:
 
 
 class _Outage(logging.Filter):
-    """Lets an exporter's logger complain once, and not again until something was delivered."""
+    """Lets loggers complain once, and not again until something was delivered."""
 
-    def __init__(self, what: str, complaints: logging.Logger) -> None:
+    def __init__(self, what: str, *loggers: str) -> None:
         super().__init__()
         self._what = what
         self._told = False
-        complaints.addFilter(self)
+        for name in loggers:
+            logging.getLogger(name).addFilter(self)
 
     def filter(self, _: logging.LogRecord) -> bool:
         told, self._told = self._told, True
@@ -88,8 +90,8 @@ class _Outage(logging.Filter):
         return result
 
 
-_spans_outage: Final = _Outage("spans", logging.getLogger(trace_exporter.__name__))
-_events_outage: Final = _Outage("events", logging.getLogger(_log_exporter.__name__))
+_spans_outage: Final = _Outage("spans", trace_exporter.__name__, _shared_internal.__name__)
+_events_outage: Final = _Outage("events", _log_exporter.__name__)
 
 
 class _SpanExporter(trace_exporter.OTLPSpanExporter):

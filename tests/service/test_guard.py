@@ -15,7 +15,10 @@ from tests.service.echo_app import GatedEngine, item, proposal, serving
 from tests.service.test_service_under_load import order_of_computing
 
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
-GET = ("/models", "/health", "/ready", "/metrics", "/docs", "/openapi.json", "/no/such/route")
+GET = (
+    "/models", "/health", "/ready", "/metrics", "/docs", "/docs/assets/swagger-ui.css", "/openapi.json",
+    "/no/such/route",
+)  # fmt: skip
 POST: dict[str, Any] = {
     "/score_step": {"items": [item()]},
     "/score_trajectory": {"items": [item()]},

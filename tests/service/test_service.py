@@ -97,12 +97,30 @@ def test_every_score_route_documents_its_replies_and_errors() -> None:
     async def scenario() -> None:
         async with serving() as client:
             paths = (await client.get("/openapi.json")).json()["paths"]
-            assert "swagger" in (await client.get("/docs")).text
         for route in ("/score_step", "/score_trajectory", "/rank_actions"):
             post = paths[route]["post"]
             assert set(post["responses"]) == {"200", "401", "403", "404", "413", "422", "429", "500", "503", "504"}
             assert post["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorReply")
             assert post["requestBody"]["content"]["application/json"]["examples"]
+
+    asyncio.run(scenario())
+
+
+def test_the_page_of_docs_needs_no_other_host() -> None:
+    types = {"css": "text/css", "js": "text/javascript", "png": "image/png"}
+
+    async def scenario() -> None:
+        async with serving() as client:
+            page = (await client.get("/docs")).text
+            named = re.findall(r'(?:src|href)="([^"]*)"', page)
+            assert sorted(url.rpartition(".")[2] for url in named) == sorted(types)
+            assert "http" not in page
+            for url in named:
+                asset = await client.get(url)
+                assert asset.status_code == 200
+                assert asset.headers["content-type"].partition(";")[0] == types[url.rpartition(".")[2]]
+            refused = await client.post(named[0])
+            assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 
     asyncio.run(scenario())
 
