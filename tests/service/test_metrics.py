@@ -228,8 +228,8 @@ def test_what_waits_is_shown_in_sequences_and_leaves_with_its_turn() -> None:
                 body = {"items": [item(f"second {number}") for number in range(3)]}
                 asked.append(asyncio.create_task(client.post("/score_step", json=body)))
                 async with asyncio.timeout(PATIENCE):
-                    while await metric(client, gauge) != 3:
-                        await asyncio.sleep(0)  # noqa: ASYNC110  (a request offers no event when it has reached the queue)
+                    while await metric(client, gauge) != 3:  # noqa: ASYNC110  (no event tells it)
+                        await asyncio.sleep(0)
             assert all(reply.status_code == 200 for reply in await asyncio.gather(*asked))
             assert await metric(client, gauge) == 0
 
