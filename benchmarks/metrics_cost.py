@@ -4,9 +4,9 @@
 
 Requests go to the ASGI application, one after the other. There is no HTTP server in between, so what it costs does not
 hide what the metrics cost. Both applications have a model of their own and get the same bodies; CPU seconds are those
-of the process, engine thread included, on one core. A share divides the two of one round; the table has the median of the rounds
-and their quartiles. With a free forward (the echo engine) the metrics of requests that are computed stand out; beside a
-real forward they drown in how it varies.
+of the process, engine thread included, on one core. A share divides the two of one round; the table has the median of
+the rounds and their quartiles. With a free forward (the echo engine) the metrics of requests that are computed stand
+out; beside a real forward they drown in how it varies.
 """
 
 import argparse
@@ -72,7 +72,6 @@ class Case:
 
 CASES: Final = (
     Case("rank 8 over a new 256-token history", partial(rank_load, 8, 256, 8)),
-    Case("the same, forward free", partial(rank_load, 50, 256, 8), forward=False),
     Case("a new step of 30-480 tokens", partial(step_load, 16, 30, 480)),
     Case("the same, forward free", partial(step_load, 50, 30, 480), forward=False),
     Case("rank 16, all known", partial(rank_load, 1, 1024, 16), known=True),
