@@ -10,6 +10,7 @@ TOKENS: Final = "agentprm_tokens_total"
 LOOKUPS: Final = "agentprm_score_cache_lookups_total"
 REDIS: Final = "agentprm_score_cache_operation_duration_seconds"
 FORWARD: Final = "agentprm_forward_duration_seconds"
+ERRORS: Final = rate("agentprm_score_cache_errors_total", by="operation, kind")
 PADDING: Final = rate("agentprm_padding_tokens_total", OF_MODEL, by="model")
 COMPUTED: Final = rate(TOKENS, 'source="computed"', OF_MODEL, by="model")
 
@@ -143,7 +144,7 @@ SCORE_CACHE: Final = Row(
         Panel(
             "Redis: errors",
             "Round trips that failed, probes included. Callers get the same scores, computed.",
-            [Query(rate("agentprm_score_cache_errors_total", by="operation, kind") + " > 0", "{{operation}} {{kind}}")],
+            [Query(f"{ERRORS} > 0", "{{operation}} {{kind}}")],
             unit="ops", stacked=True,
         ),
         Panel(

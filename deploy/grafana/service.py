@@ -9,6 +9,7 @@ from deploy.grafana.panels import RED, YELLOW, Panel, Query, Row
 REQUESTS: Final = "agentprm_requests_total"
 DURATION: Final = "agentprm_request_duration_seconds"
 FAILED: Final = 'code=~"5.."'
+BY_MODEL: Final = rate(REQUESTS, SCORING, OF_MODEL, by="model")
 BURN_RATES: Final = ((6, YELLOW), (14.4, RED))
 
 
@@ -65,19 +66,19 @@ TRAFFIC: Final = Row(
         Panel(
             "Requests by route",
             "Answered requests a second, probes included.",
-            [Query(rate(REQUESTS, OF_MODEL, by="route"), "{{route}}")],
+            [Query(f"{rate(REQUESTS, OF_MODEL, by='route')} > 0", "{{route}}")],
             unit="reqps", stacked=True,
         ),
         Panel(
             "Scoring requests by code",
             "499: the client left before the reply.",
-            [Query(rate(REQUESTS, SCORING, OF_MODEL, by="code") + " > 0", "{{code}}")],
+            [Query(f"{rate(REQUESTS, SCORING, OF_MODEL, by='code')} > 0", "{{code}}")],
             unit="reqps", stacked=True,
         ),
         Panel(
             "Scoring requests by model",
-            "Requests that were refused before a model was found have none.",
-            [Query(rate(REQUESTS, SCORING, OF_MODEL, by="model"), "{{model}}")],
+            "none: refused before a model was found.",
+            [Query(f'label_replace({BY_MODEL}, "model", "none", "model", "")', "{{model}}")],
             unit="reqps", stacked=True,
         ),
     ],
@@ -153,7 +154,7 @@ REFUSALS: Final = Row(
         Panel(
             "Cancelled",
             "Requests whose client left before the reply.",
-            [Query(rate("agentprm_cancelled_total", by="route"), "{{route}}")],
+            [Query(f"{rate('agentprm_cancelled_total', by='route')} > 0", "{{route}}")],
             unit="reqps", width=6, stacked=True,
         ),
     ],
