@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.observe.prometheus import FILES
-from service.api import PROBE_ROUTES, ROUTES
+from service.api import SCORE_ROUTES
 from tests.deploy.promql import ROOT, RULE_FILES, assert_asks_for_what_is_there, exposed, promtool, rules
 from tests.deploy.test_dashboards import ONLY_WITH_A_GPU
 
@@ -67,7 +67,6 @@ def test_the_page_of_alerts_has_one_section_for_each_in_their_order() -> None:
 
 
 def test_the_objectives_are_about_every_route_that_answers_scores() -> None:
-    scoring = "|".join(route for route in ROUTES if route not in (*PROBE_ROUTES, "/models"))
     text = "".join(path.read_text(encoding="utf-8") for path in RULE_FILES)
     named = set(re.findall(r'agentprm_requests_total\{route=~"([^"]*)"', text))
-    assert named == {scoring}
+    assert named == {"|".join(SCORE_ROUTES)}
