@@ -23,6 +23,15 @@ def test_the_configuration_and_its_rules_are_valid() -> None:
     promtool("check", "config", FILES / "prometheus.yml")
 
 
+def test_groups_of_all_files_have_names_of_their_own() -> None:
+    """Kubernetes is given them as one object."""
+    names = re.findall(
+        r"^  - name: (.+)$", "".join(path.read_text(encoding="utf-8") for path in RULE_FILES), re.MULTILINE
+    )
+    assert names
+    assert len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_rules_fire_when_they_should_and_only_then(path: Path) -> None:
     promtool("test", "rules", path)
