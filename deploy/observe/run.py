@@ -25,9 +25,8 @@ from deploy.observe.dashboards import read_dashboards
 from deploy.observe.prometheus import Prometheus, serve_prometheus
 from service.settings import CHECKPOINTS
 
-FIRST_SCRAPE_SECONDS: Final = 30
-SCRAPE_PATIENCE: Final = 10
-"""In how many intervals all services have been scraped, and all rules evaluated."""
+PATIENCE_SECONDS: Final = 60
+"""In which all services have been scraped and all rules evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def observe(programs: Programs, *, services: int, seconds: float, scrape_seconds
         prometheus = stack.enter_context(
             serve_prometheus(programs.prometheus, targets, directory, scrape_seconds=scrape_seconds)
         )
-        wait_until(lambda: prometheus.scraped_since(0) == services, FIRST_SCRAPE_SECONDS, "the first scrapes")
+        wait_until(lambda: prometheus.scraped_since(0) == services, PATIENCE_SECONDS, "the first scrapes")
         started = time.time()
         traffic.live(urls, redis, seconds)
         return _look(prometheus, started, scrape_seconds, services)
@@ -73,10 +72,11 @@ def _service(redis: RedisProcess) -> Iterator[str]:
 
 def _look(prometheus: Prometheus, started: float, scrape_seconds: float, services: int) -> Seen:
     ended = time.time()
-    patience = SCRAPE_PATIENCE * scrape_seconds
-    wait_until(lambda: prometheus.scraped_since(ended) == services, patience, "scrapes after the traffic")
+    wait_until(lambda: prometheus.scraped_since(ended) == services, PATIENCE_SECONDS, "scrapes after the traffic")
     scraped = time.time()
-    wait_until(lambda: prometheus.last_evaluation() > scraped, patience, "an evaluation of all rules after the scrape")
+    wait_until(
+        lambda: prometheus.last_evaluation() > scraped, PATIENCE_SECONDS, "an evaluation of all rules after the scrape"
+    )
     seen = Seen(Span(started, time.time(), scrape_seconds))
     seen.findings.append(check_targets(prometheus, services))
     seen.findings.extend(check_rules(prometheus, seen.span))

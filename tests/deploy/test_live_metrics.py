@@ -16,7 +16,7 @@ def test_after_some_traffic_every_panel_has_data_and_every_rule_is_evaluated(
     redis, prometheus = find_redis(), find_prometheus()
     if redis is None or prometheus is None:
         pytest.skip("prometheus or redis-server is not installed (Debian packages of these names)")
-    seen = observe(Programs(redis, prometheus), services=1, seconds=8, scrape_seconds=1)
+    seen = observe(Programs(redis, prometheus), services=1, seconds=10, scrape_seconds=1)
     assert not seen.wrong, table(seen.wrong)
     drawn = draw(read_dashboards(), seen.dashboards, seen.span, tmp_path_factory.mktemp("pictures"))
     assert [path.name for path in drawn] == [f"dashboard-{name}.png" for name in read_dashboards()]
