@@ -48,13 +48,14 @@ def test_only_what_does_not_fit_into_memory_alone_fails() -> None:
     async def scenario() -> None:
         engine = SmallEngine(3)
         async with batching(engine) as batcher:
-            asked = submit(batcher, [1], [2, 2, 2, 2]), submit(batcher, [3]), submit(batcher, [4], keys=["equal"])
+            asked = submit(batcher, [2, 2, 2, 2], [1]), submit(batcher, [3]), submit(batcher, [4], keys=["equal"])
             equal = submit(batcher, [4], keys=["equal"])
             wrong, right, *same = await asyncio.gather(*asked, equal, return_exceptions=True)
             assert isinstance(wrong, TooLong)
             assert wrong.details == {"tokens": 4}
             assert isinstance(right, Answer)
             assert all(isinstance(one, Answer) for one in same)
+            assert engine.calls == [4, 1, 1, 1], "what failed in part is not computed further"
             assert isinstance(await submit(batcher, [5]), Answer)
 
     asyncio.run(scenario())

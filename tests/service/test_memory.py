@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 from copy import deepcopy
 
 import pytest
@@ -32,13 +33,18 @@ def test_what_torch_cannot_allocate_is_out_of_memory_and_the_rest_is_given_up() 
     assert given_up == [True]
 
 
-def test_the_tensors_of_a_forward_that_did_not_fit_are_gone_before_the_next_one() -> None:
+def lack_memory() -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("fail", [allocate, lack_memory])
+def test_the_tensors_of_a_forward_that_did_not_fit_are_gone_before_the_next_one(fail: Callable[[], object]) -> None:
     tensors: list[weakref.ref[torch.Tensor]] = []
 
     def forward() -> None:
         large = torch.zeros(1000)
         tensors.append(weakref.ref(large))
-        allocate()
+        fail()
 
     gc.disable()
     try:
