@@ -23,6 +23,7 @@ CROWD: Final = 48
 OTHER_MODEL: Final = "textcraft-demo-orm"
 SETTINGS: Final = {
     "AGENTPRM_MODELS": f"demo,{OTHER_MODEL}",
+    "AGENTPRM_MAX_REQUESTS": "64",
     "AGENTPRM_MAX_QUEUE_TOKENS": "4096",  # so that a crowd is too many
     "AGENTPRM_PREFIX_CACHE_BYTES": str(4 * 2**20),  # so that something is evicted
 }

@@ -15,6 +15,7 @@ from tests.service.echo_app import serving
 ROOT = Path(__file__).parents[2]
 RULE_FILES = sorted((FILES / "rules").glob("*.yml"))
 OF_EVERY_TARGET = {"up": set[str](), "ALERTS": {"alertname", "alertstate"}}
+ONLY_WITH_A_GPU = {"agentprm_gpu_memory_bytes": {"device", "kind"}}
 ADDED_BY_PROMETHEUS = {"job", "instance"}
 WORDS = {"and", "or", "unless", "by", "on", "bool", "offset", "without", "ignoring", "group_left", "group_right"}
 
@@ -50,7 +51,7 @@ async def exposed() -> tuple[Labels, Labels]:
         labels.setdefault(name, set()).update(found)
         if "le" in found:
             edges[name].add(found["le"])
-    return labels, edges
+    return labels | ONLY_WITH_A_GPU, edges
 
 
 def rules(kind: str) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ from deploy.observe.prometheus import FILES
 from tests.deploy.promql import ROOT, assert_asks_for_what_is_there, exposed, promtool
 
 DASHBOARDS = read_dashboards()
-ONLY_WITH_A_GPU = {"agentprm_gpu_memory_bytes": {"device", "kind"}}
 
 
 def test_the_committed_dashboards_are_those_that_the_code_makes() -> None:
@@ -25,7 +24,7 @@ def test_every_expression_asks_for_metrics_labels_and_edges_that_exist() -> None
     labels, edges = asyncio.run(exposed())
     for name, dashboard in DASHBOARDS.items():
         for title, expression in expressions_of(dashboard):
-            assert_asks_for_what_is_there(f"{name}, {title}", expression, labels | ONLY_WITH_A_GPU, edges)
+            assert_asks_for_what_is_there(f"{name}, {title}", expression, labels, edges)
 
 
 def test_every_expression_parses(tmp_path: Path) -> None:

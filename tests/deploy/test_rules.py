@@ -11,7 +11,6 @@ import yaml
 from deploy.observe.prometheus import FILES
 from service.api import SCORE_ROUTES
 from tests.deploy.promql import ROOT, RULE_FILES, assert_asks_for_what_is_there, exposed, promtool, rules
-from tests.deploy.test_dashboards import ONLY_WITH_A_GPU
 
 ALERTS = rules("alert")
 NAMES = [alert["alert"] for alert in ALERTS]
@@ -60,7 +59,7 @@ def test_every_rule_asks_for_metrics_labels_and_edges_that_exist() -> None:
     labels, edges = asyncio.run(exposed())
     for rule in [*rules("record"), *ALERTS]:
         name = rule.get("record") or rule["alert"]
-        assert_asks_for_what_is_there(name, rule["expr"], labels | ONLY_WITH_A_GPU, edges)
+        assert_asks_for_what_is_there(name, rule["expr"], labels, edges)
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=NAMES)
