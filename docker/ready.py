@@ -3,4 +3,4 @@
 import os
 from urllib.request import urlopen
 
-urlopen(f"http://127.0.0.1:{os.environ['AGENTPRM_PORT']}/ready", timeout=4)  # noqa: S310  (this container; raises on 503)
+urlopen(f"http://127.0.0.1:{os.environ['AGENTPRM_PORT']}/ready", timeout=4)

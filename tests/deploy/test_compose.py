@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from service.__main__ import DRAIN_SECONDS
-from tests.deploy.files import LAST_SCORES_SECONDS, PINNED, ROOT, SETTINGS, VERSION, composed, mebibytes, read_yaml, seconds
+from tests.deploy.files import (
+    LAST_SCORES_SECONDS,
+    PINNED,
+    ROOT,
+    SETTINGS,
+    VERSION,
+    composed,
+    mebibytes,
+    read_yaml,
+    seconds,
+)
 
 BASE = "docker-compose.yml"
 GPU = "deploy/compose/gpu.yml"
