@@ -3,13 +3,14 @@ PYTHON ?= python3
 RUN = $(VENV)/bin/python
 CHECKED = agentprm model_store service training benchmarks docker tests
 
-.PHONY: help serve test check format evaluate demo-checkpoint bench
+.PHONY: help serve test check format audit evaluate demo-checkpoint bench
 
 help:
 	@echo "make serve            environment, bundled checkpoint, server on http://127.0.0.1:8000"
 	@echo "make test             environment and the whole test suite"
 	@echo "make check            lint, format and types"
 	@echo "make format           format the code in place"
+	@echo "make audit            look for known vulnerabilities in the pinned dependencies (asks PyPI)"
 	@echo "make demo-checkpoint  train the bundled checkpoint again from nothing and compare the weights"
 	@echo "make bench            measure engine and service against their baselines (about an hour)"
 	@echo "make evaluate         measure the bundled checkpoint on held-out goals"
@@ -48,6 +49,12 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(RUN) -m ruff check --fix $(CHECKED)
 	$(RUN) -m ruff format $(CHECKED)
+
+# Of the auditor itself the newest, in an environment of its own: it brings dependencies that nothing else here has.
+audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 demo-checkpoint: $(VENV)/.dev
 	rm -rf runs/checkpoints

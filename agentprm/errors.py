@@ -10,6 +10,7 @@ AgentPRMError
 │   │   └── ModelNotFound       404  no such model is loaded
 │   ├── TooLong                 413  a body, item or trajectory over a published limit
 │   ├── Overloaded              429  try again after ``retry_after`` seconds
+│   │   └── RateLimited         429  the key has sent all that it may for now
 │   ├── NotReady                503  starting, draining or broken; may carry ``retry_after``
 │   ├── DeadlineExceeded        504  the caller's deadline passed before a score was ready
 │   └── InternalError           500  our fault; ``details["id"]`` finds it in the log
@@ -86,6 +87,10 @@ class Overloaded(RequestError):
     status = 429
 
 
+class RateLimited(Overloaded):
+    code = "rate_limited"
+
+
 class NotReady(RequestError):
     code = "not_ready"
     status = 503
@@ -141,6 +146,7 @@ BY_CODE: dict[str, type[RequestError]] = {
         ModelNotFound,
         TooLong,
         Overloaded,
+        RateLimited,
         NotReady,
         DeadlineExceeded,
         InternalError,

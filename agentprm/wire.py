@@ -128,17 +128,22 @@ class RankItem(_Item):
         return self
 
 
-class ScoreRequest(Body):
+class _Request(Body):
+    model: NonEmpty | None = Field(None, description="Name, `name@version` or alias; the default model if absent.")
+    deadline_ms: Milliseconds | None = Field(
+        None, description="As the header `x-deadline-ms`, for who cannot set one; the sooner of both counts."
+    )
+
+
+class ScoreRequest(_Request):
     """Body of `/score_step` and `/score_trajectory`."""
 
-    model: NonEmpty | None = Field(None, description="Name, `name@version` or alias; the default model if absent.")
     items: list[TrajectoryItem] = Field(min_length=1)
 
 
-class RankRequest(Body):
+class RankRequest(_Request):
     """Body of `/rank_actions`."""
 
-    model: NonEmpty | None = Field(None, description="Name, `name@version` or alias; the default model if absent.")
     items: list[RankItem] = Field(min_length=1)
 
 
@@ -220,6 +225,8 @@ class Limits(Reply):
     candidates: int = Field(description="Most candidates in one item.")
     tokens: int = Field(description="Most tokens in one item: the model's context length.")
     body_bytes: int = Field(description="Longest request body.")
+    queue_tokens: int = Field(description="Most tokens still to be computed that may wait, of all requests together.")
+    requests: int = Field(description="Most requests for scores at once.")
 
 
 class ModelInfo(ModelIdentity):

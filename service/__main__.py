@@ -4,6 +4,7 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 import sys
 from contextlib import suppress
 from typing import Final
@@ -23,7 +24,11 @@ DRAIN_SECONDS: Final = 30
 
 
 class CannotListen(AgentPRMError):
-    """The address is taken or is not this machine's."""
+    """The address is taken or is not this machine's, or the certificate cannot be used."""
+
+
+class CannotStart(AgentPRMError):
+    """The service failed before it was ready."""
 
 
 def main() -> int:
@@ -33,6 +38,7 @@ def main() -> int:
         settings = load_settings()
         set_up_logging(settings.log_level, settings.log_format)
         # The port comes first, so that a taken one is known before minutes of loading.
+        check_certificate(settings)
         with take_port(settings.host, settings.port) as listener:
             return serve(settings, listener)
     except AgentPRMError as error:
@@ -41,7 +47,11 @@ def main() -> int:
 
 
 def serve(settings: Settings, listener: socket.socket) -> int:
-    """Loads the models, then answers until told to stop."""
+    """Loads the models, then answers until told to stop.
+
+    Raises:
+        CannotStart: it never became ready.
+    """
     models = load_models(settings)
     config = uvicorn.Config(
         create_app(models, settings),
@@ -49,15 +59,38 @@ def serve(settings: Settings, listener: socket.socket) -> int:
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
+        ssl_certfile=settings.tls_certfile,
+        ssl_keyfile=settings.tls_keyfile,
     )
     names = ", ".join(model.manifest.reference for model in models)
-    logger.info("serving %s on http://%s:%d", names, settings.host, listener.getsockname()[1])
+    scheme = "https" if settings.tls_certfile else "http"
+    logger.info("serving %s on %s://%s:%d", names, scheme, settings.host, listener.getsockname()[1])
     gc.collect()
     gc.freeze()  # what was loaded stays; no collection during a request needs to walk it
     server = uvicorn.Server(config)
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
-    return 0 if server.started else 1
+    try:
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    except SystemExit as ended:
+        if ended.code:  # how uvicorn tells that the start failed
+            raise CannotStart("the service could not start; the log above says why") from ended
+        raise
+    return 0
+
+
+def check_certificate(settings: Settings) -> None:
+    """Raises CannotListen for what would fail only once the models are loaded."""
+    if settings.tls_certfile is None:
+        if settings.tls_keyfile is not None:
+            raise CannotListen("AGENTPRM_TLS_KEYFILE is of no use without AGENTPRM_TLS_CERTFILE")
+        return
+    try:
+        # With a password for keys that have one, or it would be asked for on the terminal.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            settings.tls_certfile, settings.tls_keyfile, password=""
+        )
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        raise CannotListen(f"the certificate in {settings.tls_certfile} cannot be used: {error}") from error
 
 
 def take_port(host: str, port: int) -> socket.socket:

@@ -28,7 +28,8 @@ from service.models import Models
 from service.scorer import ItemRanking, ItemScores, Terms, Timings
 
 PROBE_ROUTES: Final = ("/health", "/ready", "/metrics")
-ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions", "/models", *PROBE_ROUTES)
+SCORE_ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions")
+ROUTES: Final = (*SCORE_ROUTES, "/models", *PROBE_ROUTES)
 
 Item = TypeVar("Item", wire.TrajectoryItem, wire.RankItem)
 ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActionsReply
@@ -48,9 +49,9 @@ def _terms(default: Priority) -> Callable[..., Awaitable[Terms]]:
             Priority, Header(description="`interactive` is computed before `bulk`; neither starves.")
         ] = default,
     ) -> Terms:
-        deadline = None if x_deadline_ms is None else asyncio.get_running_loop().time() + x_deadline_ms / 1000
         address = request.client.host if request.client else ""
-        return Terms(getattr(request.state, "key", address), x_priority, deadline)
+        now = asyncio.get_running_loop().time()
+        return Terms(getattr(request.state, "key", address), x_priority, now).within(x_deadline_ms)
 
     return terms
 
@@ -63,8 +64,9 @@ RankBody = Annotated[wire.RankRequest, Body(openapi_examples=examples.RANK_REQUE
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """What operators ask: ``why_not_ready`` is None while ready, ``exposition`` is the text of ``/metrics``."""
+    """What operators ask: why it is broken or not ready, None while it is not; and the text of ``/metrics``."""
 
+    why_broken: Callable[[], str | None]
     why_not_ready: Callable[[], str | None]
     exposition: Callable[[], bytes]
 
@@ -82,7 +84,7 @@ def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_can
         """Promise and progress of the last step of each trajectory."""
         with models.find(body.model).leased() as model:
             trajectories = _convert(body.items, _trajectory, max_items)
-            scores = await model.scorer.score_steps(trajectories, terms)
+            scores = await model.scorer.score_steps(trajectories, terms.within(body.deadline_ms))
             results = [_step_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
             return _reply(request, wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
 
@@ -93,7 +95,7 @@ def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_can
         """Promise and progress of every step of each trajectory, in one pass."""
         with models.find(body.model).leased() as model:
             trajectories = _convert(body.items, _trajectory, max_items)
-            scores = await model.scorer.score_trajectories(trajectories, terms)
+            scores = await model.scorer.score_trajectories(trajectories, terms.within(body.deadline_ms))
             results = [_trajectory_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
             return _reply(request, wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
 
@@ -104,7 +106,7 @@ def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_can
             _refuse_many_candidates(body.items, max_candidates)
             proposals = _convert(body.items, _proposal, max_items)
             states, candidates = [state for state, _ in proposals], [actions for _, actions in proposals]
-            rankings = await model.scorer.rank(states, candidates, terms)
+            rankings = await model.scorer.rank(states, candidates, terms.within(body.deadline_ms))
             results = [_rank_result(item.id, one) for item, one in zip(body.items, rankings.items, strict=True)]
             return _reply(request, wire.RankActionsReply(model=model.identity, results=results), rankings.timings)
 
@@ -115,9 +117,11 @@ def _add_probe_routes(router: APIRouter, models: Models, probes: Probes) -> None
         """The loaded models, the default first, with their limits and how they were trained and evaluated."""
         return tell_models(models)
 
-    @router.get("/health", tags=["service"])
+    @router.get("/health", tags=["service"], responses=documented_errors(NotReady))
     async def health() -> dict[str, str]:
-        """The process lives."""
+        """The process lives. 503 only where nothing but a new process helps: its device is lost."""
+        if (reason := probes.why_broken()) is not None:
+            raise NotReady(reason)
         return {"status": "ok"}
 
     @router.get("/ready", tags=["service"], responses=documented_errors(NotReady))

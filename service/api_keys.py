@@ -1,7 +1,7 @@
 """Who may ask: API keys, stored as hashes, one a line.
 
-    # name    scopes  hash
-    agents    score   sha256:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8
+    # name    scopes  hash                                                                     requests
+    agents    score   sha256:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8  600/min
 
 ``python -m service.api_keys NAME`` makes a key and prints it once, with its line for the file. A key is 256 random
 bits, so a plain hash keeps it: there is nothing to guess.
@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Final
 
 from agentprm.errors import AgentPRMError
+from service.rates import Rate, parse_rate
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class ApiKey:
     name: str
     scopes: frozenset[str]
     digest: bytes
+    rate: Rate | None = None
+    """Most requests for scores; None: as many as there is room for."""
 
 
 class ApiKeys:
@@ -111,37 +114,47 @@ def read_keys(path: Path) -> list[ApiKey]:
     return list(keys.values())
 
 
-def new_key(name: str, scopes: str = SCOPES[0]) -> tuple[str, str]:
+def new_key(name: str, scopes: str = SCOPES[0], rate: str = "") -> tuple[str, str]:
     """A key, and its line for the file."""
     token = f"agentprm_{secrets.token_urlsafe(32)}"
-    return token, f"{name} {scopes} sha256:{sha256(token.encode()).hexdigest()}"
+    return token, f"{name} {scopes} sha256:{sha256(token.encode()).hexdigest()} {rate}".rstrip()
 
 
 def _parse(text: str, where: str) -> ApiKey:
     parts = text.split()
-    if len(parts) != 3:
-        raise ApiKeysError(f"{where}: a line is a name, scopes and a hash")
-    name, scopes, digest = parts
+    if len(parts) not in (3, 4):
+        raise ApiKeysError(f"{where}: a line is a name, scopes, a hash and perhaps a rate")
+    name, scopes, digest = parts[:3]
     if not _NAME.fullmatch(name):
         raise ApiKeysError(f"{where}: a name is 1 to 64 letters, digits, '_', '.' and '-'")
     if unknown := set(scopes.split(",")) - set(SCOPES):
         raise ApiKeysError(f"{where}: {len(unknown)} unknown scopes; there are {', '.join(SCOPES)}")
     if not (found := _HASH.fullmatch(digest)):
         raise ApiKeysError(f"{where}: a hash is sha256: and 64 hex digits, and never the key itself")
-    return ApiKey(name, frozenset(scopes.split(",")), bytes.fromhex(found[1]))
+    try:
+        rate = parse_rate(parts[3]) if len(parts) == 4 else None
+    except ValueError as error:
+        raise ApiKeysError(f"{where}: {error}") from error
+    return ApiKey(name, frozenset(scopes.split(",")), bytes.fromhex(found[1]), rate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.api_keys", description="Makes an API key.")
     parser.add_argument("name", help="whose key it is; appears in the log")
     parser.add_argument("--scopes", default=SCOPES[0], help="comma-separated: score, admin")
+    parser.add_argument("--rate", default="", help="most requests for scores: 20/s, 600/min or 5000/h")
     given = parser.parse_args(arguments)
     name: str = given.name
     if not _NAME.fullmatch(name):
         parser.error("a name is 1 to 64 letters, digits, '_', '.' and '-'")
     if set(given.scopes.split(",")) - set(SCOPES):
         parser.error(f"scopes are {', '.join(SCOPES)}")
-    token, line = new_key(name, given.scopes)
+    if given.rate:
+        try:
+            parse_rate(given.rate)
+        except ValueError as error:
+            parser.error(str(error))
+    token, line = new_key(name, given.scopes, given.rate)
     print(f"the key, which is shown only now:  {token}\nits line for the file of keys:     {line}")
     return 0
 

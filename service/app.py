@@ -1,46 +1,42 @@
 """Builds the service from its settings: loads, wires, warms up, drains."""
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from functools import partial
-from typing import Final, NoReturn
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 
-from agentprm import wire
-from agentprm.errors import InvalidRequest, MethodNotAllowed, NotFound
+from agentprm.errors import RequestError
 from model_store.store import Checkpoint, Store
 from service.admin import PREFIX as ADMIN_PREFIX
 from service.admin import ROUTES as ADMIN_ROUTES
 from service.admin import build_admin_router
-from service.api import PROBE_ROUTES, ROUTES, Probes, build_router
+from service.api import PROBE_ROUTES, ROUTES, SCORE_ROUTES, Probes, build_router
 from service.api_keys import ApiKeys
-from service.batcher import Batcher
+from service.assembly import Assembly
+from service.door import Door, Room
 from service.guard import Guard
+from service.life import Life
 from service.loading import LoadedModel, load_checkpoint
 from service.memory import release_memory
 from service.metrics import Metrics
-from service.middleware import ErrorReplies, RequestRecord, WholeBody
-from service.models import Models, ServedModel
+from service.middleware import App, ErrorReplies, RequestRecord, WholeBody
+from service.models import Models
+from service.rates import LocalRates, Rates, SharedRates
+from service.refusals import add_refusals
 from service.registry import Registry, reload_and_log
 from service.score_cache.connections import connect
 from service.score_cache.contract import ScoreCache
-from service.score_cache.keys import KeyScope
 from service.score_cache.memory import MemoryTier
 from service.score_cache.redis_tier import GRACE_SECONDS, RedisTier
 from service.score_cache.tiers import Tiers
-from service.scorer import Scorer
-from service.sequences import Sequencer
 from service.settings import Settings
 
-MAX_REPORTED_ERRORS: Final = 20
-MAX_REPORTED_NAME: Final = 64
+logger = logging.getLogger(__name__)
 
 
 def create_app(
@@ -60,62 +56,73 @@ def create_app(
     """
     store = Store(settings.model_store)
     metrics = Metrics((*ROUTES, *ADMIN_ROUTES))
-    engine_thread = ThreadPoolExecutor(1, "engine")
-    tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
-    cache = _score_cache(settings, metrics)
-
-    def assemble(model: LoadedModel) -> ServedModel:
-        batcher = _batcher(model, engine_thread, settings, metrics)
-        scorer = _scorer(model, batcher, cache, tokenizer_thread, settings=settings, metrics=metrics)
-        return ServedModel(_info(model, settings), scorer, batcher)
-
+    cache, rates = _caches(settings, metrics)
+    assembly = Assembly(settings, cache, metrics)
     models = Models()
-    models.swap(list(map(assemble, loaded)), store.aliases() if aliases is None else aliases)
+    models.swap(list(map(assembly.serve, loaded)), store.aliases() if aliases is None else aliases)
     registry = Registry(
         store,
         settings.models,
         models,
         load=lambda checkpoint: load(checkpoint, settings),
-        assemble=assemble,
+        assemble=assembly.serve,
         on_gone=metrics.remove_model,
         release=release_memory,
     )
-    life = Life(models, registry, cache)
+    life = Life(models, registry, cache, rates)
     metrics.watch_ready(lambda: life.why_not_ready() is None)
     metrics.show_queue_limit(settings.max_queue_tokens)
+    app = FastAPI(
+        title="AgentPRM",
+        summary="Scores the steps of LLM agents: promise = Q(s, a), progress = what the step changed.",
+        lifespan=_lifespan(life, assembly, registry),
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    _add_routes(app, settings, models, registry, Probes(life.why_broken, life.why_not_ready, metrics.exposition))
+    add_refusals(app)
+    room = Room(settings.max_requests)
+    door = partial(Door, paths=SCORE_ROUTES, room=room, refuse_if_full=models.refuse_if_full, rates=rates)
+    _add_middleware(app, settings, metrics, door)
+    return app
 
+
+def _lifespan(
+    life: Life, assembly: Assembly, registry: Registry
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with engine_thread, tokenizer_thread:
+        with closing(assembly):
             try:
-                await life.start()
+                await _start(life)
                 with _reloaded_by_hangup(registry):
                     yield
             finally:
                 await life.drain()
 
-    app = FastAPI(
-        title="AgentPRM",
-        summary="Scores the steps of LLM agents: promise = Q(s, a), progress = what the step changed.",
-        lifespan=lifespan,
-        redirect_slashes=False,
-        redoc_url=None,
-    )
-    probes = Probes(life.why_not_ready, metrics.exposition)
+    return lifespan
+
+
+async def _start(life: Life) -> None:
+    try:
+        await life.start()
+    except RequestError as error:
+        logger.critical("the service cannot start: %s", error)
+        raise
+
+
+def _add_routes(app: FastAPI, settings: Settings, models: Models, registry: Registry, probes: Probes) -> None:
     app.include_router(
         build_router(models, probes, max_items=settings.max_items, max_candidates=settings.max_candidates)
     )
     if settings.api_keys_file is not None:
         app.include_router(build_admin_router(registry, models))
-    app.add_exception_handler(RequestValidationError, _refuse_invalid)
-    app.add_exception_handler(HTTPException, _refuse_http)
-    _add_middleware(app, settings, metrics)
-    return app
 
 
-def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, door: Callable[[App], Door]) -> None:
     """The last one added is the outermost."""
     app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
+    app.add_middleware(door)
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
         app.add_middleware(Guard, keys=ApiKeys(settings.api_keys_file), open_paths=open_paths, admin=ADMIN_PREFIX)
@@ -146,57 +153,8 @@ def _reloaded_by_hangup(registry: Registry) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-class Life:
-    """From warm-up to drained: the answer to ``/ready``."""
-
-    def __init__(self, models: Models, registry: Registry, cache: ScoreCache) -> None:
-        self._models = models
-        self._registry = registry
-        self._cache = cache
-        self._phase = "the service is warming up"
-
-    def why_not_ready(self) -> str | None:
-        """None while a request sent now would be scored."""
-        if self._phase:
-            return self._phase
-        return None if all(model.alive for model in self._models.all) else "a batcher is dead. This is a bug"
-
-    async def start(self) -> None:
-        await self._cache.start()
-        for model in self._models.all:
-            await model.start()
-        self._phase = ""
-
-    async def drain(self) -> None:
-        """Turns ``/ready`` red, answers what was admitted, then stores the last scores."""
-        self._phase = "the service is shutting down"
-        await self._registry.close()
-        await self._cache.close()
-
-
-def _batcher(model: LoadedModel, thread: Executor, settings: Settings, metrics: Metrics) -> Batcher:
-    reference, cache = model.manifest.reference, model.prefix_cache
-    batcher = Batcher(
-        model.engine,
-        thread,
-        max_batch_tokens=settings.max_batch_tokens or model.row_tokens,
-        max_queue_tokens=settings.max_queue_tokens,
-        max_wait=settings.max_wait_ms / 1000,
-        in_pieces=cache is not None and cache.max_bytes > 0,
-        on_batch=partial(metrics.on_batch, reference),
-    )
-    metrics.add_model(reference)
-    metrics.show_model(reference, model.manifest.digest, model.device, model.dtype)
-    metrics.watch_queue(reference, lambda: batcher.queued_tokens)
-    if cache is not None:
-        metrics.watch_prefix_cache(
-            reference, used=lambda: cache.used_bytes, evicted=lambda: cache.evicted_bytes, limit=cache.max_bytes
-        )
-    return batcher
-
-
-def _score_cache(settings: Settings, metrics: Metrics) -> ScoreCache:
-    """Memory, and Redis behind it where the settings name one.
+def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, Rates]:
+    """Scores and rates: in memory, and in Redis too where the settings name one.
 
     Raises:
         RedisURLError: its URL cannot be used.
@@ -204,86 +162,10 @@ def _score_cache(settings: Settings, metrics: Metrics) -> ScoreCache:
     memory = MemoryTier(settings.score_cache_items, metrics)
     metrics.watch_memory_tier(lambda: len(memory))
     if not settings.redis_url:
-        return memory
-    redis = RedisTier(
-        connect(settings.redis_url, timeout=GRACE_SECONDS),
-        settings.score_cache_namespace,
-        budget=settings.redis_timeout_ms / 1000,
-        ttl=settings.score_cache_ttl_seconds,
-        watcher=metrics,
-    )
+        return memory, LocalRates()
+    server = connect(settings.redis_url, timeout=GRACE_SECONDS)
+    namespace, budget = settings.score_cache_namespace, settings.redis_timeout_ms / 1000
+    redis = RedisTier(server, namespace, budget=budget, ttl=settings.score_cache_ttl_seconds, watcher=metrics)
     metrics.watch_redis_tier(lambda: redis.unwritten, lambda: redis.states)
-    return Tiers(memory, redis)
-
-
-def _scorer(
-    model: LoadedModel,
-    batcher: Batcher,
-    cache: ScoreCache,
-    tokenizer_thread: Executor,
-    *,
-    settings: Settings,
-    metrics: Metrics,
-) -> Scorer:
-    manifest = model.manifest
-    scope = KeyScope(settings.score_cache_namespace, manifest.digest, manifest.render_version, model.dtype)
-    return Scorer(
-        Sequencer(model.renderer, scope, context_length=manifest.context_length),
-        cache,
-        batcher,
-        tokenizer_thread,
-        promise=manifest.score.promise,
-        on_cached=partial(metrics.on_cached, manifest.reference),
-    )
-
-
-def _info(model: LoadedModel, settings: Settings) -> wire.ModelInfo:
-    manifest = model.manifest
-    return wire.ModelInfo(
-        name=manifest.name,
-        version=manifest.version,
-        digest=manifest.digest,
-        aliases=[],
-        default=False,
-        base_model=manifest.base_model,
-        dtype=model.dtype,
-        device=model.device,
-        limits=wire.Limits(
-            items=settings.max_items,
-            candidates=settings.max_candidates,
-            tokens=manifest.context_length,
-            body_bytes=settings.max_body_bytes,
-        ),
-        training=manifest.training,
-        evaluation=manifest.evaluation,
-    )
-
-
-async def _refuse_invalid(_: Request, error: Exception) -> NoReturn:
-    """FastAPI's complaints without the input they quote: no agent's text may leave in an error."""
-    assert isinstance(error, RequestValidationError)
-    errors = [
-        {"loc": [_place(part) for part in wrong["loc"]], "msg": wrong["msg"], "type": wrong["type"]}
-        for wrong in error.errors()[:MAX_REPORTED_ERRORS]
-    ]
-    raise InvalidRequest(_sentence(errors[0]["loc"], errors[0]["msg"]), details={"errors": errors}) from None
-
-
-def _place(part: int | str) -> int | str:
-    """A part of a location; the name of an unknown field is the caller's, so it may be long or no text at all."""
-    return part if isinstance(part, int) else part[:MAX_REPORTED_NAME].encode(errors="replace").decode()
-
-
-def _sentence(loc: Sequence[int | str], message: str) -> str:
-    return f"{'.'.join(map(str, loc))}: {message}"
-
-
-async def _refuse_http(request: Request, error: Exception) -> NoReturn:
-    """Starlette's and FastAPI's own refusals as ours."""
-    assert isinstance(error, HTTPException)
-    if error.status_code == 404:
-        raise NotFound("no such route; /docs lists them")
-    if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "")
-        raise MethodNotAllowed(f"{request.method} is not allowed here, but {allow}", details={"allow": allow})
-    raise InvalidRequest("the body is not JSON in UTF-8, or nests too deeply") from None
+    shared = settings.api_keys_file is not None  # only keys have rates
+    return Tiers(memory, redis), SharedRates(server, namespace, budget=budget) if shared else LocalRates()

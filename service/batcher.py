@@ -12,14 +12,17 @@ import asyncio
 import logging
 import math
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from time import perf_counter
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from agentprm.errors import InternalError, NotReady, Overloaded, RequestError, TooLong
+from agentprm.errors import InternalError, NotReady, RequestError, TooLong
+from service.admission import Admission
 from service.fair_queue import FairQueue, Part, Priority
+from service.faults import DeviceLost, OutOfMemory
 from service.work import Answer, QueuedRequest, Sequences, Waiting, Work, distinct
 
 logger = logging.getLogger(__name__)
@@ -27,12 +30,15 @@ logger = logging.getLogger(__name__)
 Scored = tuple[list[float], int]
 """A sequence's raw scores at its read positions, and how many of its tokens were computed now."""
 
-_DECAY: Final = 0.9  # of what is remembered of the drain rate, per batch
-
 
 class Engine(Protocol):
     def score(self, token_ids: Sequences, reads: Sequences) -> Sequence[Scored]:
-        """In the caller's order. A sequence without reads is computed all the same."""
+        """In the caller's order. A sequence without reads is computed all the same.
+
+        Raises:
+            OutOfMemory: the batch is too large for the device.
+            DeviceLost: nothing can be computed any more.
+        """
         ...
 
     def extend_lens(self, token_ids: Sequences) -> list[int]:
@@ -70,17 +76,16 @@ class Batcher:
         self._engine = engine
         self._thread = thread
         self._max_batch_tokens = max_batch_tokens
-        self._max_queue_tokens = max_queue_tokens
         self._max_wait = max_wait
         self._in_pieces = in_pieces
         self._on_batch = on_batch
         self._queue: FairQueue[QueuedRequest] = FairQueue(self._cost_now)
+        self._admission = Admission(self._queue, max_queue_tokens)
         self._unanswered: set[QueuedRequest] = set()
         self._waiting = Waiting()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._drained_tokens = self._drained_seconds = 0.0
 
     @property
     def alive(self) -> bool:
@@ -105,18 +110,32 @@ class Batcher:
         """What ``submit`` takes. Callable from any thread, so that the event loop need not compare tokens."""
         return Work(token_ids, reads, keys, [max(1, cost) for cost in self._engine.extend_lens(token_ids)])
 
-    async def submit(self, work: Work, *, caller: str = "", priority: Priority = Priority.INTERACTIVE) -> Answer:
+    async def submit(
+        self,
+        work: Work,
+        *,
+        caller: str = "",
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float | None = None,
+    ) -> Answer:
         """Scores one request. Cancelling the call takes what has not been computed out of the queue.
 
+        ``deadline`` (loop time) is looked at before the request waits; whoever calls cancels when it passes.
+
         Raises:
-            TooLong: alone it costs more than may ever wait.
+            TooLong: alone it costs more than may ever wait, or it does not fit into the device's memory.
             Overloaded: too many tokens wait already.
+            DeadlineExceeded: what waits before it takes longer than that.
             NotReady: not started, closing, or the loop is dead.
             InternalError: the engine failed.
         """
         assert work.token_ids, "a request without sequences has nothing to wait for"
-        self._admit(sum(work.costs))
         loop = asyncio.get_running_loop()
+        self.refuse_unless_open()
+        tokens = sum(work.costs)
+        self._admission.refuse_if_over(tokens)
+        if deadline is not None:
+            self._admission.refuse_if_late(deadline - loop.time(), tokens, caller, priority)
         request = QueuedRequest(
             costs=[*work.costs],
             caller=caller,
@@ -134,6 +153,10 @@ class Batcher:
         finally:
             self._leave(request)
         return request.answer(loop.time())
+
+    def refuse_if_full(self) -> None:
+        """Raises Overloaded while ``submit`` could only do the same; callable before a request has cost anything."""
+        self._admission.refuse_if_full()
 
     def refuse_unless_open(self) -> None:
         """Raises NotReady where ``submit`` would, before a request costs anything."""
@@ -153,23 +176,6 @@ class Batcher:
         self._queue.discard(request)
         self._unanswered.discard(request)
         self._waiting.discard(request)
-
-    def _admit(self, tokens: int) -> None:
-        """What is over the bound alone is refused by an idle service too: the answer must not depend on the moment."""
-        self.refuse_unless_open()
-        details = {"tokens": tokens, "limit": self._max_queue_tokens}
-        if tokens > self._max_queue_tokens:
-            raise TooLong(f"{tokens} tokens to compute, {self._max_queue_tokens} may wait: send less", details=details)
-        over = self.queued_tokens + tokens - self._max_queue_tokens
-        if over > 0:
-            raise Overloaded(
-                f"{self.queued_tokens} tokens wait already and {tokens} more would exceed {self._max_queue_tokens}",
-                details={"queued_tokens": self.queued_tokens, **details},
-                retry_after=self._seconds_to_drain(over),
-            )
-
-    def _seconds_to_drain(self, tokens: int) -> float:
-        return tokens * self._drained_seconds / self._drained_tokens if self._drained_tokens else 1.0
 
     def _cost_now(self, request: QueuedRequest, index: int) -> int:
         return self.measure([request.token_ids[index]], (), ()).costs[0]
@@ -198,19 +204,40 @@ class Batcher:
 
     async def _forward(self, taken: list[Part[QueuedRequest]]) -> None:
         batch = distinct(taken)
+        # Not in the try: a thread that takes no work is no failure of this batch but the end of the loop.
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._score, batch)
         try:
-            scores, seconds = await asyncio.get_running_loop().run_in_executor(self._thread, self._score, batch)
+            scores, seconds = await running
+        except DeviceLost:
+            raise
+        except OutOfMemory:
+            await self._forward_apart(taken)
+            return
         except Exception:
             failure = _failure("the engine failed")
             logger.exception("batch %s failed", failure.details["id"])
-            for part in taken:
-                self._fail(part.entry, failure)
+            self._fail_all(taken, failure)
             return
         for request in {part.entry for part in taken}:
             request.forward += seconds
         for part, (raw, computed) in zip(batch, scores, strict=True):
             self._deliver(part, raw, computed)
         self._record(batch, sum(computed for _, computed in scores), seconds)
+
+    async def _forward_apart(self, taken: list[Part[QueuedRequest]]) -> None:
+        """After a batch that was too large: each sequence alone. What does not fit alone fails."""
+        apart: defaultdict[tuple[Hashable, int], list[Part[QueuedRequest]]] = defaultdict(list)
+        for part in taken:
+            apart[part.entry.keys[part.index], part.left].append(part)
+        if len(apart) == 1:
+            tokens = len(_input(taken[0])[0])
+            what = f"a sequence of {tokens} tokens does not fit into the device's memory"
+            self._fail_all(taken, TooLong(what, details={"tokens": tokens}))
+            return
+        logger.warning("a batch of %d sequences did not fit into the device's memory: each goes alone", len(apart))
+        for parts in apart.values():
+            if wanted := [part for part in parts if part.entry.wants(part.index)]:
+                await self._forward(wanted)
 
     def _score(self, batch: list[Part[QueuedRequest]]) -> tuple[Sequence[Scored], float]:
         """Runs on the engine thread."""
@@ -237,10 +264,13 @@ class Batcher:
                 waiting.receive(place, raw, shared=(waiting, place) != (request, index))
 
     def _record(self, batch: list[Part[QueuedRequest]], computed: int, seconds: float) -> None:
-        self._drained_tokens = _DECAY * self._drained_tokens + sum(part.cost for part in batch)
-        self._drained_seconds = _DECAY * self._drained_seconds + seconds
+        self._admission.rate.learn(sum(part.cost for part in batch), seconds)
         reused = sum(part.entry.reused(part.index) for part in batch if not part.left)
         self._on_batch(Batch(len(batch), computed, reused, seconds))
+
+    def _fail_all(self, parts: Sequence[Part[QueuedRequest]], error: RequestError) -> None:
+        for part in parts:
+            self._fail(part.entry, error)
 
     def _fail(self, request: QueuedRequest, error: RequestError) -> None:
         self._queue.discard(request)
@@ -248,12 +278,12 @@ class Batcher:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The loop is over: after ``close`` nobody waits; otherwise nobody may wait for ever."""
-        if not self._unanswered:
-            return
-        failure = _failure("the batcher ended")
         error = None if task.cancelled() else task.exception()
+        if error is None and not self._unanswered:
+            return
+        failure = _failure("nothing can be scored any more until the service is started again")
         logger.critical(
-            "batcher ended with requests waiting (%s). This is a bug", failure.details["id"], exc_info=error
+            "scoring has ended, %d requests fail (%s)", len(self._unanswered), failure.details["id"], exc_info=error
         )
         for request in self._unanswered:
             self._fail(request, failure)

@@ -11,6 +11,7 @@ import json
 import logging
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import partial
 from itertools import compress, count
 from operator import ne
 from typing import Final, NamedTuple
@@ -23,6 +24,7 @@ from model_store.heads import LinearHead
 from model_store.model import RewardModel, load_model, score_rows
 from model_store.store import Checkpoint
 from service.attention import NAME, RowAttention
+from service.memory import within_memory
 from service.packed_linear import pack_linears
 from service.prefix_cache import Node, PrefixCache
 from service.rows import Held, Row, plan_rows
@@ -76,7 +78,15 @@ class PrefixEngine:
 
     @torch.inference_mode()
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
-        """Raw scores of each sequence at its read positions, in the caller's order."""
+        """Raw scores of each sequence at its read positions, in the caller's order.
+
+        Raises:
+            OutOfMemory: it does not fit; what was held and not in use is given up.
+            DeviceLost: the device has failed for good.
+        """
+        return within_memory(lambda: self._score(token_ids, reads), give_up=self.prefix_cache.clear)
+
+    def _score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         leaves: list[Node[KV]] = []
         try:
             for ids in token_ids:
@@ -146,8 +156,9 @@ class PaddedEngine:
         self.row_tokens = 1 if rescales_positions(model) else ROW_TOKENS[self.device.type]
 
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
-        """Raw scores of each sequence at its read positions, in the caller's order."""
-        raw = score_rows(self._model, token_ids, reads, row_tokens=self.row_tokens)
+        """Raw scores of each sequence at its read positions, in the caller's order. Raises as ``PrefixEngine`` does."""
+        plain = partial(score_rows, self._model, token_ids, reads, row_tokens=self.row_tokens)
+        raw = within_memory(plain, give_up=lambda: None)
         return [SequenceScores(scores, len(ids)) for scores, ids in zip(raw, token_ids, strict=True)]
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:

@@ -3,7 +3,7 @@
 A pure data structure that counts in tokens still to be computed. Knows no engine and no event loop.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -65,6 +65,8 @@ class _Line(Generic[E]):
 
     def __init__(self) -> None:
         self._callers: OrderedDict[str, OrderedDict[E, None]] = OrderedDict()
+        self.tokens: Counter[str] = Counter()
+        """Of each caller."""
 
     def __bool__(self) -> bool:
         return bool(self._callers)
@@ -83,7 +85,7 @@ class _Line(Generic[E]):
         entries = self._callers[entry.caller]
         del entries[entry]
         if not entries:
-            del self._callers[entry.caller]
+            del self._callers[entry.caller], self.tokens[entry.caller]
 
     def end_turn(self, entry: E) -> None:
         """The caller goes to the back, and an entry that is spent goes for good."""
@@ -114,14 +116,30 @@ class FairQueue(Generic[E]):
     def add(self, entry: E) -> None:
         assert not entry.spent, "an entry without sequences would never leave"
         self._lines[entry.priority].add(entry)
-        self.tokens += entry.waiting
+        self._count(entry, entry.waiting)
 
     def discard(self, entry: E) -> None:
         """Takes out what has not been taken; nothing if that is all gone."""
         line = self._lines[entry.priority]
         if entry in line:
+            self._count(entry, -entry.waiting)
             line.remove(entry)
-            self.tokens -= entry.waiting
+
+    def ahead(self, tokens: int, caller: str, priority: Priority) -> int:
+        """About how many tokens go before an entry of so many that came now.
+
+        The caller's own, about as many of every other caller's, and all that is interactive before bulk. Bulk that
+        leads a batch now and then is left out.
+        """
+        waiting = self._lines[priority].tokens
+        share = waiting[caller] + tokens
+        others = sum(min(share, theirs) for name, theirs in waiting.items() if name != caller)
+        sooner = self._lines[Priority.INTERACTIVE].tokens.total() if priority is Priority.BULK else 0
+        return waiting[caller] + others + sooner
+
+    def _count(self, entry: E, tokens: int) -> None:
+        self.tokens += tokens
+        self._lines[entry.priority].tokens[entry.caller] += tokens
 
     def take(self, budget: int) -> list[Part[E]]:
         """The next batch: in order of turns, up to the budget. A sequence over the budget goes alone."""
@@ -164,18 +182,18 @@ class FairQueue(Generic[E]):
         if entry.cut and now > entry.cost:
             entry.in_pieces = False  # what was computed has not been kept
         if alone or now < entry.cost:
-            self.tokens += now - entry.cost
+            self._count(entry, now - entry.cost)
             entry.costs[entry.taken] = now
 
     def _cut(self, entry: E, cost: int) -> Part[E]:
-        self.tokens -= cost
+        self._count(entry, -cost)
         entry.costs[entry.taken] -= cost
         entry.cut = True
         return Part(entry, entry.taken, cost, left=entry.cost)
 
     def _take(self, entry: E) -> Part[E]:
         part = Part(entry, entry.taken, entry.cost, left=0)
-        self.tokens -= part.cost
+        self._count(entry, -part.cost)
         entry.taken += 1
         entry.cut = False
         return part

@@ -25,7 +25,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self._open:
             key = self._key(scope)
-            scope["state"]["key"] = key.name
+            scope["state"] |= {"key": key.name, "rate": key.rate}
             needed = "admin" if scope["path"].startswith(self._admin) else "score"
             if needed not in key.scopes:
                 raise Forbidden(f"this API key has no scope {needed}")

@@ -1,9 +1,40 @@
-"""Gives memory that is no longer used back to the device and the machine."""
+"""The device's and the machine's memory: a forward that does not fit into it, and giving back what is not used."""
 
 import ctypes
 import gc
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import torch
+
+from service.faults import DeviceLost, OutOfMemory
+
+T = TypeVar("T")
+
+_CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # torch has no class of its own for its failures on a CPU
+
+
+def within_memory(compute: Callable[[], T], *, give_up: Callable[[], None]) -> T:
+    """What ``compute`` returns; after one that lacked memory, what could be given up for the next is.
+
+    Raises:
+        OutOfMemory: there was not enough of it.
+        DeviceLost: the device has failed for good (an asynchronous CUDA fault leaves its context unusable).
+    """
+    try:
+        return compute()
+    except (torch.OutOfMemoryError, MemoryError):
+        pass
+    except torch.AcceleratorError as error:
+        raise DeviceLost(f"the device has failed: {str(error).partition(chr(10))[0]}") from error
+    except RuntimeError as error:
+        if _CPU_ALLOCATOR not in str(error):
+            raise
+    # Not in an except block: an exception keeps the frames it went through, and they the tensors that lack room.
+    give_up()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise OutOfMemory("the batch does not fit into the device's memory")
 
 
 def release_memory() -> None:

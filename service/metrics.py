@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from agentprm.errors import DeadlineExceeded, NotReady, Overloaded, RequestError, TooLong
+from agentprm.errors import DeadlineExceeded, NotReady, Overloaded, RateLimited, RequestError, TooLong
 from service.batcher import Batch
 from service.score_cache.contract import ERROR_KINDS
 
@@ -21,7 +21,7 @@ SECONDS: Final = (
 TOKENS: Final = tuple(float(2**power) for power in range(4, 18))
 SEQUENCES: Final = tuple(float(2**power) for power in range(11))
 CODES: Final = (200, 401, 403, 404, 405, 413, 422, 429, 499, 500, 503, 504)
-REJECTIONS: Final = tuple(error.code for error in (TooLong, Overloaded, NotReady, DeadlineExceeded))
+REJECTIONS: Final = tuple(error.code for error in (TooLong, Overloaded, RateLimited, NotReady, DeadlineExceeded))
 SOURCES: Final = ("computed", "prefix_cache", "score_cache")
 OTHER_ROUTE: Final = "other"
 LOOKUP_RESULTS: Final = ("hit", "miss", "skipped")

@@ -1,7 +1,7 @@
 """What every request meets before a route, in pure ASGI: an id and a clock, the error envelope, a bounded body.
 
-RequestRecord -> ErrorReplies -> Guard (where there are keys) -> WholeBody -> routes. None of them logs or answers with
-text from a body.
+RequestRecord -> ErrorReplies -> Guard (where there are keys) -> Door -> WholeBody -> routes. None of them logs or
+answers with text from a body.
 """
 
 import asyncio

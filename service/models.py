@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from agentprm import wire
-from agentprm.errors import ModelNotFound
+from agentprm.errors import InternalError, ModelNotFound, Overloaded, RequestError
 from model_store.store import natural_order
 from service.batcher import Batcher
 from service.scorer import Scorer
@@ -40,11 +40,22 @@ class ServedModel:
     def alive(self) -> bool:
         return self._batcher.alive
 
+    def refuse_if_full(self) -> None:
+        """Raises Overloaded while its queue takes no more."""
+        self._batcher.refuse_if_full()
+
     async def start(self) -> None:
-        """Begins to answer, and sends one forward through, so that the first caller does not pay for it."""
+        """Begins to answer, and sends one forward through, so that the first caller does not pay for it.
+
+        Raises:
+            InternalError: that failed.
+        """
         self._batcher.start()
         warm_up = self._batcher.measure([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]], ["warm-up"])
-        await self._batcher.submit(warm_up)
+        try:
+            await self._batcher.submit(warm_up)
+        except RequestError as error:
+            raise InternalError(f"{self.reference} failed its warm-up: {error}", details=error.details) from error
 
     @contextmanager
     def leased(self) -> Iterator["ServedModel"]:
@@ -93,6 +104,17 @@ class Models:
         self._named |= {alias: by_reference[target] for alias, target in known.items()}
         self.all = tuple(models)
         return gone
+
+    def refuse_if_full(self) -> None:
+        """Raises Overloaded while no model's queue takes more: which one is asked stands in the body."""
+        for model in self.all:
+            try:
+                model.refuse_if_full()
+            except Overloaded as error:
+                full = error
+            else:
+                return
+        raise full
 
     def find(self, reference: str | None) -> ServedModel:
         """The model of that name, the default one for None.

@@ -75,7 +75,15 @@ class Terms(NamedTuple):
 
     caller: str = ""
     priority: Priority = Priority.INTERACTIVE
+    arrived: float = 0.0
     deadline: float | None = None
+
+    def within(self, milliseconds: int | None) -> "Terms":
+        """No later than so long after it arrived."""
+        if milliseconds is None:
+            return self
+        deadline = self.arrived + milliseconds / 1000
+        return self._replace(deadline=deadline if self.deadline is None else min(self.deadline, deadline))
 
 
 class Scorer:
@@ -155,7 +163,7 @@ class Scorer:
         measure = partial(self._batcher.measure, token_ids, reads, [tuple(one) for one in keys])
         few = sum(map(len, token_ids)) <= MEASURED_AT_ONCE
         work = measure() if few else await self._off_the_loop(measure)
-        return await self._batcher.submit(work, caller=terms.caller, priority=terms.priority)
+        return await self._batcher.submit(work, caller=terms.caller, priority=terms.priority, deadline=terms.deadline)
 
     async def _off_the_loop(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, call)

@@ -68,6 +68,12 @@ class Settings(BaseSettings):
     redis_timeout_ms: float = Field(
         default=25, gt=0, le=1000, description="How long a request waits for Redis before it computes."
     )
+    tls_certfile: Path | None = Field(
+        default=None, description="Certificate chain in PEM; with it the service speaks HTTPS. Unset: HTTP."
+    )
+    tls_keyfile: Path | None = Field(
+        default=None, description="Private key of the certificate; unset: it is in the same file."
+    )
     api_keys_file: Path | None = Field(
         default=None, description="Hashes of the keys that may ask; unset: whoever reaches the port may."
     )
@@ -79,6 +85,9 @@ class Settings(BaseSettings):
     max_queue_tokens: Count = Field(
         default=131_072,
         description="Tokens still to be computed that may wait; over it 429, a request over it by itself 413.",
+    )
+    max_requests: Count = Field(
+        default=1024, description="Requests for scores that may be in the service at once; over it 429."
     )
     max_wait_ms: float = Field(
         default=0, ge=0, le=1000, description="How long an idle engine waits for a batch to fill."

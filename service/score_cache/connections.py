@@ -49,6 +49,17 @@ _IN_PIPELINE: Final = re.compile(r"Command # .* caused error: \(['\"](.*)['\"],\
 _CODE: Final = re.compile(r"([A-Z]{3,}) ")
 """How a server begins an error."""
 
+_TAKE: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + tonumber(ARGV[1])
+local wait = full_at - now - tonumber(ARGV[2])
+if wait > 0 then return wait end
+redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000))
+return 0
+"""
+"""A token bucket as the time at which it is full, in microseconds; forgotten then, for a full one needs no memory."""
+
 
 class RedisURLError(AgentPRMError):
     """A Redis URL that cannot be used. The message does not quote it: it may hold a password."""
@@ -106,6 +117,15 @@ class RedisServer:
     async def forget(self, keys: Sequence[bytes]) -> int:
         """Unlinks: the server frees the memory in a thread of its own. Returns how many there were."""
         return int(await self._client.unlink(*keys))
+
+    async def take(self, key: str, interval: float, seconds: float, *, within: float) -> float:
+        """Takes a token out of a bucket that holds ``seconds / interval`` of them, by the server's clock.
+
+        Returns 0, or in how many seconds there will be one. ``within``: seconds that it may take itself.
+        """
+        async with asyncio.timeout(within):
+            wait = await self._client.eval(_TAKE, 1, key, round(interval * 1e6), round(seconds * 1e6))
+        return int(wait) / 1e6
 
     async def close(self) -> None:
         await asyncio.gather(*(client.aclose() for client in (self._client, *self._sentinels)))

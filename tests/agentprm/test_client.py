@@ -36,7 +36,14 @@ INFO = {
     "base_model": "",
     "dtype": "float32",
     "device": "cpu",
-    "limits": {"items": 64, "candidates": 64, "tokens": 1024, "body_bytes": 4194304},
+    "limits": {
+        "items": 64,
+        "candidates": 64,
+        "tokens": 1024,
+        "body_bytes": 4194304,
+        "queue_tokens": 131072,
+        "requests": 1024,
+    },
     "training": {},
     "evaluation": {},
 }

@@ -16,6 +16,7 @@ STATUSES = {
     "model_not_found": 404,
     "too_long": 413,
     "overloaded": 429,
+    "rate_limited": 429,
     "not_ready": 503,
     "deadline_exceeded": 504,
     "internal": 500,

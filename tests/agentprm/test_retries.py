@@ -11,7 +11,7 @@ from agentprm.protocol import MAX_PAUSE_SECONDS, retry_pause
 from tests.agentprm.scripted import STEP, ScriptedService, refusal, reply
 
 TRAJECTORY = Trajectory("t", (Step("o", "a"),))
-FINAL = [kind for kind in BY_CODE.values() if kind not in (Overloaded, NotReady)]
+FINAL = [kind for kind in BY_CODE.values() if not issubclass(kind, Overloaded | NotReady)]
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "overloaded"), (503, "not_ready")])

@@ -1,6 +1,7 @@
 """The service as a user starts it: its own process, the bundled checkpoint, a free port."""
 
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from agentprm import Client
@@ -26,13 +28,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @contextmanager
 def serving(directory: Path, **settings: str) -> Iterator[str]:
     """The address of a ready server with these settings; its log goes into ``directory``."""
-    with started(directory, **settings) as (_, url):
+    with started(directory, None, **settings) as (_, url):
         yield url
 
 
 @contextmanager
-def started(directory: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A server's process, and its address once it is ready."""
+def started(
+    directory: Path, trust: ssl.SSLContext | None = None, **settings: str
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server's process, and its address once it is ready; ``trust`` is for one that speaks TLS."""
     log = directory / "log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTPRM_")}
     environment |= {"AGENTPRM_PORT": "0", "AGENTPRM_CPU_THREADS": "1"}
@@ -40,20 +44,22 @@ def started(directory: Path, **settings: str) -> Iterator[tuple[subprocess.Popen
     with log.open("w") as stream:
         process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=stream)
     try:
-        yield process, wait_until_ready(process, log)
+        yield process, wait_until_ready(process, log, trust)
     finally:
         process.terminate()
         process.wait(timeout=60)
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> str:
+def wait_until_ready(
+    process: subprocess.Popen[bytes], log: Path, trust: ssl.SSLContext | None = None, seconds: float = 120
+) -> str:
     """The address that the log tells, once ``/ready`` says yes."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         for line in log.read_text().splitlines():
             if STARTED in line:
                 url = line.rsplit(" ", 1)[-1]
-                with Client(url) as client:
+                with Client(url, transport=httpx.HTTPTransport(verify=trust or True)) as client:
                     if client.ready():
                         return url
         time.sleep(0.1)

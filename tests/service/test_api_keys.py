@@ -58,7 +58,7 @@ def test_every_key_is_compared_in_constant_time(tmp_path: Path, monkeypatch: pyt
     [
         ("", "holds no API key"),
         ("# nobody", "holds no API key"),
-        (f"agents {HASH}", "line 1: a line is a name, scopes and a hash"),
+        (f"agents {HASH}", "line 1: a line is a name, scopes, a hash and perhaps a rate"),
         (f"\nagents score {SECRET}", "line 2: a hash is sha256: and 64 hex digits, and never the key itself"),
         (f"agents score {HASH.upper()}", "line 1: a hash"),
         (f"agents score,fly {HASH}", "line 1: 1 unknown scopes; there are score, admin"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentprm.errors import InternalError, NotReady, Overloaded, TooLong
+from agentprm.errors import DeadlineExceeded, InternalError, NotReady, Overloaded, TooLong
 from service.batcher import Batch, Batcher, Scored
 from service.echo import EchoEngine
 from service.work import Answer
@@ -132,8 +132,6 @@ def test_a_score_that_is_none_fails_its_own_request_only(answer: list[float], ca
             assert isinstance(right, Answer)
         assert "This is a bug" in caplog.text
 
-    asyncio.run(scenario())
-
 
 class Short(EchoEngine):
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[Scored]:
@@ -228,7 +226,37 @@ def test_a_dead_loop_shows_and_answers_every_waiter(caplog: pytest.LogCaptureFix
 
     with caplog.at_level(logging.CRITICAL):
         asyncio.run(scenario())
-    assert "This is a bug" in caplog.text
+    assert "scoring has ended, 2 requests fail" in caplog.text
+
+
+def test_what_could_not_be_in_time_is_refused_before_it_waits() -> None:
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with batching(engine) as batcher:
+            for _ in range(3):
+                await submit(batcher, [1])  # from the second on the pace is known
+            now = asyncio.get_running_loop().time()
+            async with engine.held():
+                running = submit(batcher, [1])
+                await engine.entered()
+                waiting = await queued(batcher, [2] * 900)
+                with pytest.raises(DeadlineExceeded) as refused:
+                    await submit(batcher, [3], deadline=now)
+                assert refused.value.details == {"stage": "admission"}
+                patient = await queued(batcher, [3], deadline=now + 3600)
+                stranger = await queued(batcher, [4], caller="another", deadline=now + 3600)
+            await asyncio.gather(running, waiting, patient, stranger)
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_engine_tries_whatever_the_deadline() -> None:
+    async def scenario() -> None:
+        async with batching(EchoEngine()) as batcher:
+            await submit(batcher, [1])
+            await submit(batcher, [1] * 900, deadline=asyncio.get_running_loop().time() + 1e-4)
+
+    asyncio.run(scenario())
 
 
 def test_closing_answers_what_was_admitted_and_refuses_what_comes_later() -> None:

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -191,6 +192,13 @@ class Queueing(RuleBasedStateMachine):
         return list(oldest.values())
 
     @invariant()
+    def tokens_are_counted_for_each_caller(self) -> None:
+        for priority in Priority:
+            line = self.queue._lines[priority]
+            waiting = [one for entries in line._callers.values() for one in entries]
+            assert +line.tokens == sum((Counter({one.caller: one.waiting}) for one in waiting), Counter())
+
+    @invariant()
     def tokens_are_the_sum_of_what_waits(self) -> None:
         assert self.queue.tokens == sum(one.waiting for one in self.waiting)
         assert bool(self.queue) == bool(self.waiting)
@@ -239,3 +247,12 @@ def test_neither_class_starves(counts: tuple[int, int], budget: int, size: int) 
         passed = {each: passed[each] + 1 if each in waits - served else 0 for each in Priority}
         assert passed[INTERACTIVE] <= 1
         assert passed[BULK] < BULK_EVERY
+
+
+def test_ahead_are_a_callers_own_and_as_many_of_every_others_and_all_that_is_interactive_before_bulk() -> None:
+    queue = queue_of(entry(5, 5), entry(100, caller="b"), entry(2, caller="c"), entry(7, 7, caller="d", priority=BULK))
+    assert queue.ahead(3, "a", INTERACTIVE) == 10 + 13 + 2
+    assert queue.ahead(3, "stranger", INTERACTIVE) == 3 + 3 + 2
+    assert queue.ahead(1000, "stranger", INTERACTIVE) == 112
+    assert queue.ahead(3, "stranger", BULK) == 3 + 112
+    assert queue_of().ahead(1000, "a", BULK) == 0

@@ -1,5 +1,7 @@
 """The OpenAPI description against the service: schemathesis sends what it allows and what it forbids."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
@@ -12,13 +14,12 @@ from schemathesis.config import GenerationConfig
 
 from agentprm import wire
 from agentprm.errors import BY_CODE
-from service.app import create_app
-from service.echo import EchoEngine
 from service.settings import Settings
-from tests.service.echo_app import loaded
+from tests.service.test_registry import TOKEN, Shop
 
 Case = schemathesis.Case[Any]
 
+KEY: Final = {"authorization": f"Bearer {TOKEN}"}
 MODES: Final = list(GenerationMode)  # what the description allows, what it forbids
 CONFIG: Final[dict[str, Any]] = {
     "seed": 1,
@@ -31,12 +32,19 @@ CONFIG: Final[dict[str, Any]] = {
 fuzzed = settings(max_examples=60, derandomize=True, deadline=None, database=None)
 
 
-def new_service() -> FastAPI:
-    """Starts with schemathesis's first request to it; its pytest plugin ends it with the test."""
-    return create_app([loaded(EchoEngine())], Settings(score_cache_items=0))
+def new_service(root: Path) -> FastAPI:
+    """With keys, and so with its admin routes, over a store of its own.
+
+    Starts with schemathesis's first request to it; its pytest plugin ends it with the test.
+    """
+    shop = Shop(root)
+    return shop.app(Settings(model_store=shop.store.root, score_cache_items=0, api_keys_file=root / "keys"))
 
 
-DESCRIPTION = schemathesis.openapi.from_dict(new_service().openapi(), config=schemathesis.Config.from_dict(CONFIG))
+with TemporaryDirectory() as directory:
+    DESCRIPTION = schemathesis.openapi.from_dict(
+        new_service(Path(directory)).openapi(), config=schemathesis.Config.from_dict(CONFIG)
+    )
 OPERATIONS: Final = [DESCRIPTION[path][method] for path in DESCRIPTION for method in DESCRIPTION[path]]
 SCORES: Final = [operation for operation in OPERATIONS if "scores" in (operation.tags or ())]
 
@@ -49,12 +57,14 @@ def an_error_is_the_envelope(_: CheckContext, reply: Response, case: Case) -> No
 
 def check(case: Case, service: FastAPI) -> None:
     """No 5xx; status, content type and body are documented; what the description forbids is refused."""
-    case.call_and_validate(app=service, additional_checks=[an_error_is_the_envelope])
+    case.call_and_validate(app=service, headers=KEY, additional_checks=[an_error_is_the_envelope])
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.label)
-def test_wrong_methods_missing_parts_and_values_at_their_bounds_get_documented_replies(operation: Any) -> None:
-    service = new_service()
+def test_wrong_methods_missing_parts_and_values_at_their_bounds_get_documented_replies(
+    operation: Any, tmp_path: Path
+) -> None:
+    service = new_service(tmp_path)
     config = GenerationConfig(allow_extra_parameters=False)
     cases = list(DESCRIPTION.iter_coverage_cases(operation, generation_modes=MODES, generation_config=config))
     assert {"GET", "POST", "PUT", "DELETE", "PATCH"} <= {case.method for case in cases}
@@ -63,8 +73,8 @@ def test_wrong_methods_missing_parts_and_values_at_their_bounds_get_documented_r
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.label)
-def test_random_requests_get_documented_replies(operation: Any) -> None:
-    service = new_service()
+def test_random_requests_get_documented_replies(operation: Any, tmp_path: Path) -> None:
+    service = new_service(tmp_path)
 
     @fuzzed
     @given(st.one_of([operation.as_strategy(generation_mode=mode) for mode in MODES]))
@@ -75,14 +85,14 @@ def test_random_requests_get_documented_replies(operation: Any) -> None:
 
 
 @pytest.mark.parametrize("operation", SCORES, ids=lambda one: one.label)
-def test_what_the_description_allows_is_scored(operation: Any) -> None:
-    service = new_service()
+def test_what_the_description_allows_is_scored(operation: Any, tmp_path: Path) -> None:
+    service = new_service(tmp_path)
     statuses = set()
 
     @fuzzed
     @given(operation.as_strategy().map(with_unstated_rules))
     def reply_is_as_documented(case: Case) -> None:
-        reply = case.call(app=service)
+        reply = case.call(app=service, headers=KEY)
         case.validate_response(reply)
         statuses.add(reply.status_code)
 

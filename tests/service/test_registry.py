@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from model_store.store import Checkpoint, Store
 from service.api_keys import new_key
@@ -48,10 +49,12 @@ class Shop:
             engine.score = None  # type: ignore[assignment]
         return model
 
+    def app(self, settings: Settings) -> FastAPI:
+        return create_app([self.load(self.store.resolve("demo"), settings)], settings, load=self.load)
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[httpx.AsyncClient]:
-        settings = Settings(model_store=self.store.root, score_cache_items=0, api_keys_file=self.root / "keys")
-        app = create_app([self.load(self.store.resolve("demo"), settings)], settings, load=self.load)
+        app = self.app(Settings(model_store=self.store.root, score_cache_items=0, api_keys_file=self.root / "keys"))
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with (
             app.router.lifespan_context(app),

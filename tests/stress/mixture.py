@@ -11,7 +11,10 @@ from tests.stress.expected import CANDIDATES, Asked, Played, as_body
 
 SCORED: Final = "scored"
 ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions")
-ALWAYS: Final = frozenset({SCORED, "internal", "overloaded"})
+ALWAYS: Final = frozenset({SCORED, "internal", "overloaded", "too_long"})
+"""``too_long``: memory ran out again when its sequence was tried alone."""
+FULL: Final = frozenset({"overloaded"})
+"""Before its body is read."""
 """What a right request may get while engines fail and the queue is short."""
 ITEM: Final[Mapping[str, Any]] = {"task": "Craft.", "steps": [{"observation": "", "action": "get 1 stick"}]}
 
@@ -147,19 +150,19 @@ class Mixture:
 
     def _unknown_model(self, draft: _Draft, random: Random) -> None:
         draft.model = random.choice(("nobody", "textcraft-demo@999", "../demo", "demo@"))
-        draft.allowed = frozenset({"model_not_found"})
+        draft.allowed = FULL | {"model_not_found"}
 
     def _malformed(self, draft: _Draft, random: Random) -> None:
         right = as_body(draft.route, self._forest, draft.items, None)
         code, draft.route, draft.body = random.choice(_malformed_bodies(draft.route, right, random))
-        draft.allowed = frozenset({code})
+        draft.allowed = FULL | {code}
 
     def _bad_headers(self, draft: _Draft, random: Random) -> None:
         name, value = random.choice(
             (("x-deadline-ms", "soon"), ("x-deadline-ms", "0"), ("x-deadline-ms", "-5"), ("x-priority", "first"))
         )
         draft.headers[name] = value
-        draft.allowed = frozenset({"invalid"})
+        draft.allowed = FULL | {"invalid"}
 
     def _lost(self, draft: _Draft, random: Random) -> None:
         draft.method, draft.route, code = random.choice(

