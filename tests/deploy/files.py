@@ -53,7 +53,8 @@ def _merged(below: Any, above: Any) -> Any:
 
 def seconds(duration: str) -> float:
     """A duration as Compose and Prometheus write it, in seconds."""
-    return sum(float(number) * {"s": 1, "m": 60, "h": 3600}[unit] for number, unit in re.findall(r"(\d+)([smh])", duration))
+    units = {"s": 1, "m": 60, "h": 3600}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+)([smh])", duration))
 
 
 def mebibytes(size: str) -> float:

@@ -139,6 +139,17 @@ def test_the_pod_monitor_scrapes_the_port_of_the_container_and_names_the_job() -
     assert labels[monitor["jobLabel"]] == "agentprm"
 
 
+def test_probes_and_monitor_speak_as_the_service_does() -> None:
+    def schemes(*values: str) -> set[str]:
+        (container,) = pod(*values)["containers"]
+        return {container[probe]["httpGet"]["scheme"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
+
+    assert schemes(*DEFAULTS) == {"HTTP"}
+    assert schemes(*EVERYTHING) == {"HTTPS"}
+    (endpoint,) = rendered(*EVERYTHING)["PodMonitor"]["spec"]["podMetricsEndpoints"]
+    assert endpoint["scheme"] == "https"
+
+
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [

@@ -24,8 +24,8 @@ from tests.deploy.files import (
 BASE = "docker-compose.yml"
 GPU = "deploy/compose/gpu.yml"
 REPLICAS = "deploy/compose/replicas.yml"
-STACKS = [(BASE,), (BASE, GPU), (BASE, REPLICAS)]
-STANDS_ALONE = [(GPU,), (REPLICAS,)]
+STACKS: list[tuple[str, ...]] = [(BASE,), (BASE, GPU), (BASE, REPLICAS)]
+STANDS_ALONE: list[tuple[str, ...]] = [(GPU,), (REPLICAS,)]
 
 each_stack = pytest.mark.parametrize("paths", STACKS, ids="+".join)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,8 +65,8 @@ def test_every_package_that_the_service_imports_is_in_the_image() -> None:
 
 
 @contextmanager
-def answering(status: int) -> Iterator[str]:
-    """The port of a server whose ``/ready`` has this status."""
+def answering(status: int, certificate: Path | None = None) -> Iterator[dict[str, str]]:
+    """The settings of a server whose ``/ready`` has this status."""
 
     class Ready(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -75,24 +76,39 @@ def answering(status: int) -> Iterator[str]:
         def log_message(self, *_: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
+        settings = {"AGENTPRM_PORT": str(server.server_address[1])}
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            settings["AGENTPRM_TLS_CERTFILE"] = str(certificate)
         thread = Thread(target=server.serve_forever)
         thread.start()
-        yield str(server.server_address[1])
+        yield settings
         server.shutdown()
         thread.join()
 
 
-def health_check(port: str) -> int:
+def health_check(settings: dict[str, str]) -> int:
     (script,) = re.findall(r'^HEALTHCHECK .* CMD \["python", "/app/(.+)"\]$', DOCKERFILE, re.MULTILINE)
     command = [sys.executable, str(ROOT / script)]
-    return subprocess.run(
-        command, env=os.environ | {"AGENTPRM_PORT": port}, stderr=subprocess.DEVNULL, check=False
-    ).returncode
+    return subprocess.run(command, env=os.environ | settings, stderr=subprocess.DEVNULL, check=False).returncode
 
 
 def test_the_health_check_passes_only_while_the_service_is_ready() -> None:
-    with answering(200) as port:
-        assert health_check(port) == 0
+    with answering(200) as ready:
+        assert health_check(ready) == 0
     with answering(503) as unready:
         assert health_check(unready) != 0
     assert health_check(unready) != 0  # and now nobody listens
+
+
+def test_the_health_check_asks_over_tls_where_the_service_speaks_it(tmp_path: Path) -> None:
+    certificate = tmp_path / "pair.pem"
+    made = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=agentprm.example.com", "-keyout", "-", "-out", "-"]
+    with certificate.open("wb") as file:
+        subprocess.run(["openssl", "req", "-x509", *made], stdout=file, stderr=subprocess.DEVNULL, check=True)
+    with answering(200, certificate) as ready:
+        assert health_check(ready) == 0
+    with answering(503, certificate) as unready:
+        assert health_check(unready) != 0
