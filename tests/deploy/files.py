@@ -23,7 +23,7 @@ class _Reset:
     """``!reset``: what the files before said is dropped."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no stubs
     """YAML with the tags of Compose."""
 
 
