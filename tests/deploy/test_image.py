@@ -84,9 +84,11 @@ def answering(status: int, certificate: Path | None = None) -> Iterator[dict[str
             settings["AGENTPRM_TLS_CERTFILE"] = str(certificate)
         thread = Thread(target=server.serve_forever)
         thread.start()
-        yield settings
-        server.shutdown()
-        thread.join()
+        try:
+            yield settings
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def health_check(settings: dict[str, str]) -> int:

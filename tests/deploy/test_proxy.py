@@ -80,8 +80,6 @@ class Stack:
 
     def close(self) -> None:
         self._http.close()
-        for replica in self.replicas.values():
-            replica.stop()
 
 
 @contextmanager
@@ -89,6 +87,8 @@ def proxied(directory: Path, *, checks_seconds: int = 3600) -> Iterator[Stack]:
     """The configuration as it is, but for its port and for replicas that have an address and not a name to look up."""
     with ExitStack() as stack:
         replicas = {name: Replica(name) for name in NAMES}
+        for replica in replicas.values():
+            stack.callback(replica.stop)
         servers = "".join(f"    server {one.name} {OWN_ADDRESS}:{one.port}\n" for one in replicas.values())
         port = free_port()
         text = CONFIGURATION.read_text(encoding="utf-8")
