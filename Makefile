@@ -1,9 +1,9 @@
 VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
-CHECKED = agentprm model_store service training benchmarks docker tests
+CHECKED = agentprm model_store service training benchmarks deploy docker tests
 
-.PHONY: help serve test check format audit evaluate demo-checkpoint bench
+.PHONY: help serve test check format audit evaluate demo-checkpoint bench dashboards observe
 
 help:
 	@echo "make serve            environment, bundled checkpoint, server on http://127.0.0.1:8000"
@@ -13,6 +13,8 @@ help:
 	@echo "make audit            look for known vulnerabilities in the pinned dependencies (asks PyPI)"
 	@echo "make demo-checkpoint  train the bundled checkpoint again from nothing and compare the weights"
 	@echo "make bench            measure engine and service against their baselines (about an hour)"
+	@echo "make dashboards       write the Grafana dashboards from deploy/grafana"
+	@echo "make observe          check every panel and rule against a live Prometheus, draw docs/images"
 	@echo "make evaluate         measure the bundled checkpoint on held-out goals"
 
 $(VENV)/.serve: pyproject.toml constraints.txt
@@ -66,3 +68,9 @@ evaluate: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks --full --models tiny
+
+dashboards: $(VENV)/.dev
+	$(RUN) -m deploy.grafana.generate
+
+observe: $(VENV)/.dev
+	$(RUN) -m deploy.observe --draw docs/images
