@@ -102,14 +102,14 @@ async def _round(apps: dict[str, FastAPI], path: str, contents: Sequence[bytes])
     for content in contents:
         for name, app in turns:
             started = Cost(process_time(), perf_counter())
-            await _ask(app, "POST", path, content)
+            await ask(app, "POST", path, content)
             cpu, wall = costs[name]
             costs[name] = Cost(cpu + process_time() - started.cpu, wall + perf_counter() - started.wall)
         turns.reverse()
     return costs
 
 
-async def _ask(app: FastAPI, method: str, path: str, content: bytes) -> None:
+async def ask(app: FastAPI, method: str, path: str, content: bytes, *headers: tuple[bytes, bytes]) -> None:
     unread: list[Message] = [{"type": "http.request", "body": content}]
     statuses: list[int] = []
 
@@ -122,8 +122,8 @@ async def _ask(app: FastAPI, method: str, path: str, content: bytes) -> None:
 
     scope = {
         "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
-        "headers": [(b"content-type", b"application/json")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
-        "scheme": "http", "root_path": "", "http_version": "1.1",
+        "headers": [(b"content-type", b"application/json"), *headers], "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80), "scheme": "http", "root_path": "", "http_version": "1.1",
     }  # fmt: skip
     await app(scope, receive, send)
     if statuses != [200]:
@@ -134,14 +134,14 @@ def _compared(costs: Sequence[dict[str, Cost]], requests: int) -> dict[str, Any]
     """Differences and shares round by round, with their quartiles."""
     pairs = [(cost["with"], cost["without"]) for cost in costs]
     return {
-        "cpu_us_a_request": _quartiles([1e6 * one.cpu / requests for one, _ in pairs]),
-        "metrics_us_a_request": _quartiles([1e6 * (one.cpu - other.cpu) / requests for one, other in pairs]),
-        "share_of_cpu": _quartiles([1 - other.cpu / one.cpu for one, other in pairs]),
-        "share_of_wall": _quartiles([1 - other.wall / one.wall for one, other in pairs]),
+        "cpu_us_a_request": quartiles([1e6 * one.cpu / requests for one, _ in pairs]),
+        "metrics_us_a_request": quartiles([1e6 * (one.cpu - other.cpu) / requests for one, other in pairs]),
+        "share_of_cpu": quartiles([1 - other.cpu / one.cpu for one, other in pairs]),
+        "share_of_wall": quartiles([1 - other.wall / one.wall for one, other in pairs]),
     }
 
 
-def _quartiles(values: Sequence[float]) -> dict[str, float]:
+def quartiles(values: Sequence[float]) -> dict[str, float]:
     return dict(zip(("q1", "median", "q3"), quantiles(values, n=4), strict=True))
 
 
@@ -161,12 +161,12 @@ async def bench(rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as directory:
         settings = Settings(model_store=Path(directory), device="cpu", cpu_threads=1)
         real = partial(load_checkpoint, publish(Path(directory)), settings)
-        async with serving(real, settings) as apps, serving(lambda: _without_forward(real()), settings) as echoes:
+        async with serving(real, settings) as apps, serving(lambda: without_forward(real()), settings) as echoes:
             results = [await measure(case, apps if case.forward else echoes, rounds) for case in CASES]
             return {"results": results, "scrape_cpu_ms": 1000 * await _scrape(apps["with"])}
 
 
-def _without_forward(model: LoadedModel) -> LoadedModel:
+def without_forward(model: LoadedModel) -> LoadedModel:
     return replace(model, engine=EchoEngine(), prefix_cache=None)
 
 
@@ -174,7 +174,7 @@ async def _scrape(app: FastAPI) -> float:
     """CPU seconds."""
     started = process_time()
     for _ in range(SCRAPES):
-        await _ask(app, "GET", "/metrics", b"")
+        await ask(app, "GET", "/metrics", b"")
     return (process_time() - started) / SCRAPES
 
 

@@ -34,28 +34,34 @@ class Exports:
     """``tracer`` makes spans; ``events`` takes events of scores, None where they are not wanted."""
 
     def __init__(self, *, events: bool) -> None:
-        resource = _resource()
-        self._spans = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._spans.add_span_processor(BatchSpanProcessor(_SpanExporter()))
-        self.tracer = self._spans.get_tracer(SCOPE, version_of(SCOPE))
-        self._events = LoggerProvider(resource=resource, shutdown_on_exit=False) if events else None
+        resource, version = _resource(), version_of(SCOPE)
+        spans = TracerProvider(resource=resource, shutdown_on_exit=False)
+        spans.add_span_processor(BatchSpanProcessor(_SpanExporter()))
+        self._providers: list[TracerProvider | LoggerProvider] = [spans]
+        self.tracer = spans.get_tracer(SCOPE, version)
         self.events: Logger | None = None
-        if self._events is not None:
-            self._events.add_log_record_processor(BatchLogRecordProcessor(_EventExporter()))
-            self.events = self._events.get_logger(SCOPE, version_of(SCOPE))
+        if events:
+            records = LoggerProvider(resource=resource, shutdown_on_exit=False)
+            records.add_log_record_processor(BatchLogRecordProcessor(_EventExporter()))
+            self._providers.append(records)
+            self.events = records.get_logger(SCOPE, version)
 
     async def close(self) -> None:
         """Sends what is left, as long as that takes at most ``FLUSH_SECONDS``."""
-        flushing = Thread(target=self._flush, name="traces", daemon=True)  # ends with the process if it hangs
-        flushing.start()
-        await asyncio.to_thread(flushing.join, FLUSH_SECONDS)
-        if flushing.is_alive():
+        closing = Thread(target=self._shut_down, name="traces", daemon=True)  # ends with the process if it hangs
+        closing.start()
+        await asyncio.to_thread(closing.join, FLUSH_SECONDS)
+        if closing.is_alive():
             logger.warning("the last traces were not delivered within %d s", FLUSH_SECONDS)
 
-    def _flush(self) -> None:
-        self._spans.shutdown()
-        if self._events is not None:
-            self._events.shutdown()
+    def flush(self) -> None:
+        """Sends what waits now; blocks meanwhile."""
+        for provider in self._providers:
+            provider.force_flush()
+
+    def _shut_down(self) -> None:
+        for provider in self._providers:
+            provider.shutdown()
 
 
 def _resource() -> Resource:
