@@ -118,7 +118,7 @@ async def serving(load: Callable[[], LoadedModel], settings: Settings) -> AsyncI
 @contextmanager
 def collecting() -> Iterator[str]:
     command = [sys.executable, "-c", COLLECTOR]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - this file's own
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  (this file's own)
         assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
