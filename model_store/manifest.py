@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from agentprm.errors import ManifestInvalid
+from agentprm.types import Trajectory
 
 FORMAT: Final = 1
 MAX_DEPTH: Final = 100
@@ -79,6 +80,19 @@ class Template:
     tokenise: Literal["segments", "steps", "text"] = "segments"
     skip_empty_observation: bool = False
     strip: bool = False
+
+    def whole_text(self, trajectory: Trajectory) -> str:
+        """What the renderer's tokens stand for, special tokens of the template written out."""
+        text = self.begin + self._around(self.task, trajectory.task)
+        for index, step in enumerate(trajectory.steps):
+            text += self.next if index else ""
+            if (step.observation.strip() if self.strip else step.observation) or not self.skip_empty_observation:
+                text += self._around(self.observation, step.observation)
+            text += self._around(self.action, step.action)
+        return text
+
+    def _around(self, texts: tuple[str, str], segment: str) -> str:
+        return texts[0] + (segment.strip() if self.strip else segment) + texts[1]
 
 
 @dataclass(frozen=True, slots=True)
