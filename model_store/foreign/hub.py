@@ -31,7 +31,9 @@ def find_source(source: str, endpoint: str | None = None) -> Path:
         raise CheckpointError(f"{shown(source)} needs @ and a commit of 40 hex digits: a branch could change")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each try
     try:
-        path = snapshot_download(repository, revision=commit, allow_patterns=list(FILES), endpoint=endpoint)
+        path = snapshot_download(
+            repository, revision=commit, allow_patterns=list(FILES), ignore_patterns=["*/*"], endpoint=endpoint
+        )
     except GatedRepoError as error:
         raise CheckpointError(f"{source} is gated: accept its terms on the hub and log in there") from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,9 @@ from transformers import LlamaConfig, Qwen2Config
 from agentprm.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound
 from model_store.foreign.hub import find_source
 from model_store.foreign.importing import Imported, Wanted, add_checkpoint
+from model_store.foreign.presets import PRESETS
 from model_store.foreign.unpickle import convert
+from model_store.manifest import ScoreRecipe, Template
 from model_store.store import Store
 from tests.model_store.authors import make_classifier, make_language_model
 from tests.model_store.tiny_checkpoints import (
@@ -103,6 +106,23 @@ def test_a_recipe_of_ones_own_reads_a_head_that_no_family_has(store: Store, tmp_
     by_token = write_recipe(tmp_path / "token.json", {"head": "token", "tokens": ["Ġ"], "activation": "sigmoid"}, LINES)
     manifest = add_checkpoint(store, source, Wanted("foreign", "2", recipe=by_token)).checkpoint.manifest
     assert manifest.score.tokens == (tokenizer.token_to_id("Ġ"),)
+
+
+DOCS = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+
+
+def test_the_docs_know_every_preset_and_field() -> None:
+    names = [*PRESETS, *(one.name for kind in (ScoreRecipe, Template) for one in fields(kind))]
+    assert [name for name in names if f"`{name}`" not in DOCS] == []
+
+
+def test_the_recipe_in_the_docs_reads_a_value_head_over_chat_turns(store: Store, tmp_path: Path) -> None:
+    source, recipe = tmp_path / "source", tmp_path / "mine.json"
+    make_language_model(source, Qwen2Config, byte_level(CHATML_TOKENS), bos="<|im_start|>", chat=CHATML)
+    add_head(source, "Qwen2ForValue", {"value_head": torch.nn.Linear(16, 1)})
+    recipe.write_text(DOCS.partition("```json")[2].partition("```")[0])
+    template = add(store, source, recipe=recipe).checkpoint.manifest.template
+    assert template.action == ("<|im_start|>assistant\n", "<|im_end|>\n")
 
 
 # Adapters
