@@ -9,7 +9,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +24,7 @@ RUN_CHARS: Final = 64
 """What a run counts beside its text, so that many short ones are bounded too."""
 
 
-class Place(Enum):
+class Place(StrEnum):
     ALONE = "alone"
     """A text of its own, or the beginning of one."""
     AFTER_SPECIAL = "after a special token"
@@ -34,6 +34,10 @@ class Place(Enum):
 class Run(NamedTuple):
     text: str
     place: Place
+
+
+Parts = Sequence[str | list[int]]
+"""A text of a template: ids of what stands on its own, and text that is tokenised with its neighbours."""
 
 
 class RunTokenizer:
@@ -54,16 +58,16 @@ class RunTokenizer:
         self._kept_chars = 0
         self._lock = Lock()
 
-    def boundary(self, text: str) -> list[int]:
-        """The ids of a text of a template that stands on its own."""
+    def boundary(self, text: str) -> Parts:
+        """A text of a template that stands on its own."""
         tokenizer = self._tokenizers[Place.ALONE]
         tokenizer.encode_special_tokens = False
         ids = tokenizer.encode(text, add_special_tokens=False).ids if text else []
         tokenizer.encode_special_tokens = True
-        return list(ids)
+        return [list(ids)] if ids else []
 
-    def split(self, text: str) -> list[str | int]:
-        """A text of a template as its special tokens, by id, and what stands between them.
+    def split(self, text: str) -> Parts:
+        """A text of a template as its special tokens and what stands between them.
 
         Raises:
             ManifestInvalid: a special token that takes whitespace beside it away, so that its neighbours matter.
@@ -76,23 +80,29 @@ class RunTokenizer:
             raise ManifestInvalid(
                 f"template: {shown(greedy[0])} takes whitespace beside it away, which no template can"
             )
-        return [self._added.get(part, part) for part in parts]
+        return [[self._added[part]] if part in self._added else part for part in parts]
 
     def encode(self, runs: Sequence[Run]) -> list[list[int]]:
         """The ids of each. Agents send their history with every step: what was met lately is only looked up."""
         with self._lock:
-            ids = {run: self._kept[run] for run in runs if run in self._kept}
-            for run in ids:
-                self._kept.move_to_end(run)
-        new = [run for run in dict.fromkeys(runs) if run not in ids]
+            ids = [self._kept.get(run) for run in runs]
+            for run, known in zip(runs, ids, strict=True):
+                if known is not None:
+                    self._kept.move_to_end(run)
+        if new := dict.fromkeys(run for run, known in zip(runs, ids, strict=True) if known is None):
+            found = self._tokenised(list(new))
+            self._keep(found)
+            return [found[run] if known is None else known for run, known in zip(runs, ids, strict=True)]
+        return [known for known in ids if known is not None]
+
+    def _tokenised(self, runs: Sequence[Run]) -> dict[Run, list[int]]:
+        found: dict[Run, list[int]] = {}
         for place in Place:
-            here = [run for run in new if run.place is place]
-            if here:
-                texts = [run.text for run in here]
-                encodings = self._tokenizers[place].encode_batch_fast(texts, add_special_tokens=False)
-                ids |= zip(here, (encoding.ids for encoding in encodings), strict=True)
-        self._keep({run: ids[run] for run in new})
-        return [ids[run] for run in runs]
+            here = [run for run in runs if run.place is place]
+            texts = [run.text for run in here]
+            encodings = self._tokenizers[place].encode_batch_fast(texts, add_special_tokens=False)
+            found |= zip(here, (encoding.ids for encoding in encodings), strict=True)
+        return found
 
     def _keep(self, found: dict[Run, list[int]]) -> None:
         with self._lock:

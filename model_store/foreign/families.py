@@ -117,8 +117,8 @@ def _token_id(tokenizer: Tokenizer, token: str) -> int:
 def _check_separator(tokenizer: Tokenizer, separator: str) -> None:
     runs = RunTokenizer(tokenizer)
     parts = runs.split(separator)
-    ids = [part if isinstance(part, int) else runs.encode([Run(part, Place.WITHIN)])[0] for part in parts]
-    if len(parts) != 1 or (isinstance(ids[0], list) and len(ids[0]) != 1):
+    ids = [runs.encode([Run(part, Place.WITHIN)])[0] if isinstance(part, str) else part for part in parts]
+    if [len(one) for one in ids] != [1]:
         raise CheckpointCorrupt(
             f"tokenizer.json has no token for {separator!r}, which ends each step of this family; "
             "it is another family, or the token was added in code and has to be added to the file"

@@ -164,6 +164,13 @@ def test_an_adapter_is_merged_into_its_base(
         assert torch.allclose(found[name], tensor, atol=1e-5), name
 
 
+def test_an_adapter_tells_by_its_task_what_it_makes_of_a_language_model(store: Store, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    make_language_model(base, Qwen2Config, byte_level(CHATML_TOKENS), bos="<|endoftext|>", chat=CHATML)
+    write_adapter(tmp_path / "adapter", base, task_type="SEQ_CLS")
+    assert add(store, tmp_path / "adapter", base).preset == "sequence-classification"
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -266,6 +273,7 @@ def thinking(path: Path) -> None:
         (lambda path: edit_config(path, dtype="float8"), "dtype must be one of"),
         (lambda path: edit_config(path, max_position_embeddings=None), "context_length must be a whole number"),
         (lambda path: edit_config(path, architectures=["Qwen2ForCausalLM"]), "does not tell how it scores"),
+        (lambda path: edit_config(path, architectures={}), "a model without architectures.*does not tell"),
         (lambda path: edit_config(path, model_type="unheard_of"), "cannot be loaded"),
     ],
 )
