@@ -132,15 +132,24 @@ class Renderer:
         return line, task_items, ends
 
     def _begin_task(self, line: _Line, task: str) -> int:
-        """What follows the task is tokenised with the text that follows in ``text``, and with the task otherwise."""
+        """Cuts after the task, so that its tokens are the same whatever follows; returns the number of items so far.
+
+        Tokenised together with what follows, it is cut behind the token that it ends in: a newline may have grown into
+        its last full stop.
+        """
         before, after, together = self._task
         line.add(_Segment(before, [], together), self._stripped(task))
-        if self._together:
-            task_items = line.cut()
+        if not self._together:
             line.put(after)
-            return task_items
-        line.put(after)
-        return line.cut()
+            return line.cut()
+        following = after[0] if after and isinstance(after[0], str) else ""
+        joined, end = line.text + following, len(line.text)
+        if following:
+            end = self._runs.token_end(Run(joined, line.place), end)
+        line.text = joined[:end]
+        items = line.cut()
+        line.put([joined[end:], *after[bool(following) :]])
+        return items
 
     def _observe(self, line: _Line, observation: str) -> None:
         text = self._stripped(observation)

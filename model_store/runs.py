@@ -8,16 +8,17 @@ stands; a ``Place`` says where.
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from threading import Lock
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from tokenizers import Tokenizer
 
 from agentprm.errors import ManifestInvalid
 from model_store.manifest import shown
 
+T = TypeVar("T")
 KEPT_CHARS: Final = 2_000_000
 """Of runs whose ids are kept: 20 MB at four characters a token, 80 MB at one."""
 RUN_CHARS: Final = 64
@@ -54,9 +55,7 @@ class RunTokenizer:
         self._greedy = {
             token.content for token in tokenizer.get_added_tokens_decoder().values() if token.lstrip or token.rstrip
         }
-        self._kept: OrderedDict[Run, list[int]] = OrderedDict()
-        self._kept_chars = 0
-        self._lock = Lock()
+        self._ids, self._ends = _Kept[list[int]](), _Kept[int]()
 
     def boundary(self, text: str) -> Parts:
         """A text of a template that stands on its own."""
@@ -84,16 +83,24 @@ class RunTokenizer:
 
     def encode(self, runs: Sequence[Run]) -> list[list[int]]:
         """The ids of each. Agents send their history with every step: what was met lately is only looked up."""
-        with self._lock:
-            ids = [self._kept.get(run) for run in runs]
-            for run, known in zip(runs, ids, strict=True):
-                if known is not None:
-                    self._kept.move_to_end(run)
+        ids = self._ids.find(runs)
         if new := dict.fromkeys(run for run, known in zip(runs, ids, strict=True) if known is None):
             found = self._tokenised(list(new))
-            self._keep(found)
+            self._ids.keep(found)
             return [found[run] if known is None else known for run, known in zip(runs, ids, strict=True)]
         return [known for known in ids if known is not None]
+
+    def token_end(self, run: Run, at: int) -> int:
+        """The first place in a run's text, ``at`` or after it, where a token ends if a word follows.
+
+        ``at`` must be the same whenever the run is.
+        """
+        (end,) = self._ends.find([run])
+        if end is None:
+            encoding = self._tokenizers[run.place].encode(run.text + "x", add_special_tokens=False)
+            end = min(end for _, end in (*encoding.offsets, (0, len(run.text))) if end >= at)
+            self._ends.keep({run: end})
+        return end
 
     def _tokenised(self, runs: Sequence[Run]) -> dict[Run, list[int]]:
         found: dict[Run, list[int]] = {}
@@ -104,15 +111,32 @@ class RunTokenizer:
             found |= zip(here, (encoding.ids for encoding in encodings), strict=True)
         return found
 
-    def _keep(self, found: dict[Run, list[int]]) -> None:
+
+class _Kept(Generic[T]):
+    """What is known of the runs met lately, within a bound of characters."""
+
+    def __init__(self) -> None:
+        self.values: OrderedDict[Run, T] = OrderedDict()
+        self.chars = 0
+        self._lock = Lock()
+
+    def find(self, runs: Sequence[Run]) -> list[T | None]:
         with self._lock:
-            for run, ids in found.items():
-                if run not in self._kept:
-                    self._kept[run] = ids
-                    self._kept_chars += len(run.text) + RUN_CHARS
-            while self._kept_chars > KEPT_CHARS:
-                run, _ = self._kept.popitem(last=False)
-                self._kept_chars -= len(run.text) + RUN_CHARS
+            found = [self.values.get(run) for run in runs]
+            for run, known in zip(runs, found, strict=True):
+                if known is not None:
+                    self.values.move_to_end(run)
+        return found
+
+    def keep(self, new: Mapping[Run, T]) -> None:
+        with self._lock:
+            for run, value in new.items():
+                if run not in self.values:
+                    self.values[run] = value
+                    self.chars += len(run.text) + RUN_CHARS
+            while self.chars > KEPT_CHARS:
+                run, _ = self.values.popitem(last=False)
+                self.chars -= len(run.text) + RUN_CHARS
 
 
 def _by_place(tokenizer: Tokenizer) -> dict[Place, Tokenizer]:

@@ -270,6 +270,14 @@ def rlhflow_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequenc
 # Llemma: sigmoid of the mean of all logits, at the first of the two newlines after each step.
 
 
+def make_llemma(path: Path) -> Tokenizer:
+    tokenizer = make_language_model(path, LlamaConfig, sentence_piece(), bos="<s>")
+    weights = weights_of(path)
+    weights["lm_head.weight"] += torch.randn(16, generator=torch.Generator().manual_seed(3)) / 2
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    return tokenizer
+
+
 def llemma_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
     ids = whole(tokenizer, f"<s># Question\n\n{task}\n\n# Solution\n\n" + "".join(f"{step}\n\n" for step in steps))
     newlines = whole(tokenizer, "\n\n")[1:]
@@ -319,9 +327,5 @@ FAMILIES = {
         ),
         math_shepherd_promises,
     ),
-    "Llemma": Family(
-        "llemma",
-        lambda path: make_language_model(path, LlamaConfig, sentence_piece(), bos="<s>"),
-        llemma_promises,
-    ),
+    "Llemma": Family("llemma", make_llemma, llemma_promises),
 }

@@ -94,6 +94,14 @@ def write_recipe(path: Path, score: dict[str, Any], template: dict[str, Any]) ->
 LINES = {"begin": "", "task": ["", "\n"], "observation": ["", "\n"], "action": ["", "\n"]}
 
 
+def test_code_of_a_checkpoints_own_is_not_even_named(store: Store, classifier: Path) -> None:
+    edit_config(classifier, auto_map={"AutoModel": "modeling_x.X"})
+    (classifier / "modeling_x.py").write_text("raise SystemExit")
+    published = add(store, classifier).checkpoint.path
+    assert "auto_map" not in (published / "config.json").read_text()
+    assert not (published / "modeling_x.py").exists()
+
+
 def test_a_recipe_of_ones_own_reads_a_head_that_no_family_has(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source"
     tokenizer = make_language_model(source, LlamaConfig, byte_level(["<s>"]), bos="<s>")

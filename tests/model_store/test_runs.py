@@ -23,6 +23,14 @@ TURNS = Template(
     skip_empty_observation=True,
 )
 TAGS = Template(begin="<s>", task=("", " "), observation=("", "\n"), action=("", " ки"), next="\n", tokenise="text")
+HEADINGS = Template(
+    begin="",
+    task=("### Task:\n", "\n\n### Response:\n"),
+    observation=("", "\n"),
+    action=("", " ки"),
+    next="\n\n",
+    tokenise="text",
+)
 TOKENIZERS = {
     "byte level": byte_level(["<s>", "</s>"]),
     "prepended everywhere": sentence_piece("normalizer"),
@@ -35,6 +43,8 @@ text = st.lists(words, max_size=6).map("".join)
 ends = st.sampled_from(["eggs", "x", "1:"])
 """What stands before and after a cut that no special token makes: a letter, as nearly all text has there."""
 segments = st.builds("{}{}{}".format, ends, text, ends)
+tasks = st.builds("{}{}".format, segments, st.sampled_from(["", ".", "?", "...", "\n", "漢", " "]))
+"""Nothing is cut there but behind a token."""
 steps = st.lists(st.builds(Step, st.one_of(st.just(""), segments), segments), min_size=1, max_size=4).map(tuple)
 
 
@@ -43,9 +53,9 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return TOKENIZERS[request.param]
 
 
-@pytest.mark.parametrize("template", [TURNS, TAGS], ids=["turns", "tags"])
+@pytest.mark.parametrize("template", [TURNS, TAGS, HEADINGS], ids=["turns", "tags", "headings"])
 @settings(deadline=None)
-@given(task=segments, steps=steps)
+@given(task=tasks, steps=steps)
 def test_a_text_in_runs_has_the_tokens_of_the_whole_text(
     tokenizer: Tokenizer, template: Template, task: str, steps: tuple[Step, ...]
 ) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers.pre_tokenizers import Split
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig
 
 CORPUS = [
     "Step 1: Janet's ducks lay 16 eggs per day. ки",
     "Step 2: She eats three, so she has 16 - 3 = 13 eggs left. + - ки",
+    "How many are left?\n\n### Response: She has 13 eggs left.\n\n# Solution\n\nper day.\n",
     "user system assistant Please reason step by step, and put your final answer within the box. Question Solution",
 ]
 CHATML = (
@@ -30,9 +32,11 @@ LLAMA_TOKENS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
 
 
 def byte_level(special: Sequence[str]) -> Tokenizer:
-    """As Qwen's and Llama 3's."""
+    """As Qwen's and Llama 3's: newlines grow into the punctuation before them."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = Split(Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"), "isolated")
+    whole_words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, whole_words])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
@@ -45,7 +49,8 @@ def sentence_piece(prepend: str = "normalizer") -> Tokenizer:
     """As Llama 2's and Mistral's: no words, "▁" for a space and before a text, bytes for what is unknown."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    trained.train_from_iterator(CORPUS * 20, trainers.BpeTrainer(vocab_size=200, show_progress=False))
+    lines = [line for text in CORPUS for line in text.splitlines()]  # a newline is a byte to them
+    trained.train_from_iterator(lines * 20, trainers.BpeTrainer(vocab_size=200, show_progress=False))
     model = json.loads(trained.to_str())["model"]
     bytes_ = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     words = dict.fromkeys([*bytes_, *sorted(model["vocab"], key=model["vocab"].get)])
