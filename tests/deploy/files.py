@@ -13,8 +13,8 @@ from service.settings import PREFIX, Settings
 ROOT: Final = Path(__file__).parents[2]
 VERSION: Final[str] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 SETTINGS: Final = {PREFIX + name.upper() for name in Settings.model_fields}
-LAST_SCORES_SECONDS: Final = 5
-"""For what follows the drain: each wait of the score cache's end is bounded by a second."""
+AFTER_DRAIN_SECONDS: Final = 10
+"""For what follows the drain: each wait of the score cache's end is bounded by a second, that of the traces by five."""
 PINNED: Final = re.compile(r"[a-z0-9./-]+:[^:]*\d[^:]*")
 """A tag that holds a number; ``latest`` and no tag do not."""
 

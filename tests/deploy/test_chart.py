@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from service.__main__ import DRAIN_SECONDS
-from tests.deploy.files import LAST_SCORES_SECONDS, ROOT, SETTINGS, VERSION, manifests, read_yaml
+from tests.deploy.files import AFTER_DRAIN_SECONDS, ROOT, SETTINGS, VERSION, manifests, read_yaml
 
 CHART = ROOT / "deploy" / "helm" / "agentprm"
 DEFAULTS: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ def test_every_variable_is_a_setting(values: tuple[str, ...]) -> None:
 def test_the_pod_has_time_to_drain(values: tuple[str, ...]) -> None:
     (container,) = pod(*values)["containers"]
     _, leaving = container["lifecycle"]["preStop"]["exec"]["command"]
-    assert pod(*values)["terminationGracePeriodSeconds"] > int(leaving) + DRAIN_SECONDS + LAST_SCORES_SECONDS
+    assert pod(*values)["terminationGracePeriodSeconds"] > int(leaving) + DRAIN_SECONDS + AFTER_DRAIN_SECONDS
 
 
 @both
@@ -120,6 +120,12 @@ def test_other_settings_make_other_pods() -> None:
         return rendered(*values)["Deployment"]["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
 
     assert checksum() != checksum("--set-string", "settings.MAX_ITEMS=8")
+
+
+def test_variables_of_opentelemetry_reach_the_container_under_their_names() -> None:
+    data = rendered(*EVERYTHING)["ConfigMap"]["data"]
+    assert (data["AGENTPRM_OTEL"], data["OTEL_EXPORTER_OTLP_ENDPOINT"]) == ("traces", "http://collector:4318")
+    assert not [name for name in rendered(*DEFAULTS)["ConfigMap"]["data"] if name.startswith("OTEL_")]
 
 
 def test_the_rules_are_those_that_prometheus_reads_under_compose() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from service.__main__ import DRAIN_SECONDS
 from tests.deploy.files import (
-    LAST_SCORES_SECONDS,
+    AFTER_DRAIN_SECONDS,
     PINNED,
     ROOT,
     SETTINGS,
@@ -69,7 +69,7 @@ def test_every_image_is_pinned_and_ours_is_this_version(paths: tuple[str, ...]) 
 def test_the_service_has_time_to_drain(paths: tuple[str, ...]) -> None:
     services = composed(*paths)["services"]
     for name in {"agentprm", "proxy"} & services.keys():
-        assert seconds(services[name]["stop_grace_period"]) > DRAIN_SECONDS + LAST_SCORES_SECONDS
+        assert seconds(services[name]["stop_grace_period"]) > DRAIN_SECONDS + AFTER_DRAIN_SECONDS
 
 
 @each_stack
