@@ -60,10 +60,10 @@ with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """An application, and what sends all that it has left to send."""
+    """An application, and what sends its spans and events."""
 
     app: FastAPI
-    flush: Callable[[], object] = lambda: None
+    exports: Exports | None = None
 
 
 async def measure(case: Case, traced: Mapping[str, Traced], rounds: int) -> dict[str, Any]:
@@ -85,7 +85,8 @@ async def _block(traced: Traced, path: str, contents: Sequence[bytes]) -> float:
     started = process_time()
     for content in contents:
         await ask(traced.app, "POST", path, content, TRACEPARENT)
-    traced.flush()
+    for provider in traced.exports.providers if traced.exports else ():
+        provider.force_flush()
     return process_time() - started
 
 
@@ -106,7 +107,7 @@ async def serving(load: Callable[[], LoadedModel], settings: Settings) -> AsyncI
     for name in ("traces", "events"):
         exports = Exports(events=name == "events")
         tracing = Tracing(partial(TracedRequests, exports=exports), exports.close)
-        traced[name] = Traced(create_app([load()], settings, aliases={}, tracing=tracing), exports.flush)
+        traced[name] = Traced(create_app([load()], settings, aliases={}, tracing=tracing), exports)
     async with AsyncExitStack() as stack:
         for one in traced.values():
             await stack.enter_async_context(one.app.router.lifespan_context(one.app))

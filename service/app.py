@@ -42,7 +42,7 @@ from service.tracing import Tracing
 logger = logging.getLogger(__name__)
 
 DOCS_ASSETS: Final = "/docs/assets"
-NO_TELEMETRY: Final = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+NO_TELEMETRY: Final = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own would send messages of exceptions and paths, which may hold an agent's text."""
 
 

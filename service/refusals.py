@@ -42,6 +42,6 @@ async def _refuse_http(request: Request, error: Exception) -> NoReturn:
     if error.status_code == 404:
         raise NotFound("no such route; /docs lists them")
     if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "GET, HEAD")  # static files do not say
+        allow = (error.headers or {}).get("Allow", "")
         raise MethodNotAllowed(f"{request.method} is not allowed here, but {allow}", details={"allow": allow})
     raise InvalidRequest("the body is not JSON in UTF-8, or nests too deeply") from None

@@ -37,13 +37,13 @@ class Exports:
         resource, version = _resource(), version_of(SCOPE)
         spans = TracerProvider(resource=resource, shutdown_on_exit=False)
         spans.add_span_processor(BatchSpanProcessor(_SpanExporter()))
-        self._providers: list[TracerProvider | LoggerProvider] = [spans]
+        self.providers: list[TracerProvider | LoggerProvider] = [spans]
         self.tracer = spans.get_tracer(SCOPE, version)
         self.events: Logger | None = None
         if events:
             records = LoggerProvider(resource=resource, shutdown_on_exit=False)
             records.add_log_record_processor(BatchLogRecordProcessor(_EventExporter()))
-            self._providers.append(records)
+            self.providers.append(records)
             self.events = records.get_logger(SCOPE, version)
 
     async def close(self) -> None:
@@ -54,13 +54,8 @@ class Exports:
         if closing.is_alive():
             logger.warning("the last traces were not delivered within %d s", FLUSH_SECONDS)
 
-    def flush(self) -> None:
-        """Sends what waits now; blocks meanwhile."""
-        for provider in self._providers:
-            provider.force_flush()
-
     def _shut_down(self) -> None:
-        for provider in self._providers:
+        for provider in self.providers:
             provider.shutdown()
 
 

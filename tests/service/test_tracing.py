@@ -20,6 +20,7 @@ from service.middleware import Message, Receive, Scope, Send
 from service.settings import SettingsError
 from service.tracing import open_tracing
 from service.tracing.events import MAX_EVENTS
+from service.tracing.exports import Exports
 from tests.service.collector import Collector, attributes, collecting
 from tests.service.echo_app import GatedEngine, item, proposal, serving
 from tests.service.test_metrics import NaNEngine, ask_all_kinds
@@ -298,8 +299,19 @@ def test_a_wrong_variable_of_the_sdk_is_one_sentence(monkeypatch: pytest.MonkeyP
 
 
 def test_fastapis_own_telemetry_stays_off(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
-    asked("/score_step", item(), otel="off")
+    """Even where something in the process, as an agent that instruments it, has made providers for all to use."""
+    exports = Exports(events=True)
+    spans, records = exports.providers
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", spans)
+    monkeypatch.setattr("opentelemetry._logs._internal._LOGGER_PROVIDER", records)
+
+    async def scenario() -> None:
+        async with serving() as client:
+            for items in ([item()], []):
+                await client.post("/score_step", json={"items": items}, headers=SAMPLED)
+        await exports.close()
+
+    asyncio.run(scenario())
     assert not collector.bodies
 
 
