@@ -3,9 +3,6 @@
 import asyncio
 import logging
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,11 +14,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from service.middleware import Message, Receive, Scope, Send
-from service.settings import SettingsError
 from service.tracing import open_tracing
 from service.tracing.events import MAX_EVENTS
-from service.tracing.exports import Exports
-from tests.service.collector import Collector, attributes, collecting
+from tests.service.collector import Collector, attributes
 from tests.service.echo_app import GatedEngine, item, proposal, serving
 from tests.service.test_metrics import NaNEngine, ask_all_kinds
 
@@ -29,13 +24,6 @@ ROOT = Path(__file__).parents[2]
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=1"}
 STAGES = ["tokenize", "cache", "queue", "forward"]
-
-
-@pytest.fixture
-def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    with collecting() as running:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", running.url)
-        yield running
 
 
 async def ask(client: httpx.AsyncClient, route: str, *items: Any, **headers: str) -> httpx.Response:
@@ -215,17 +203,6 @@ def test_what_the_caller_does_not_sample_is_not_sent_but_the_log_names_its_trace
     assert line["trace_id"] == TRACE
 
 
-def test_who_sends_is_told_and_can_be_renamed(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked("/score_step", item())
-    monkeypatch.setenv("OTEL_SERVICE_NAME", "judge")
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.version=9,service.instance.id=pod-1")
-    asked("/score_step", item(), otel="traces")
-    ours, *_, renamed = collector.resources
-    assert ours["service.name"] == "agentprm"
-    assert ours["service.instance.id"]
-    assert [renamed[f"service.{name}"] for name in ("name", "version", "instance.id")] == ["judge", "9", "pod-1"]
-
-
 @given(traceparent=st.one_of(st.binary(max_size=80), st.from_regex(rb"[0-9a-f]{2}(-[0-9a-fg]+){1,4}", fullmatch=True)))
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_traceparent_that_is_none_costs_nobody_an_answer(collector: Collector, traceparent: bytes) -> None:
@@ -250,25 +227,6 @@ def test_a_traceparent_that_is_none_costs_nobody_an_answer(collector: Collector,
     assert re.fullmatch("[0-9a-f]{32}", states[0]["trace_id"])
 
 
-def test_a_collector_that_fails_is_complained_of_once_until_it_takes_something(
-    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
-
-    async def scenario() -> None:
-        async with serving(otel="traces") as client:
-            for number, status in enumerate((400, 400, 400, 200, 400), start=1):
-                collector.status = status
-                await client.get("/models", headers=SAMPLED)
-                await asyncio.to_thread(collector.wait_for, number)
-
-    with caplog.at_level(logging.INFO):
-        asyncio.run(scenario())
-    lines = [one.message for one in caplog.records if "tracing" in one.name or "opentelemetry" in one.name]
-    failed = "Failed to export spans batch code: 400, reason: Bad Request"
-    assert lines == [failed, "spans are delivered again", failed]
-
-
 def test_every_attribute_has_its_row_in_the_docs_and_every_row_its_attribute(collector: Collector) -> None:
     async def scenario() -> None:
         engine = GatedEngine()
@@ -282,48 +240,3 @@ def test_every_attribute_has_its_row_in_the_docs_and_every_row_its_attribute(col
         table = page.partition(f"## Attributes of {section}")[2].partition("\n## ")[0]
         rows = re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)
         assert sorted(rows) == sorted({name for one in sent for name in attributes(one.attributes)})
-
-
-def test_a_missing_package_is_one_sentence_that_names_it_and_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("service.tracing.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk._logs", None)
-    with pytest.raises(SettingsError, match=r"^AGENTPRM_OTEL is 'traces' but opentelemetry\S+ is not .*agentprm\[otel"):
-        open_tracing("traces")
-
-
-def test_a_wrong_variable_of_the_sdk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "0")
-    with pytest.raises(SettingsError, match=r"^AGENTPRM_OTEL is 'events' but an OTEL_ variable .* max_queue_size"):
-        open_tracing("events")
-
-
-def test_fastapis_own_telemetry_stays_off(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where something in the process, as an agent that instruments it, has made providers for all to use."""
-    exports = Exports(events=True)
-    spans, records = exports.providers
-    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", spans)
-    monkeypatch.setattr("opentelemetry._logs._internal._LOGGER_PROVIDER", records)
-
-    async def scenario() -> None:
-        async with serving() as client:
-            for items in ([item()], []):
-                await client.post("/score_step", json={"items": items}, headers=SAMPLED)
-        await exports.close()
-
-    asyncio.run(scenario())
-    assert not collector.bodies
-
-
-def test_while_traces_are_off_nothing_that_sends_them_is_imported() -> None:
-    code = (
-        "import asyncio, sys; from tests.service.echo_app import item, serving\n"
-        "async def ask():\n"
-        "    async with serving() as client:\n"
-        "        assert (await client.post('/score_step', json={'items': [item()]})).status_code == 200\n"
-        "asyncio.run(ask())\n"
-        "heavy = ('opentelemetry.sdk.trace', 'opentelemetry.exporter', 'opentelemetry.proto', 'service.tracing.')\n"
-        "sys.exit(' '.join(name for name in sys.modules if name.startswith(heavy)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
