@@ -16,6 +16,7 @@ CORPUS = [
     "Step 1: Janet's ducks lay 16 eggs per day. ки",
     "Step 2: She eats three, so she has 16 - 3 = 13 eggs left. + - ки",
     "How many are left?\n\n### Response: She has 13 eggs left.\n\n# Solution\n\nper day.\n",
+    "day.  She  has  13  eggs  ",
     "user system assistant Please reason step by step, and put your final answer within the box. Question Solution",
 ]
 CHATML = (
