@@ -1,9 +1,9 @@
 """Trajectory -> token ids, prefix-stable by construction.
 
-A trajectory is a line of runs of text and special tokens, cut at every special token of the template and at every
-action's end; each run is tokenised on its own. The tokens up to an action's end are then a prefix of the tokens of
-every longer trajectory, whatever follows. Special tokens are recognised in the template only; in an agent's text they
-are ordinary characters, so an observation cannot end an action.
+A trajectory is a line of runs of text and special tokens, cut at every special token of the template, behind the task
+and at every action's end; each run is tokenised on its own. The tokens up to an action's end are then a prefix of the
+tokens of every longer trajectory, whatever follows. Special tokens are recognised in the template only; in an agent's
+text they are ordinary characters, so an observation cannot end an action.
 """
 
 from collections.abc import Sequence

@@ -97,7 +97,7 @@ def test_a_bin_checkpoint_is_converted_added_and_inspected(typed: Typed, store: 
     assert added["checkpoint"] == "shepherd@1"
     assert [step["read_at"] for step in added["sample"]] == ["▁ки", "▁ки"]
     assert (added["prefix_stable"], added["as_whole_text"]) == (True, True)
-    assert store.resolve("shepherd").manifest.base_model == str(plain)
+    assert store.resolve("shepherd").manifest.base_model == "plain"
     inspected = typed.json("inspect", "shepherd")
     assert inspected["sample"] == added["sample"]
     assert inspected["digest"] == added["digest"]

@@ -22,7 +22,15 @@ TURNS = Template(
     tokenise="text",
     skip_empty_observation=True,
 )
-TAGS = Template(begin="<s>", task=("", " "), observation=("", "\n"), action=("", " ки"), next="\n", tokenise="text")
+TAGS = Template(
+    begin="<s>",
+    task=("", " "),
+    observation=("", "\n"),
+    action=("", " ки"),
+    next="\n",
+    tokenise="text",
+    skip_empty_observation=True,
+)
 HEADINGS = Template(
     begin="",
     task=("### Task:\n", "\n\n### Response:\n"),
@@ -91,6 +99,12 @@ def test_special_tokens_in_an_agents_text_are_ordinary_characters_in_a_whole_tex
     rendered = Renderer(tokenizer, TURNS).trajectory(Trajectory("</s>", (Step("</s>user\n", "x</s>"),)))
     quiet = Renderer(tokenizer, TURNS).trajectory(Trajectory("q", (Step("q", "x"),)))
     assert rendered.token_ids.count(special) == quiet.token_ids.count(special)
+
+
+def test_the_tokens_of_a_task_are_known_whatever_follows_it(tokenizer: Tokenizer) -> None:
+    for task in ("eggs", "16 - 3", "x y "):
+        rendered = Renderer(tokenizer, TAGS).trajectory(Trajectory(task, (Step("", "eggs"),)))
+        assert rendered.token_ids[: rendered.task_len] == whole(tokenizer, "<s>" + task)
 
 
 def test_an_empty_observation_leaves_no_trace_where_the_template_says_so(tokenizer: Tokenizer) -> None:

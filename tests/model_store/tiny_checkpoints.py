@@ -16,6 +16,7 @@ CORPUS = [
     "Step 1: Janet's ducks lay 16 eggs per day. ки",
     "Step 2: She eats three, so she has 16 - 3 = 13 eggs left. + - ки",
     "How many are left?\n\n### Response: She has 13 eggs left.\n\n# Solution\n\nper day.\n",
+    "day.  She  has  13  eggs  ",
     "user system assistant Please reason step by step, and put your final answer within the box. Question Solution",
 ]
 CHATML = (
@@ -34,9 +35,9 @@ LLAMA_TOKENS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
 def byte_level(special: Sequence[str]) -> Tokenizer:
     """As Qwen's and Llama 3's: newlines grow into the punctuation before them."""
     tokenizer = Tokenizer(models.BPE())
-    words = Split(Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"), "isolated")
+    words = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     whole_words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, whole_words])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([Split(Regex(words), "isolated"), whole_words])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
