@@ -99,8 +99,8 @@ def publish(root: Path, config: PreTrainedConfig | None = None, tokenizer: Token
 def _item_call(renderer: Renderer, path: str, item: Body) -> Call:
     steps = tuple(Step(step["observation"], step["action"]) for step in item.get("steps", ()))
     if path == "/rank_actions":
-        history = renderer.state(State(item["task"], steps, item.get("observation", ""))).token_ids
-        return last_reads([history + action for action in renderer.actions(item["candidates"])])
+        history = renderer.state(State(item["task"], steps, item.get("observation", "")))
+        return last_reads([history.token_ids + action for action in renderer.actions(item["candidates"], history)])
     rendered = renderer.trajectory(Trajectory(item["task"], steps))
     return Call([rendered.token_ids], [rendered.step_ends if path == "/score_trajectory" else rendered.step_ends[-1:]])
 

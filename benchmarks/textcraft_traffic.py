@@ -80,8 +80,8 @@ def record(episodes: int) -> tuple[Renderer, list[Asked]]:
 
 
 def _call(renderer: Renderer, asked: Asked) -> Call:
-    history = renderer.state(asked.state).token_ids
-    return last_reads([history + action for action in renderer.actions(asked.proposed)])
+    history = renderer.state(asked.state)
+    return last_reads([history.token_ids + action for action in renderer.actions(asked.proposed, history)])
 
 
 def _item(asked: Asked) -> Body:

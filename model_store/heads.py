@@ -1,24 +1,16 @@
-"""What turns hidden states into raw scores.
+"""What turns hidden states into raw scores, always in float32: a score must not be rounded to the backbone's dtype.
 
-Axes: B batch, T tokens, H hidden.
+Axes: B batch, T tokens, H hidden, K outputs.
 """
 
-from pathlib import Path
-from typing import Final
+from collections.abc import Sequence
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-
-from agentprm.errors import CheckpointCorrupt
-from model_store.manifest import shown
-
-WEIGHT: Final = "score.weight"
-BIAS: Final = "score.bias"
 
 
 class LinearHead(nn.Module):
-    """raw = w . hidden (+ b), always in float32: a score must not be rounded to the backbone's dtype."""
+    """raw = w . hidden (+ b)."""
 
     def __init__(self, weight_H: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
@@ -30,31 +22,73 @@ class LinearHead(nn.Module):
         return raw_BT if self.bias is None else raw_BT + self.bias
 
 
-def load_linear_head(path: Path, hidden: int) -> LinearHead:
-    """The head of a one-label ``*ForSequenceClassification`` checkpoint.
+class OutputsHead(nn.Module):
+    """One of several outputs where no single row says it: among more than two, or under a soft cap.
 
-    Raises:
-        CheckpointCorrupt: files that cannot be read, no ``score.weight``, or a tensor of another shape than
-            [1, ``hidden``] (``score.bias``: [1]) or without fractions.
+    Args:
+        softmax: raw is the log-odds of ``output`` among all, else ``output`` itself.
+        cap: outputs are cap * tanh(output / cap), as Gemma's logits are.
+        sign: -1 for a head that is high where a step is bad.
     """
-    tensors = _read_tensors(path, {WEIGHT, BIAS})
-    if WEIGHT not in tensors:
-        raise CheckpointCorrupt(f"{path}: no tensor {WEIGHT} in its safetensors files")
-    for name, needed in ((WEIGHT, [1, hidden]), (BIAS, [1])):
-        tensor = tensors.get(name)
-        if tensor is not None and list(tensor.shape) != needed:
-            raise CheckpointCorrupt(f"{path}: {name} has shape {list(tensor.shape)}, the backbone needs {needed}")
-        if tensor is not None and not tensor.is_floating_point():
-            raise CheckpointCorrupt(f"{path}: {name} is {tensor.dtype}, a head needs floating point")
-    return LinearHead(tensors[WEIGHT][0], tensors.get(BIAS))
+
+    def __init__(
+        self, weight_KH: Tensor, bias_K: Tensor, output: int, *, softmax: bool, cap: float | None = None, sign: int = 1
+    ) -> None:
+        super().__init__()
+        self.weight_KH = nn.Parameter(weight_KH.float())
+        self.bias_K = nn.Parameter(bias_K.float())
+        self._output = output
+        self._softmax = softmax
+        self._cap = cap
+        self._sign = sign
+
+    def forward(self, hidden_BTH: Tensor) -> Tensor:
+        out_BTK = nn.functional.linear(hidden_BTH.float(), self.weight_KH, self.bias_K)
+        if self._cap is not None:
+            out_BTK = self._cap * torch.tanh(out_BTK / self._cap)
+        raw_BT = out_BTK[..., self._output]
+        if self._softmax:
+            others = [index for index in range(out_BTK.shape[-1]) if index != self._output]
+            raw_BT = raw_BT - out_BTK[..., others].logsumexp(-1)
+        return self._sign * raw_BT
 
 
-def _read_tensors(path: Path, names: set[str]) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for file in sorted(path.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                found |= {name: torch.as_tensor(tensors.get_tensor(name)) for name in names & set(tensors.keys())}
-        except (SafetensorError, OSError) as error:
-            raise CheckpointCorrupt(f"{file} cannot be read: {shown(str(error), 500)}") from error
-    return found
+class MlpHead(nn.Module):
+    """Linear layers with a ReLU after each, then a head."""
+
+    def __init__(self, layers: Sequence[nn.Linear], last: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.last = last
+
+    def forward(self, hidden_BTH: Tensor) -> Tensor:
+        x_BTH = hidden_BTH.float()
+        for layer in self.layers:
+            x_BTH = layer(x_BTH).relu()
+        raw_BT: Tensor = self.last(x_BTH)
+        return raw_BT
+
+
+def output_head(
+    weight_KH: Tensor,
+    bias_K: Tensor | None,
+    output: int,
+    *,
+    softmax: bool = False,
+    cap: float | None = None,
+    sign: int = 1,
+) -> nn.Module:
+    """The head that reads one output: a single row wherever one says it.
+
+    The log-odds of one of two outputs are linear in the hidden state: they are the difference of their rows.
+    """
+    if cap is not None or (softmax and len(weight_KH) > 2):
+        zeros_K = weight_KH.new_zeros(len(weight_KH))
+        return OutputsHead(
+            weight_KH, zeros_K if bias_K is None else bias_K, output, softmax=softmax, cap=cap, sign=sign
+        )
+    row = torch.zeros(len(weight_KH))
+    row[output] = sign
+    if softmax:
+        row[1 - output] = -sign
+    return LinearHead(row @ weight_KH.float(), None if bias_K is None else row @ bias_K.float())

@@ -1,15 +1,19 @@
 """``prm.json``: what a checkpoint is, how its text is rendered and how its score is read.
 
-Knows no torch and opens no weights; a manifest that parses is complete and of the right types, nothing more.
+Knows no torch and opens no weights; a manifest that parses is complete, of the right types and agrees with itself.
+Fields with a default may be absent, and at their default are not written: a field added to the format later changes
+no digest of a checkpoint that does without it.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from types import NoneType
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from agentprm.errors import ManifestInvalid
+from agentprm.types import Trajectory
 
 FORMAT: Final = 1
 MAX_DEPTH: Final = 100
@@ -17,40 +21,78 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreRecipe:
-    """How hidden states become a score.
+class Calibration:
+    """promise = sigmoid(``a`` raw + ``b``), ``a`` > 0: Platt scaling. A temperature T is a = 1 / T, b = 0."""
 
-    ``head``: ``linear`` is ``score.weight`` [1, H] (and ``score.bias`` [1] where the checkpoint has one), the
-    layout of the ``*ForSequenceClassification`` classes with one label. ``activation`` maps the head's output to
-    promise: ``sigmoid``, or ``identity`` (clipped into [0, 1]). ``read`` names the token whose hidden state counts:
-    ``action_end``, the last token of the rendered action.
+    a: float
+    b: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRecipe:
+    """How hidden states become a score; docs/checkpoints.md shows it for every family.
+
+    ``head``: ``linear`` or ``mlp`` (linear layers, ReLU between them) over the last hidden state, from the tensors
+    ``<layer>.weight`` and, where there is one, ``<layer>.bias`` of ``layers``; ``token`` and ``token_pair``: the logits
+    that the language model's own output layer gives ``tokens`` (good, bad); ``vocabulary_mean``: their mean over all
+    tokens. ``output``: which of several outputs counts.
+
+    ``activation`` maps raw to promise: ``sigmoid``, ``softmax`` (over all outputs or both tokens; raw is then the
+    log-odds, so that its sigmoid is that probability), or ``identity`` (clipped into [0, 1]); a ``calibration``
+    replaces it. ``direction``: ``lower`` for a head that is high where a step is bad; raw is then negated, so that on
+    the wire higher is better. ``read`` names the token that counts: ``action_end``, the last of the rendered action.
     """
 
-    head: Literal["linear"]
-    activation: Literal["sigmoid", "identity"]
+    head: Literal["linear", "mlp", "token", "token_pair", "vocabulary_mean"]
+    activation: Literal["sigmoid", "identity", "softmax"]
     read: Literal["action_end"]
+    layers: tuple[str, ...] = ("score",)
+    output: int | None = None
+    tokens: tuple[int, ...] = ()
+    direction: Literal["higher", "lower"] = "higher"
+    calibration: Calibration | None = None
 
     def promise(self, raw: float) -> float:
         """Promise in [0, 1] of one raw score."""
+        if self.calibration is not None:
+            return _sigmoid(self.calibration.a * raw + self.calibration.b)
         if self.activation == "identity":
             return min(1.0, max(0.0, raw))
-        if raw >= 0:
-            return 1 / (1 + math.exp(-raw))
-        odds = math.exp(raw)  # exp of a negative number: cannot overflow
-        return odds / (1 + odds)
+        return _sigmoid(raw)
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
     """The text around each segment, as ``(before, after)``; special tokens are recognised here and only here.
 
-    ``action[1]`` must not be empty: it is the token at which every action ends and is scored.
+    ``action[1]`` must not be empty: its last token is where every action ends and is scored. ``next`` stands between
+    an action's end and what follows it. ``tokenise``: every segment and every text around it on its own
+    (``segments``), the task together with its texts and the rest on its own (``steps``), or all together, as
+    tokenising the ``text`` at once does. ``skip_empty_observation``: an empty one leaves out its texts too.
+    ``strip``: whitespace around a segment is cut off, as many chat templates do.
     """
 
     begin: str
     task: tuple[str, str]
     observation: tuple[str, str]
     action: tuple[str, str]
+    next: str = ""
+    tokenise: Literal["segments", "steps", "text"] = "segments"
+    skip_empty_observation: bool = False
+    strip: bool = False
+
+    def whole_text(self, trajectory: Trajectory) -> str:
+        """What the renderer's tokens stand for, special tokens of the template written out."""
+        text = self.begin + self._around(self.task, trajectory.task)
+        for index, step in enumerate(trajectory.steps):
+            text += self.next if index else ""
+            if (step.observation.strip() if self.strip else step.observation) or not self.skip_empty_observation:
+                text += self._around(self.observation, step.observation)
+            text += self._around(self.action, step.action)
+        return text
+
+    def _around(self, texts: tuple[str, str], segment: str) -> str:
+        return texts[0] + (segment.strip() if self.strip else segment) + texts[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +117,12 @@ class Manifest:
         return f"{self.name}@{self.version}"
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(_encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def content(self) -> bytes:
         """What the digest covers: every field but the digest, in canonical JSON."""
         content = json.loads(self.to_json())  # as a reader gets it: JSON turns tuples to lists, keys to text
-        del content["digest"]
+        content.pop("digest", None)
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -105,17 +147,63 @@ def parse_manifest(text: str) -> Manifest:
     if manifest.format != FORMAT:
         raise ManifestInvalid(f"prm.json: format is {manifest.format}, this version reads {FORMAT}")
     if not manifest.digest:
-        raise ManifestInvalid("prm.json: digest is empty; publish the checkpoint to give it one")
+        raise ManifestInvalid("prm.json: digest is missing or empty; publish the checkpoint to give it one")
     if manifest.context_length < 1:
         raise ManifestInvalid("prm.json: context_length must be positive")
     if not manifest.template.action[1]:
         raise ManifestInvalid("prm.json: template.action must end in a boundary, its second text is empty")
+    _check_score(manifest.score)
     return manifest
 
 
 def shown(text: str, limit: int = 80) -> str:
     """What came from a file or another library, fit for a sentence: short, and in one line."""
     return " ".join(text.split()).encode("unicode_escape").decode()[:limit]
+
+
+def _check_score(score: ScoreRecipe) -> None:
+    """Refuses a recipe whose fields do not fit each other."""
+    of_tokens = {"token": 1, "token_pair": 2}.get(score.head, 0)
+    of_layers = {"linear": "one layer", "mlp": "two layers or more"}.get(score.head)
+    right = {
+        "layers": {"linear": len(score.layers) == 1, "mlp": len(score.layers) > 1}.get(
+            score.head, score.layers == ("score",)
+        ),
+        "tokens": len(set(score.tokens)) == len(score.tokens) == of_tokens and min(score.tokens, default=0) >= 0,
+        "output": score.output is None or (of_layers is not None and score.output >= 0),
+        "activation": (score.activation == "softmax") == (score.head == "token_pair")
+        or (score.activation == "softmax" and of_layers is not None and score.output is not None),
+        "direction": score.direction == "higher" or score.activation != "identity" or score.calibration is not None,
+        "calibration": score.calibration is None or score.calibration.a > 0,
+    }
+    complaints = {
+        "layers": f"must name {of_layers or 'nothing'} for a {score.head} head",
+        "tokens": f"must hold {of_tokens} different token ids for a {score.head} head",
+        "output": "must be the index of an output of a linear or mlp head",
+        "activation": "must be softmax for a token_pair head; else softmax needs an output of a linear or mlp head",
+        "direction": "lower needs a sigmoid, a softmax or a calibration, clipped outputs have no opposite",
+        "calibration": "needs a positive a, or a better raw score would be worse",
+    }
+    for name, fits in right.items():
+        if not fits:
+            raise ManifestInvalid(f"prm.json: score: {name} {complaints[name]}")
+
+
+def _sigmoid(x: float) -> float:
+    if x >= 0:
+        return 1 / (1 + math.exp(-x))
+    odds = math.exp(x)  # exp of a negative number: cannot overflow
+    return odds / (1 + odds)
+
+
+def _encode(value: Any) -> Any:
+    if not is_dataclass(value):
+        return value
+    kept = {one.name: getattr(value, one.name) for one in fields(value)}
+    for one in fields(value):
+        if kept[one.name] == one.default:
+            del kept[one.name]
+    return {name: _encode(part) for name, part in kept.items()}
 
 
 def _depth(value: Any) -> int:
@@ -128,11 +216,11 @@ def _decode(kind: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise ManifestInvalid(f"{where} must be an object")
     hints = get_type_hints(kind)
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    for wrong, complaint in ((known - set(data), "is missing"), (set(data) - known, "is not a field")):
+    needed = {one.name for one in fields(kind) if one.default is MISSING}  # type: ignore[arg-type]
+    for wrong, complaint in ((needed - set(data), "is missing"), (set(data) - set(hints), "is not a field")):
         if wrong:
             raise ManifestInvalid(f"{where}: {', '.join(map(shown, sorted(wrong)[:5]))} {complaint}")
-    return kind(**{name: _value(hints[name], data[name], f"{where}: {name}") for name in known})
+    return kind(**{name: _value(hints[name], data[name], f"{where}: {name}") for name in hints if name in data})
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -145,14 +233,34 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise ManifestInvalid(f"{where} must be one of {', '.join(map(repr, arguments))}")
         return value
     if origin is tuple:
-        if not isinstance(value, list) or len(value) != len(arguments):
-            raise ManifestInvalid(f"{where} must be a list of {len(arguments)} texts")
-        return tuple(_value(one, part, where) for one, part in zip(arguments, value, strict=True))
-    expected = origin or hint
-    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        return _tuple(arguments, value, where)
+    if NoneType in arguments:  # None is how Python holds what is absent; in JSON it is absent
+        return _value(arguments[0], value, where)
+    return _plain(origin or hint, value, where)
+
+
+def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if kinds[1:] == (...,):
+        if not isinstance(value, list):
+            raise ManifestInvalid(f"{where} must be a list")
+        return tuple(_value(kinds[0], part, where) for part in value)
+    if not isinstance(value, list) or len(value) != len(kinds):
+        raise ManifestInvalid(f"{where} must be a list of {len(kinds)} texts")
+    return tuple(_value(one, part, where) for one, part in zip(kinds, value, strict=True))
+
+
+def _plain(expected: Any, value: Any, where: str) -> Any:
+    kinds = (int, float) if expected is float else expected
+    if not isinstance(value, kinds) or (isinstance(value, bool) and expected is not bool):
         raise ManifestInvalid(f"{where} must be {_name(expected)}")
+    if expected is float:
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ManifestInvalid(f"{where} must be {_name(expected)}") from error
     return value
 
 
 def _name(expected: Any) -> str:
-    return {str: "a text", int: "a whole number", dict: "an object"}.get(expected, str(expected))
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}
+    return names.get(expected, str(expected))

@@ -13,15 +13,16 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.utils import logging
 
 from agentprm.errors import CheckpointCorrupt, CheckpointError
-from model_store.heads import LinearHead, load_linear_head
-from model_store.manifest import shown
+from model_store.head_loading import load_head
+from model_store.heads import LinearHead
+from model_store.manifest import ScoreRecipe, shown
 from model_store.store import Checkpoint
 
 
 class RewardModel(nn.Module):
-    """A backbone of any Hugging Face causal family under a scalar head."""
+    """A backbone of any Hugging Face causal family under a head that gives each token one number."""
 
-    def __init__(self, backbone: PreTrainedModel, head: LinearHead) -> None:
+    def __init__(self, backbone: PreTrainedModel, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -86,7 +87,9 @@ def load_model(checkpoint: Checkpoint, device: str, dtype: str) -> RewardModel:
     """
     manifest = checkpoint.manifest
     try:
-        model = _read_model(checkpoint.path, getattr(torch, manifest.dtype if dtype == "auto" else dtype))
+        model = _read_model(
+            checkpoint.path, manifest.score, getattr(torch, manifest.dtype if dtype == "auto" else dtype)
+        )
     except CheckpointError:
         raise
     except Exception as error:
@@ -101,6 +104,7 @@ def load_model(checkpoint: Checkpoint, device: str, dtype: str) -> RewardModel:
 
 def save_model(model: RewardModel, path: Path) -> None:
     """Writes ``config.json`` and ``model.safetensors`` in the layout of the family's sequence classification class."""
+    assert isinstance(model.head, LinearHead), "the layout holds one row"
     assert model.head.bias is None, "the layout has no place for a bias"
     config = model.backbone.config
     config.num_labels = 1
@@ -110,7 +114,7 @@ def save_model(model: RewardModel, path: Path) -> None:
     whole.to(next(model.backbone.parameters()).dtype).save_pretrained(path)
 
 
-def _read_model(path: Path, dtype: torch.dtype) -> RewardModel:
+def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype) -> RewardModel:
     logging.set_verbosity_error()  # its report calls the head's tensors unexpected; what is missing is checked below
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
@@ -127,4 +131,4 @@ def _read_model(path: Path, dtype: torch.dtype) -> RewardModel:
         raise CheckpointCorrupt(f"{path}: tensors are missing: {', '.join(sorted(loading['missing_keys'])[:5])}")
     if loading["mismatched_keys"]:
         raise CheckpointCorrupt(f"{path}: tensors of the wrong shape: {sorted(loading['mismatched_keys'])[:5]}")
-    return RewardModel(backbone, load_linear_head(path, config.hidden_size))
+    return RewardModel(backbone, load_head(path, score, backbone))

@@ -1,14 +1,14 @@
 """Trajectory -> token ids, prefix-stable by construction.
 
-Each segment (task, observation, action) is tokenised on its own and the ids are joined with those of the template's
-boundaries, never the joined text: the tokens of a trajectory are then a prefix of the tokens of every longer one, and
-a candidate's tokens do not depend on the history before it. Special tokens are recognised in boundaries only; in an
-agent's text they are ordinary characters, so an observation cannot end an action.
+A trajectory is a line of runs of text and special tokens, cut at every special token of the template and at every
+action's end; each run is tokenised on its own. The tokens up to an action's end are then a prefix of the tokens of
+every longer trajectory, whatever follows. Special tokens are recognised in the template only; in an agent's text they
+are ordinary characters, so an observation cannot end an action.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from threading import Lock
+from itertools import accumulate, chain
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from tokenizers import Tokenizer
@@ -16,102 +16,165 @@ from tokenizers import Tokenizer
 from agentprm.errors import CheckpointCorrupt, ManifestInvalid
 from agentprm.types import State, Trajectory
 from model_store.manifest import Template
+from model_store.runs import Place, Run, RunTokenizer
 from model_store.store import Checkpoint
 
-KEPT_CHARS: Final = 2_000_000
-"""Of segments whose ids are kept: 20 MB at four characters a token, 80 MB at one."""
-SEGMENT_CHARS: Final = 64
-"""What a segment counts beside its text, so that many short ones are bounded too."""
+NOTHING: Final = Run("", Place.ALONE)
+Parts = Sequence[str | int]
+"""A text of the template: special tokens by id, what is tokenised with its neighbours as text."""
 
 
 class Rendered(NamedTuple):
-    """Token ids; how many of them come before the first observation; the index of each action's last token.
+    """Token ids; how many of them belong to the task alone; the index of each action's last token.
 
-    That last token is where the step's score is read.
+    That last token is where the step's score is read. ``rest`` is text that is not tokenised yet, because what
+    follows is tokenised together with it.
     """
 
     token_ids: list[int]
     task_len: int
     step_ends: list[int]
+    rest: Run = NOTHING
 
 
-class Boundary(NamedTuple):
-    before: list[int]
-    after: list[int]
+class _Segment(NamedTuple):
+    """``together``: the text between is tokenised with its neighbours; otherwise on its own."""
+
+    before: Parts
+    after: Parts
+    together: bool
+
+
+class _Line:
+    """Runs and special tokens in order; text since the last cut can still grow."""
+
+    def __init__(self, rest: Run = NOTHING) -> None:
+        self.items: list[Run | int] = []
+        self.rest = rest
+
+    def add(self, segment: _Segment, text: str) -> None:
+        self.put(segment.before)
+        if segment.together:
+            self.put([text])
+        else:
+            self.cut()
+            self.items.append(Run(text, Place.ALONE))
+        self.put(segment.after)
+
+    def put(self, parts: Parts) -> None:
+        for part in parts:
+            if isinstance(part, str):
+                self.rest = Run(self.rest.text + part, self.rest.place)
+            else:
+                self.cut()
+                self.items.append(part)
+                self.rest = Run("", Place.AFTER_SPECIAL)
+
+    def cut(self) -> int:
+        """Ends the text so far; what follows is tokenised without it. Returns the number of items before the cut."""
+        if self.rest.text:
+            self.items.append(self.rest)
+            self.rest = Run("", Place.WITHIN)
+        return len(self.items)
 
 
 class Renderer:
     """Renders with one tokenizer and one template; safe to call from several threads."""
 
     def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        tokenizer.encode_special_tokens = False
-        self._begin = _boundary_ids(tokenizer, template.begin)
-        self._task, self._observation, self._action = (
-            Boundary(_boundary_ids(tokenizer, before), _boundary_ids(tokenizer, after))
-            for before, after in (template.task, template.observation, template.action)
-        )
-        if not self._action.after:
+        self._runs = RunTokenizer(tokenizer)
+        self._template = template
+        kinds = {"segments": (False, False), "steps": (True, False), "text": (True, True)}
+        task_together, self._together = kinds[template.tokenise]
+        self._begin, self._next = self._parts(template.begin, task_together), self._parts(template.next, self._together)
+        self._task = self._segment(template.task, task_together)
+        self._observation = self._segment(template.observation, self._together)
+        self._action = self._segment(template.action, self._together)
+        end = _Line(Run("", Place.WITHIN))
+        end.put(self._action.after)
+        end.cut()
+        if not self._ids(end):
             raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
-        tokenizer.encode_special_tokens = True
-        self._tokenizer = tokenizer
-        self._segments: OrderedDict[str, list[int]] = OrderedDict()
-        self._segment_chars = 0
-        self._lock = Lock()
 
     def trajectory(self, trajectory: Trajectory) -> Rendered:
         """The whole trajectory, up to the end of its last action."""
-        token_ids, step_ends = list(self._begin), list[int]()
-        texts = [trajectory.task, *(text for step in trajectory.steps for text in (step.observation, step.action))]
-        task, *segments = self._encode(texts)
-        _append(token_ids, self._task, task)
-        task_len = len(token_ids)
-        for observation, action in zip(segments[::2], segments[1::2], strict=True):
-            _append(token_ids, self._observation, observation)
-            _append(token_ids, self._action, action)
-            step_ends.append(len(token_ids) - 1)
-        return Rendered(token_ids, task_len, step_ends)
+        line, task_items, end_items = self._line(trajectory)
+        return self._rendered(line, task_items, end_items)
 
     def state(self, state: State) -> Rendered:
-        """Everything before the next action: ``state(s).token_ids + action(a) == trajectory(s.take(a)).token_ids``."""
-        rendered = self.trajectory(Trajectory(state.task, state.steps))
-        _append(rendered.token_ids, self._observation, self._encode([state.observation])[0])
-        return rendered
+        """Everything before the next action; ``actions`` takes it from there."""
+        line, task_items, end_items = self._line(Trajectory(state.task, state.steps))
+        if state.steps:
+            line.put(self._next)
+        self._observe(line, state.observation)
+        return self._rendered(line, task_items, end_items)
 
-    def action(self, action: str) -> list[int]:
-        """The tokens an action adds to its state; the last one is its step end."""
-        return self.actions([action])[0]
+    def actions(self, actions: Sequence[str], after: Rendered) -> list[list[int]]:
+        """The tokens that each action adds to its state; the last one is its step end.
 
-    def actions(self, actions: Sequence[str]) -> list[list[int]]:
-        """``action`` of each."""
-        return [[*self._action.before, *ids, *self._action.after] for ids in self._encode(actions)]
+        ``state(s).token_ids + actions([a], state(s))[0] == trajectory(s.take(a)).token_ids``
+        """
+        lines = []
+        for action in actions:
+            lines.append(line := _Line(after.rest))
+            self._act(line, action)
+        self._runs.encode([item for line in lines for item in line.items if isinstance(item, Run)])  # all at once
+        return [self._ids(line) for line in lines]
 
-    def observation(self, observation: str) -> list[int]:
-        """The tokens an observation adds to the steps before it."""
-        return [*self._observation.before, *self._encode([observation])[0], *self._observation.after]
+    def _line(self, trajectory: Trajectory) -> tuple[_Line, int, list[int]]:
+        """With the numbers of items up to the end of the task and up to each action's end."""
+        line, ends = _Line(), list[int]()
+        line.put(self._begin)
+        task_items = self._begin_task(line, trajectory.task)
+        for index, step in enumerate(trajectory.steps):
+            if index:
+                line.put(self._next)
+            self._observe(line, step.observation)
+            ends.append(self._act(line, step.action))
+        return line, task_items, ends
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text. Agents send their history with every step, so what was met lately is only looked up."""
-        with self._lock:
-            ids = {text: self._segments[text] for text in texts if text in self._segments}
-            for text in ids:
-                self._segments.move_to_end(text)
-        if new := [text for text in dict.fromkeys(texts) if text not in ids]:
-            encodings = self._tokenizer.encode_batch_fast(new, add_special_tokens=False)
-            self._keep(found := dict(zip(new, (encoding.ids for encoding in encodings), strict=True)))
-            ids |= found
-        return [ids[text] for text in texts]
+    def _begin_task(self, line: _Line, task: str) -> int:
+        """What follows the task is tokenised with the text that follows in ``text``, and with the task otherwise."""
+        before, after, together = self._task
+        line.add(_Segment(before, [], together), self._stripped(task))
+        if self._together:
+            task_items = line.cut()
+            line.put(after)
+            return task_items
+        line.put(after)
+        return line.cut()
 
-    def _keep(self, found: dict[str, list[int]]) -> None:
-        with self._lock:
-            for text, ids in found.items():
-                if text not in self._segments:
-                    self._segments[text] = ids
-                    self._segment_chars += len(text) + SEGMENT_CHARS
-            while self._segment_chars > KEPT_CHARS:
-                text, _ = self._segments.popitem(last=False)
-                self._segment_chars -= len(text) + SEGMENT_CHARS
+    def _observe(self, line: _Line, observation: str) -> None:
+        text = self._stripped(observation)
+        if text or not self._template.skip_empty_observation:
+            line.add(self._observation, text)
+
+    def _act(self, line: _Line, action: str) -> int:
+        line.add(self._action, self._stripped(action))
+        return line.cut()
+
+    def _rendered(self, line: _Line, task_items: int, end_items: Sequence[int]) -> Rendered:
+        ids = self._ids_by_item(line)
+        lens = [0, *accumulate(map(len, ids))]
+        token_ids = list(chain.from_iterable(ids))
+        return Rendered(token_ids, lens[task_items], [lens[items] - 1 for items in end_items], line.rest)
+
+    def _ids(self, line: _Line) -> list[int]:
+        return list(chain.from_iterable(self._ids_by_item(line)))
+
+    def _ids_by_item(self, line: _Line) -> list[list[int]]:
+        runs = iter(self._runs.encode([item for item in line.items if isinstance(item, Run)]))
+        return [next(runs) if isinstance(item, Run) else [item] for item in line.items]
+
+    def _segment(self, texts: tuple[str, str], together: bool) -> _Segment:
+        before, after = (self._parts(text, together) for text in texts)
+        return _Segment(before, after, together)
+
+    def _parts(self, text: str, together: bool) -> Parts:
+        return self._runs.split(text) if together else self._runs.boundary(text)
+
+    def _stripped(self, text: str) -> str:
+        return text.strip() if self._template.strip else text
 
 
 def load_renderer(checkpoint: Checkpoint) -> Renderer:
@@ -121,19 +184,16 @@ def load_renderer(checkpoint: Checkpoint) -> Renderer:
         CheckpointCorrupt: no readable ``tokenizer.json``.
         ManifestInvalid: the template's boundary text does not fit the tokenizer.
     """
-    path = checkpoint.path / "tokenizer.json"
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise CheckpointCorrupt(f"{checkpoint.manifest.reference}: tokenizer.json cannot be read: {error}") from error
+        tokenizer = load_tokenizer(checkpoint.path)
+    except CheckpointCorrupt as error:
+        raise CheckpointCorrupt(f"{checkpoint.manifest.reference}: {error}") from error
     return Renderer(tokenizer, checkpoint.manifest.template)
 
 
-def _append(token_ids: list[int], boundary: Boundary, ids: list[int]) -> None:
-    token_ids += boundary.before
-    token_ids += ids
-    token_ids += boundary.after
-
-
-def _boundary_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    return list(tokenizer.encode(text, add_special_tokens=False).ids) if text else []
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The ``tokenizer.json`` of a directory. Raises CheckpointCorrupt if there is none that can be read."""
+    try:
+        return Tokenizer.from_file(str(path / "tokenizer.json"))
+    except Exception as error:
+        raise CheckpointCorrupt(f"tokenizer.json cannot be read: {error}") from error

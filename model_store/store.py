@@ -58,11 +58,8 @@ class Store:
             CheckpointCorrupt: the content does not hash to the digest, or holds a pickle, a link or remote code.
             ManifestInvalid: ``prm.json`` is incomplete, wrong, or for another name or version.
         """
-        name, _, version = self.reference(reference).partition("@")
-        path = self._path(name, version)
-        manifest = _read_manifest(path)
-        if (manifest.name, manifest.version) != (name, version):
-            raise ManifestInvalid(f"{path / MANIFEST} says it is {shown(manifest.reference)}")
+        manifest = self.read_manifest(self.reference(reference))
+        path = self._path(manifest.name, manifest.version)
         _refuse_unsafe(path)
         if (digest := compute_digest(path, manifest)) != manifest.digest:
             raise CheckpointCorrupt(
@@ -78,9 +75,7 @@ class Store:
             CheckpointError: that version is there already; versions never change.
             CheckpointCorrupt: ``source`` holds a pickle, a link or remote code.
         """
-        target = self._path(manifest.name, manifest.version)
-        if target.exists():
-            raise CheckpointError(f"{manifest.reference} is published already; a version never changes")
+        target = self.free_path(manifest.name, manifest.version)
         _refuse_unsafe(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.root, prefix=".publish-") as scratch:
@@ -92,6 +87,21 @@ class Store:
                 path.chmod(0o755 if path.is_dir() else 0o644)  # the server may run as another user
             staged.rename(target)
         return Checkpoint(target, manifest)
+
+    def free_path(self, name: str, version: str) -> Path:
+        """Where a version will be. Raises CheckpointError if it is there already; versions never change."""
+        target = self._path(name, version)
+        if target.exists():
+            raise CheckpointError(f"{name}@{version} is published already; a version never changes")
+        return target
+
+    def read_manifest(self, reference: str) -> Manifest:
+        """The manifest of a ``name@version``; nothing else is read, nothing hashed. Raises as ``resolve`` does."""
+        name, _, version = reference.partition("@")
+        manifest = _read_manifest(self._path(name, version))
+        if (manifest.name, manifest.version) != (name, version):
+            raise ManifestInvalid(f"{self._path(name, version) / MANIFEST} says it is {shown(manifest.reference)}")
+        return manifest
 
     def references(self) -> list[str]:
         """Every ``name@version`` in the store, sorted."""

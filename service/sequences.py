@@ -41,7 +41,7 @@ class Sequencer:
         """
         items = []
         for index, trajectory in enumerate(trajectories):
-            token_ids, task_len, step_ends = self._renderer.trajectory(trajectory)
+            token_ids, task_len, step_ends, _ = self._renderer.trajectory(trajectory)
             self._refuse_too_long(len(token_ids), {"item": index})
             ends = step_ends if reads is None else step_ends[-reads:]
             chain, keys, done = self._scope.begin(token_ids[:task_len]), [], task_len
@@ -63,7 +63,8 @@ class Sequencer:
         ]
 
     def _proposals(self, index: int, state: State, proposed: Sequence[str]) -> list[KeyedSequence]:
-        history, task_len, step_ends = self._renderer.state(state)
+        rendered = self._renderer.state(state)
+        history, task_len, step_ends, _ = rendered
         chain, before, keys, done = self._scope.begin(history[:task_len]), step_ends[-1:], [], task_len
         if before:
             done = before[0] + 1
@@ -71,7 +72,7 @@ class Sequencer:
         chain.extend(history[done:])
         sequences: list[KeyedSequence] = []
         actions = distinct(proposed)
-        for text, action in zip(actions, self._renderer.actions(actions), strict=True):
+        for text, action in zip(actions, self._renderer.actions(actions, rendered), strict=True):
             token_ids = history + action
             self._refuse_too_long(len(token_ids), {"item": index, "candidate": proposed.index(text)})
             end, key = len(token_ids) - 1, chain.branch().extend(action).key

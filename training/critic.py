@@ -26,8 +26,8 @@ class Critic:
         """Promise of each proposed action in its state."""
         rows = []
         for state, proposed in zip(states, actions, strict=True):
-            history = self._renderer.state(state).token_ids
-            rows += [history + action for action in self._renderer.actions(proposed)]
+            history = self._renderer.state(state)
+            rows += [history.token_ids + action for action in self._renderer.actions(proposed, history)]
         raw = score_rows(self._model, rows, [[len(row) - 1] for row in rows])
         promises = (RECIPE.promise(scores[0]) for scores in raw)
         return [list(islice(promises, len(proposed))) for proposed in actions]

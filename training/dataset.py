@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from agentprm.errors import AgentPRMError
+from agentprm.types import State
 from model_store.render import Renderer
 from training.rollouts import Rollout
 
@@ -45,8 +46,9 @@ def encode(rollouts: Sequence[Rollout], renderer: Renderer, context_length: int)
     """
     examples = []
     for row, rollout in enumerate(rollouts):
-        rendered = renderer.trajectory(rollout.trajectory)
-        token_ids = rendered.token_ids + renderer.observation(rollout.final_observation)
+        task, steps = rollout.trajectory.task, rollout.trajectory.steps
+        rendered = renderer.state(State(task, steps, rollout.final_observation))
+        token_ids = rendered.token_ids
         if not rendered.step_ends or len(token_ids) > context_length:
             raise AgentPRMError(
                 f"rollout {row}: {len(rendered.step_ends)} steps in {len(token_ids)} tokens; "

@@ -48,7 +48,7 @@ def source(tmp_path: Path) -> Path:
     )
     model = new_model(config, seed=0)
     with torch.no_grad():
-        model.head.weight_H.normal_(generator=torch.Generator().manual_seed(1))
+        next(model.head.parameters()).normal_(generator=torch.Generator().manual_seed(1))
     path = tmp_path / "source"
     save_model(model, path)
     tokenizer.save(str(path / "tokenizer.json"))

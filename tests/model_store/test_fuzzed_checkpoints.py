@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from agentprm.errors import CheckpointCorrupt, CheckpointError, ManifestInvalid
-from model_store.heads import BIAS, WEIGHT, load_linear_head
-from model_store.manifest import parse_manifest
+from model_store.head_loading import layered_head
+from model_store.heads import LinearHead
+from model_store.manifest import ScoreRecipe, parse_manifest
 from model_store.model import load_model
 from model_store.store import Checkpoint, Store
 from tests import odd_json
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of an example that fails
 HIDDEN = 16
+RECIPE = ScoreRecipe(head="linear", activation="sigmoid", read="action_end")
 LONGEST_SENTENCE = 6000  # a path, a reason, and perhaps an integer of as many digits as Python reads
 
 
@@ -147,9 +149,9 @@ described = st.fixed_dictionaries(
     }
 )
 entries: SearchStrategy[Any] = st.one_of(st.just(WHOLE), described, st.sampled_from([{}, None, [], "F32"]))
-names = st.sampled_from([WEIGHT, BIAS, "model.norm.weight", "__metadata__", ""])
+names = st.sampled_from(["score.weight", "score.bias", "model.norm.weight", "__metadata__", ""])
 headers = st.one_of(
-    st.just({WEIGHT: WHOLE}).map(json.dumps),
+    st.just({"score.weight": WHOLE}).map(json.dumps),
     st.dictionaries(names, entries).map(json.dumps),
     odd_json.nests,
     st.sampled_from(odd_json.VALUES),
@@ -170,12 +172,18 @@ def safetensors(draw: DrawFn) -> bytes:
 def test_a_head_of_random_bytes_is_loaded_or_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     try:
-        head = load_linear_head(tmp_path, HIDDEN)
+        head = linear_head(tmp_path)
     except CheckpointCorrupt as error:
         assert_one_sentence(error)
     else:
         assert head.weight_H.shape == (HIDDEN,)
         assert head.bias is None or head.bias.shape == (1,)
+
+
+def linear_head(path: Path) -> LinearHead:
+    head = layered_head(path, RECIPE, HIDDEN)
+    assert isinstance(head, LinearHead)
+    return head
 
 
 def write_head(path: Path, **tensors: tuple[str, list[int], int]) -> None:
@@ -191,17 +199,17 @@ def write_head(path: Path, **tensors: tuple[str, list[int], int]) -> None:
 @pytest.mark.parametrize(("dtype", "size"), [("I64", 8), ("I32", 4), ("U16", 2), ("U8", 1), ("BOOL", 1), ("C64", 8)])
 def test_a_head_without_fractions_is_refused(tmp_path: Path, dtype: str, size: int) -> None:
     write_head(tmp_path, weight=("F32", [1, HIDDEN], 4 * HIDDEN), bias=("F32", [1], 4))
-    assert load_linear_head(tmp_path, HIDDEN).bias is not None
+    assert linear_head(tmp_path).bias is not None
     write_head(tmp_path, weight=(dtype, [1, HIDDEN], size * HIDDEN))
     with pytest.raises(CheckpointCorrupt, match="floating point"):
-        load_linear_head(tmp_path, HIDDEN)
+        linear_head(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [[], [0], [3], [1, 1]])
 def test_a_bias_of_another_shape_is_refused(tmp_path: Path, shape: list[int]) -> None:
     write_head(tmp_path, weight=("F32", [1, HIDDEN], 4 * HIDDEN), bias=("F32", shape, 4 * math.prod(shape)))
     with pytest.raises(CheckpointCorrupt, match="shape"):
-        load_linear_head(tmp_path, HIDDEN)
+        linear_head(tmp_path)
 
 
 def loads(checkpoint: Checkpoint, content: bytes) -> bool:

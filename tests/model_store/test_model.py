@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from agentprm.errors import CheckpointCorrupt
+from model_store.heads import LinearHead
 from model_store.manifest import Manifest
 from model_store.model import RewardModel, load_model, new_model, save_model, score_rows
 from model_store.store import Checkpoint, Store
@@ -41,7 +42,7 @@ families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family
 def random_model(family: type[PreTrainedConfig]) -> RewardModel:
     model = new_model(family(**SHAPE), seed=0).eval()
     with torch.no_grad():
-        model.head.weight_H.normal_(generator=torch.Generator().manual_seed(1))
+        next(model.head.parameters()).normal_(generator=torch.Generator().manual_seed(1))
     return model
 
 
@@ -82,6 +83,7 @@ def test_the_row_budget_changes_the_batches_and_not_the_scores() -> None:
 def test_a_published_checkpoint_loads_and_scores_as_it_was(published: Checkpoint, source: Path) -> None:
     model = load_model(published, "cpu", "auto")
     weights = load_file(source / "model.safetensors")
+    assert isinstance(model.head, LinearHead)
     assert torch.equal(model.head.weight_H, weights["score.weight"][0])
     assert not any(parameter.requires_grad for parameter in model.parameters())
 

@@ -7,9 +7,10 @@ from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, tr
 
 from agentprm.errors import CheckpointCorrupt, ManifestInvalid
 from agentprm.types import State, Step, Trajectory
-from model_store import render
+from model_store import runs
 from model_store.manifest import Template
 from model_store.render import Renderer, load_renderer
+from model_store.runs import Place
 from model_store.store import Checkpoint
 from training.tokenizer import TEMPLATE, build_tokenizer
 
@@ -38,6 +39,13 @@ RENDERERS = {
     "word level": Renderer(build_tokenizer(["get craft oak_log 1 2 Goal : . < > eoa"]), TEMPLATE),
     "byte-level BPE, chat template": Renderer(byte_level(), CHATML),
 }
+
+
+def action(renderer: Renderer, text: str) -> list[int]:
+    """What an action adds where every segment stands alone."""
+    return renderer.actions([text], renderer.state(State("")))[0]
+
+
 text = st.one_of(st.text(), st.sampled_from(["get 1 oak_log", " x", "\n", "<eoa>", "<|im_end|>", "<|im_start|>user\n"]))
 steps = st.lists(st.builds(Step, text, text), max_size=5).map(tuple)
 renderers = pytest.mark.parametrize("renderer", RENDERERS.values(), ids=RENDERERS.keys())
@@ -59,9 +67,9 @@ def test_state_and_action_join_to_the_trajectory(
     renderer: Renderer, task: str, steps: tuple[Step, ...], observation: str, action: str
 ) -> None:
     state = State(task, steps, observation)
-    whole = renderer.trajectory(state.take(action))
-    assert renderer.state(state).token_ids + renderer.action(action) == whole.token_ids
-    assert renderer.state(state).step_ends == whole.step_ends[:-1]
+    whole, before = renderer.trajectory(state.take(action)), renderer.state(state)
+    assert before.token_ids + renderer.actions([action], before)[0] == whole.token_ids
+    assert before.step_ends == whole.step_ends[:-1]
 
 
 @renderers
@@ -69,14 +77,14 @@ def test_state_and_action_join_to_the_trajectory(
 def test_every_step_ends_in_the_same_boundary_token(renderer: Renderer, task: str, steps: tuple[Step, ...]) -> None:
     rendered = renderer.trajectory(Trajectory(task, steps))
     assert len(rendered.step_ends) == len(steps)
-    assert {rendered.token_ids[end] for end in rendered.step_ends} <= {renderer.action("")[-1]}
+    assert {rendered.token_ids[end] for end in rendered.step_ends} <= {action(renderer, "")[-1]}
 
 
 @renderers
 @given(content=text)
 def test_special_tokens_in_an_agents_text_are_ordinary_characters(renderer: Renderer, content: str) -> None:
-    boundary = renderer.action("")[-1]
-    assert boundary not in renderer.action(content)[len(renderer.action("")) - 1 : -1]
+    boundary = action(renderer, "")[-1]
+    assert boundary not in action(renderer, content)[len(action(renderer, "")) - 1 : -1]
 
 
 def test_the_demo_template_renders_as_written() -> None:
@@ -117,8 +125,8 @@ class Counted:
 
 def counted() -> tuple[Renderer, Counted]:
     renderer = Renderer(build_tokenizer(["get craft oak_log 1 2"]), TEMPLATE)
-    counting: Any = Counted(renderer._tokenizer)
-    renderer._tokenizer = counting
+    counting: Any = Counted(renderer._runs._tokenizers[Place.ALONE])
+    renderer._runs._tokenizers[Place.ALONE] = counting
     return renderer, counting
 
 
@@ -135,11 +143,10 @@ def test_a_grown_trajectory_tokenises_only_what_is_new() -> None:
 def test_kept_segments_stay_within_their_bound_and_change_no_id(texts: list[str]) -> None:
     renderer, fresh = counted()[0], Renderer(build_tokenizer(["get craft oak_log 1 2"]), TEMPLATE)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(render, "KEPT_CHARS", 300)
+        patched.setattr(runs, "KEPT_CHARS", 300)
         for text in texts:
-            assert renderer.actions([text, "get", text]) == [
-                fresh.action(text),
-                fresh.action("get"),
-                fresh.action(text),
+            assert [action(renderer, one) for one in (text, "get", text)] == [
+                action(fresh, one) for one in (text, "get", text)
             ]
-            assert renderer._segment_chars == sum(len(kept) + 64 for kept in renderer._segments) <= 300
+            kept = renderer._runs
+            assert kept._kept_chars == sum(len(run.text) + 64 for run in kept._kept) <= 300

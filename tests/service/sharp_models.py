@@ -32,7 +32,7 @@ def sharp_model(config: type[PreTrainedConfig], **shape: Any) -> RewardModel:
     for weight in model.parameters():
         if weight.dim() > 1:
             weight.normal_(std=weight.shape[-1] ** -0.5, generator=generator)
-    model.head.weight_H.normal_(generator=generator)
+    next(model.head.parameters()).normal_(generator=generator)
     return model
 
 

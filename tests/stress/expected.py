@@ -130,8 +130,8 @@ def _score(forest: Sequence[Played], checkpoint: Checkpoint) -> list[Raw]:
 def _rows(renderer: Renderer, played: Played) -> list[tuple[list[int], list[int]]]:
     """The whole trajectory, read at every step; then each candidate after the state, read at its end."""
     whole = renderer.trajectory(played.trajectory)
-    state = renderer.state(played.state).token_ids
-    ranked = [state + action for action in renderer.actions(played.candidates)]
+    state = renderer.state(played.state)
+    ranked = [state.token_ids + action for action in renderer.actions(played.candidates, state)]
     return [(whole.token_ids, whole.step_ends), *((ids, [len(ids) - 1]) for ids in ranked)]
 
 

@@ -35,7 +35,7 @@ def tiny() -> RewardModel:
 
 def test_promises_are_read_at_the_step_ends() -> None:
     model, batch = tiny(), collate(EXAMPLES)
-    torch.nn.init.normal_(model.head.weight_H)
+    torch.nn.init.normal_(next(model.head.parameters()))
     promise_BS = step_promises(model, batch)
     for row, example in enumerate(EXAMPLES):
         alone = torch.sigmoid(model(torch.tensor([example.token_ids])))[0, example.step_ends]
@@ -97,7 +97,7 @@ def test_pretraining_learns_what_follows_and_leaves_the_head_alone() -> None:
     model = tiny()
     losses = pretrain(model, EXAMPLES * 4, PretrainConfig(updates=60, batch_size=8, learning_rate=1e-2))
     assert losses[-1] < 0.5 * losses[0]
-    assert not model.head.weight_H.any()
+    assert not next(model.head.parameters()).any()
 
 
 def test_the_language_model_loss_leaves_out_the_task_and_the_padding() -> None:

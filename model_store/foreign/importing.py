@@ -1,0 +1,145 @@
+"""A foreign checkpoint -> a version in the store, in the one layout that is served.
+
+Nothing is published before it has been loaded by the way it will be served, and has scored a sample.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from agentprm.errors import CheckpointCorrupt, CheckpointError
+from agentprm.types import Step, Trajectory
+from model_store.foreign.adapters import CONFIG as ADAPTER
+from model_store.foreign.adapters import Adapter
+from model_store.foreign.families import read_recipe, recognise, score_and_template
+from model_store.foreign.presets import PRESETS
+from model_store.foreign.weights import link_or_copy, stage_weights
+from model_store.manifest import FORMAT, Manifest, parse_manifest, shown
+from model_store.model import load_model, score_rows
+from model_store.render import load_renderer, load_tokenizer
+from model_store.store import Checkpoint, Store
+from model_store.tensors import tensor_shapes
+
+SAMPLE: Final = Trajectory(
+    "There are 3 apples in a basket and 4 more on the table. How many are there?",
+    (Step("", "There are 3 apples in the basket."), Step("", "3 + 4 = 7, so there are 7 apples.")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to make of a checkpoint. ``preset`` and ``recipe``: at most one; neither: as its files tell."""
+
+    name: str
+    version: str
+    preset: str | None = None
+    recipe: Path | None = None
+    context_length: int | None = None
+    base_model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """``raw`` are the scores of ``SAMPLE``."""
+
+    checkpoint: Checkpoint
+    preset: str
+    raw: list[float]
+
+
+def add_checkpoint(store: Store, source: Path, wanted: Wanted, base: Path | None = None) -> Imported:
+    """Publishes ``source``, or the LoRA adapter ``source`` merged into ``base``.
+
+    Raises:
+        CheckpointError: it cannot be recognised, loaded or scored; nothing is left in the store.
+    """
+    store.free_path(wanted.name, wanted.version)
+    store.root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=store.root, prefix=".import-") as scratch:
+        imported = stage(source, Path(scratch), wanted, base)
+        published = store.publish(imported.checkpoint.path, imported.checkpoint.manifest)
+    return Imported(published, imported.preset, imported.raw)
+
+
+def stage(source: Path, into: Path, wanted: Wanted, base: Path | None = None) -> Imported:
+    """Writes the checkpoint as it will be published, loads it and scores the sample. Raises as ``add_checkpoint``."""
+    adapter = _adapter(source, base)
+    config = _read_config(base or source)
+    stage_weights(base or source, into, adapter)
+    (into / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    tokenizer_from = source if (source / "tokenizer.json").exists() else base or source
+    if not (tokenizer_from / "tokenizer.json").exists():
+        raise CheckpointCorrupt(
+            f"{tokenizer_from} has no tokenizer.json; save its tokenizer with a fast tokenizer class first"
+        )
+    link_or_copy(tokenizer_from / "tokenizer.json", into / "tokenizer.json")
+    manifest, preset = _manifest(into, tokenizer_from, config, wanted)
+    checkpoint = Checkpoint(into, manifest)
+    return Imported(checkpoint, preset, sample_scores(checkpoint))
+
+
+def sample_scores(checkpoint: Checkpoint) -> list[float]:
+    """Raw scores of ``SAMPLE``, by the plain forward on the CPU.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded, or a score is not finite.
+    """
+    rendered = load_renderer(checkpoint).trajectory(SAMPLE)
+    model = load_model(checkpoint, "cpu", "auto")
+    (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])
+    if not all(map(math.isfinite, raw)):
+        raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
+    return raw
+
+
+def _adapter(source: Path, base: Path | None) -> Adapter | None:
+    if (source / ADAPTER).exists() and base is None:
+        raise CheckpointError(f"{source} is an adapter; name the checkpoint it belongs to with --base")
+    if base is not None and not (source / ADAPTER).exists():
+        raise CheckpointError(f"{source} has no {ADAPTER}, so it is no adapter of {base}")
+    return Adapter(source) if base is not None else None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """``config.json`` without the reference to code of the checkpoint's own, which is never run."""
+    file = path / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointCorrupt(f"{file} cannot be read: {shown(str(error), 300)}") from error
+    if not isinstance(config, dict):
+        raise CheckpointCorrupt(f"{file} must be an object")
+    if "quantization_config" in config:
+        raise CheckpointError(f"{path} is quantised; only plain weights are served")
+    return {name: value for name, value in config.items() if name != "auto_map"}
+
+
+def _manifest(staged: Path, tokenizer_from: Path, config: dict[str, Any], wanted: Wanted) -> tuple[Manifest, str]:
+    """The manifest, checked as one that is read, and the name of its preset."""
+    architecture = str((config.get("architectures") or ["a model without architectures"])[0])
+    if wanted.recipe:
+        name, preset = "own recipe", read_recipe(wanted.recipe)
+    else:
+        name = wanted.preset or recognise(architecture, tensor_shapes(staged))
+        if name not in PRESETS:
+            raise CheckpointError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
+        preset = PRESETS[name]
+    score, template = score_and_template(preset, tokenizer_from, load_tokenizer(staged))
+    data = {
+        "format": FORMAT,
+        "name": wanted.name,
+        "version": wanted.version,
+        "base_model": wanted.base_model or architecture,
+        "score": score,
+        "template": template,
+        "render_version": 1,
+        "dtype": config.get("dtype") or config.get("torch_dtype") or "float32",
+        "context_length": wanted.context_length or config.get("max_position_embeddings"),
+        "training": {},
+        "evaluation": {},
+        "digest": "not published",
+    }
+    return parse_manifest(json.dumps(data)), name

@@ -1,0 +1,111 @@
+"""How the published families of process reward models score: what is read, of which text.
+
+Each follows the code or model card of its authors; docs/checkpoints.md is the table to read. In texts ``{bos}`` is the
+checkpoint's own beginning-of-sequence token, and the other names in braces are the texts of its chat template.
+Observations are ours: mathematical families have none, and an empty one leaves their text as it was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+TextPair = tuple[str, str]
+CHAT: Final = ("{start}", "{user}", "{user_end}", "{assistant}", "{assistant_end}")
+_MATH_SYSTEM: Final = (
+    "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"
+)
+_PQM_TASK: Final = (
+    "Below is an instruction that describes a task.\nWrite a response that appropriately completes the request.\n\n"
+    "### Instruction:\n"
+)
+_LINE: Final = ("", "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """``score`` and ``template`` as in ``prm.json``, but tokens are entries of the vocabulary.
+
+    ``separator`` must be one token of the tokenizer; a checkpoint without it is not of this family.
+    """
+
+    score: Mapping[str, Any]
+    template: Mapping[str, Any]
+    separator: str = ""
+
+
+def _text(begin: str, task: TextPair, observation: TextPair, action: TextPair, following: str = "") -> dict[str, Any]:
+    """Texts that the authors tokenise as one."""
+    texts = {"begin": begin, "task": task, "observation": observation, "action": action, "next": following}
+    return {**texts, "tokenise": "text", "skip_empty_observation": True}
+
+
+def _pair(good: str, bad: str) -> dict[str, Any]:
+    return {"head": "token_pair", "tokens": [good, bad], "activation": "softmax"}
+
+
+_CHAT_TURNS: Final = _text("", ("{start}", "{user_end}"), ("{user}", "{user_end}"), ("{assistant}", "{assistant_end}"))
+
+PRESETS: Final[Mapping[str, Preset]] = {
+    "sequence-classification": Preset({"head": "linear", "activation": "sigmoid"}, _CHAT_TURNS),
+    "sequence-regression": Preset({"head": "linear", "activation": "identity"}, _CHAT_TURNS),
+    "trl-prm": Preset(
+        {"head": "linear", "output": 1, "activation": "softmax"},
+        {
+            "begin": "{bos}",
+            "task": ("", ""),
+            "observation": _LINE,
+            "action": _LINE,
+            "skip_empty_observation": True,
+        },
+        separator="\n",
+    ),
+    "qwen-math-prm": Preset(
+        {"head": "mlp", "layers": ["score.0", "score.2"], "output": 1, "activation": "softmax"},
+        _text(
+            _MATH_SYSTEM,
+            ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
+            ("<|im_end|>\n<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
+            ("", "<extra_0>"),
+        ),
+        separator="<extra_0>",
+    ),
+    "skywork-prm": Preset(
+        {"head": "linear", "layers": ["v_head.summary"], "activation": "sigmoid"},
+        {
+            "begin": "{bos}",
+            "task": _LINE,
+            "observation": _LINE,
+            "action": _LINE,
+            "tokenise": "steps",
+            "skip_empty_observation": True,
+        },
+        separator="\n",
+    ),
+    "pqm": Preset(
+        {"head": "linear", "layers": ["v_head.summary"], "activation": "sigmoid"},
+        _text(
+            "",
+            (_PQM_TASK, "\n\n### Response: Let's think step by step\n"),
+            _LINE,
+            ("", " [PRM]"),
+            "\n",
+        ),
+        separator="[PRM]",
+    ),
+    "qlass": Preset(
+        {"head": "mlp", "layers": ["mlp.0", "mlp.2", "mlp.4"], "activation": "identity"},
+        _text("{bos}", ("[INST] ", " [/INST]"), ("[INST] ", " [/INST]"), ("", " </s>"), "<s>"),
+        separator="</s>",
+    ),
+    "math-shepherd": Preset(_pair("▁+", "▁-"), _text("{bos}", ("", " "), _LINE, ("", " ки"), "\n"), separator=" ки"),
+    "rlhflow": Preset(
+        _pair("+", "-"),
+        _text("", ("{start}", " "), _LINE, ("", "{user_end}{assistant}"), "+{assistant_end}{user}"),
+    ),
+    "er-prm": Preset(_pair("Ġ+", "Ġ-"), _text("{bos}", ("", " "), _LINE, ("", " ки")), separator=" ки"),
+    "llemma": Preset(
+        {"head": "vocabulary_mean", "activation": "sigmoid"},
+        _text("{bos}", ("# Question\n\n", "\n\n# Solution\n\n"), _LINE, ("", "\n"), "\n"),
+        separator="\n",
+    ),
+}

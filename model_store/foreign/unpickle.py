@@ -1,0 +1,95 @@
+"""``pytorch_model*.bin`` -> safetensors, in a process of its own that can neither fill the machine nor write elsewhere.
+
+torch reads nothing but tensors (``weights_only``). That has had holes before, hence the process and its limits.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import save_file
+
+from agentprm.errors import CheckpointCorrupt, CheckpointError
+from model_store.manifest import shown
+
+INDEX: Final = "pytorch_model.bin.index.json"
+SPARE_BYTES: Final = 2**30
+"""Memory beside three times the file."""
+
+
+def convert(source: Path, into: Path) -> list[Path]:
+    """Writes each ``.bin`` of a checkpoint as safetensors into a directory; returns the files.
+
+    Raises:
+        CheckpointError: ``into`` is there already, or ``source`` holds no such file.
+        CheckpointCorrupt: a file that holds anything but tensors, or needs more than a reader may use.
+    """
+    files = sorted(source.glob("*.bin"))
+    if not files:
+        raise CheckpointError(f"{source} holds no .bin file to convert")
+    if into.exists():
+        raise CheckpointError(f"{into} is there already")
+    into.mkdir(parents=True)
+    names = {
+        file.name: file.name.replace("pytorch_model", "model").removesuffix(".bin") + ".safetensors" for file in files
+    }
+    for file in files:
+        done = subprocess.run(  # noqa: S603  (this file, in the same Python)
+            [sys.executable, "-m", __name__, str(file.resolve()), str(into.resolve() / names[file.name])],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[2],  # where this package is found
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"its reader ended with {done.returncode}"]
+            raise CheckpointCorrupt(f"{file} was not converted: {shown(lines[-1], 300)}")
+    _convert_index(source, into, names)
+    return [into / name for name in names.values()]
+
+
+def _convert_index(source: Path, into: Path, names: dict[str, str]) -> None:
+    if not (source / INDEX).exists():
+        return
+    try:
+        index = json.loads((source / INDEX).read_text(encoding="utf-8"))
+        index["weight_map"] = {tensor: names[file] for tensor, file in index["weight_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointCorrupt(f"{source / INDEX} does not map tensors to files") from error
+    (into / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+def _limit(size: int) -> None:
+    """What reading a file of ``size`` bytes may use, beyond what Python and torch have taken by now."""
+    taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    for kind, most in (
+        (resource.RLIMIT_AS, taken + 3 * size + SPARE_BYTES),
+        (resource.RLIMIT_CPU, 3600),
+        (resource.RLIMIT_FSIZE, 2 * size + 2**20),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
+
+
+def _tensors(loaded: Any) -> dict[str, torch.Tensor]:
+    if not isinstance(loaded, dict) or not all(isinstance(one, torch.Tensor) for one in loaded.values()):
+        raise SystemExit("it holds something other than tensors by name")
+    return {str(name): tensor.clone().contiguous() for name, tensor in loaded.items()}  # own bytes: tied ones share
+
+
+def main(arguments: Sequence[str]) -> None:
+    source, target = map(Path, arguments)
+    torch.set_num_threads(1)
+    _limit(source.stat().st_size)
+    loaded = torch.load(source, map_location="cpu", weights_only=True)
+    save_file(_tensors(loaded), target, metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
