@@ -59,6 +59,12 @@ def score_rows(
     return scores
 
 
+def padding_tokens(lengths: Sequence[int], row_tokens: int) -> int:
+    """What ``score_rows`` computes beside rows of these lengths."""
+    groups = ([lengths[index] for index in group] for group in _by_length(lengths, row_tokens))
+    return sum(len(group) * max(group) - sum(group) for group in groups)
+
+
 def _by_length(lengths: Sequence[int], row_tokens: int) -> Iterator[list[int]]:
     """Indices in groups, shortest first, each at most ``row_tokens`` when padded to its longest."""
     group: list[int] = []

@@ -1,7 +1,8 @@
 """The routes: validated bodies in, scores out. Knows HTTP and the wire bodies, and no tokens."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
@@ -24,7 +25,7 @@ from agentprm.messages import to_state, to_trajectory
 from agentprm.types import State, StepScore, Trajectory, Usage
 from service import examples
 from service.fair_queue import Priority
-from service.models import Models
+from service.models import Models, ServedModel
 from service.scorer import ItemRanking, ItemScores, Terms, Timings
 
 PROBE_ROUTES: Final = ("/health", "/ready", "/metrics")
@@ -82,7 +83,7 @@ def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_can
     @router.post("/score_step", tags=["scores"], **_documented(wire.ScoreStepReply, examples.STEP_REPLY))
     async def score_step(request: Request, body: ScoreBody, terms: Interactive) -> Response:
         """Promise and progress of the last step of each trajectory."""
-        with models.find(body.model).leased() as model:
+        with _leased(request, models, body.model) as model:
             trajectories = _convert(body.items, _trajectory, max_items)
             scores = await model.scorer.score_steps(trajectories, terms.within(body.deadline_ms))
             results = [_step_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
@@ -93,7 +94,7 @@ def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_can
     )
     async def score_trajectory(request: Request, body: ScoreBody, terms: Bulk) -> Response:
         """Promise and progress of every step of each trajectory, in one pass."""
-        with models.find(body.model).leased() as model:
+        with _leased(request, models, body.model) as model:
             trajectories = _convert(body.items, _trajectory, max_items)
             scores = await model.scorer.score_trajectories(trajectories, terms.within(body.deadline_ms))
             results = [_trajectory_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
@@ -102,7 +103,7 @@ def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_can
     @router.post("/rank_actions", tags=["scores"], **_documented(wire.RankActionsReply, examples.RANK_REPLY))
     async def rank_actions(request: Request, body: RankBody, terms: Interactive) -> Response:
         """The candidates of each state, best promise first."""
-        with models.find(body.model).leased() as model:
+        with _leased(request, models, body.model) as model:
             _refuse_many_candidates(body.items, max_candidates)
             proposals = _convert(body.items, _proposal, max_items)
             states, candidates = [state for state, _ in proposals], [actions for _, actions in proposals]
@@ -135,6 +136,14 @@ def _add_probe_routes(router: APIRouter, models: Models, probes: Probes) -> None
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(probes.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@contextmanager
+def _leased(request: Request, models: Models, reference: str | None) -> Iterator[ServedModel]:
+    """The model that is asked for, until the block ends; from here on log and metrics name it."""
+    with models.find(reference).leased() as model:
+        request.state.model = model.reference
+        yield model
 
 
 def tell_models(models: Models) -> wire.ModelsReply:
@@ -216,7 +225,6 @@ def _reply(request: Request, body: ScoresReply, timings: Timings) -> Response:
     milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in timings._asdict().items()}
     usages = [result.usage for result in body.results]
     request.state.scored = {
-        "model": f"{body.model.name}@{body.model.version}",
         "items": len(usages),
         **{name: sum(getattr(usage, name) for usage in usages) for name in wire.UsageBody.model_fields},
         **{f"{stage}_ms": taken for stage, taken in milliseconds.items()},

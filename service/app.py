@@ -22,7 +22,7 @@ from service.door import Door, Room
 from service.guard import Guard
 from service.life import Life
 from service.loading import LoadedModel, load_checkpoint
-from service.memory import release_memory
+from service.memory import gpu_memory, release_memory
 from service.metrics import Metrics
 from service.middleware import App, ErrorReplies, RequestRecord, WholeBody
 from service.models import Models
@@ -55,7 +55,7 @@ def create_app(
         load: how a model is loaded later on.
     """
     store = Store(settings.model_store)
-    metrics = Metrics((*ROUTES, *ADMIN_ROUTES))
+    metrics = Metrics((*ROUTES, *ADMIN_ROUTES), SCORE_ROUTES)
     cache, rates = _caches(settings, metrics)
     assembly = Assembly(settings, cache, metrics)
     models = Models()
@@ -70,8 +70,8 @@ def create_app(
         release=release_memory,
     )
     life = Life(models, registry, cache, rates)
-    metrics.watch_ready(lambda: life.why_not_ready() is None)
-    metrics.show_queue_limit(settings.max_queue_tokens)
+    room = Room(settings.max_requests)
+    _watch(metrics, settings, life, room)
     app = FastAPI(
         title="AgentPRM",
         summary="Scores the steps of LLM agents: promise = Q(s, a), progress = what the step changed.",
@@ -81,10 +81,17 @@ def create_app(
     )
     _add_routes(app, settings, models, registry, Probes(life.why_broken, life.why_not_ready, metrics.exposition))
     add_refusals(app)
-    room = Room(settings.max_requests)
     door = partial(Door, paths=SCORE_ROUTES, room=room, refuse_if_full=models.refuse_if_full, rates=rates)
     _add_middleware(app, settings, metrics, door)
     return app
+
+
+def _watch(metrics: Metrics, settings: Settings, life: Life, room: Room) -> None:
+    metrics.process.watch_ready(lambda: life.why_not_ready() is None)
+    metrics.process.watch_gpu_memory(gpu_memory)
+    metrics.engine.show_queue_limit(settings.max_queue_tokens)
+    metrics.requests.watch_running(lambda: room.running)
+    metrics.requests.show_limit(room.limit)
 
 
 def _lifespan(
@@ -126,9 +133,9 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, door: Ca
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
         app.add_middleware(Guard, keys=ApiKeys(settings.api_keys_file), open_paths=open_paths, admin=ADMIN_PREFIX)
-    app.add_middleware(ErrorReplies, on_error=metrics.on_error)
+    app.add_middleware(ErrorReplies, on_error=metrics.requests.on_error)
     app.add_middleware(
-        RequestRecord, on_request=metrics.on_request, routes=(*ROUTES, *ADMIN_ROUTES), quiet=PROBE_ROUTES
+        RequestRecord, on_request=metrics.requests.on_request, routes=(*ROUTES, *ADMIN_ROUTES), quiet=PROBE_ROUTES
     )
 
 
@@ -159,13 +166,15 @@ def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, Rates]:
     Raises:
         RedisURLError: its URL cannot be used.
     """
-    memory = MemoryTier(settings.score_cache_items, metrics)
-    metrics.watch_memory_tier(lambda: len(memory))
+    memory = MemoryTier(settings.score_cache_items, metrics.score_cache)
+    metrics.score_cache.watch_memory_tier(lambda: len(memory))
     if not settings.redis_url:
         return memory, LocalRates()
     server = connect(settings.redis_url, timeout=GRACE_SECONDS)
     namespace, budget = settings.score_cache_namespace, settings.redis_timeout_ms / 1000
-    redis = RedisTier(server, namespace, budget=budget, ttl=settings.score_cache_ttl_seconds, watcher=metrics)
-    metrics.watch_redis_tier(lambda: redis.unwritten, lambda: redis.states)
+    redis = RedisTier(
+        server, namespace, budget=budget, ttl=settings.score_cache_ttl_seconds, watcher=metrics.score_cache
+    )
+    metrics.score_cache.watch_redis_tier(lambda: redis.unwritten, lambda: redis.states)
     shared = settings.api_keys_file is not None  # only keys have rates
     return Tiers(memory, redis), SharedRates(server, namespace, budget=budget) if shared else LocalRates()

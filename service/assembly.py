@@ -27,22 +27,23 @@ class Assembly:
 
     def serve(self, model: LoadedModel) -> ServedModel:
         """All that scores with a model, not started yet."""
+        self._show(model)
+        reference = model.manifest.reference
         batcher = self._batcher(model)
-        manifest = model.manifest
-        scope = KeyScope(self._settings.score_cache_namespace, manifest.digest, manifest.render_version, model.dtype)
-        scorer = Scorer(
-            Sequencer(model.renderer, scope, context_length=manifest.context_length),
-            self._cache,
-            batcher,
-            self._tokenizer_thread,
-            promise=manifest.score.promise,
-            on_cached=partial(self._metrics.on_cached, manifest.reference),
-        )
-        return ServedModel(_info(model, self._settings), scorer, batcher)
+        on_warm = partial(self._metrics.process.on_warm, reference, model.load_seconds)
+        return ServedModel(_info(model, self._settings), self._scorer(model, batcher), batcher, on_warm)
 
     def close(self) -> None:
         for thread in (self._engine_thread, self._tokenizer_thread):
             thread.shutdown()
+
+    def _show(self, model: LoadedModel) -> None:
+        metrics, reference = self._metrics, model.manifest.reference
+        metrics.add_model(reference)
+        metrics.process.show_model(reference, digest=model.manifest.digest, device=model.device, dtype=model.dtype)
+        metrics.engine.watch_padding(reference, model.padding)
+        if model.prefix_cache is not None:
+            metrics.engine.watch_prefix_cache(reference, model.prefix_cache)
 
     def _batcher(self, model: LoadedModel) -> Batcher:
         settings, metrics = self._settings, self._metrics
@@ -54,16 +55,24 @@ class Assembly:
             max_queue_tokens=settings.max_queue_tokens,
             max_wait=settings.max_wait_ms / 1000,
             in_pieces=cache is not None and cache.max_bytes > 0,
-            on_batch=partial(metrics.on_batch, reference),
+            on_batch=partial(metrics.engine.on_batch, reference),
+            on_invalid=partial(metrics.scores.on_invalid, reference),
         )
-        metrics.add_model(reference)
-        metrics.show_model(reference, model.manifest.digest, model.device, model.dtype)
-        metrics.watch_queue(reference, lambda: batcher.queued_tokens)
-        if cache is not None:
-            metrics.watch_prefix_cache(
-                reference, used=lambda: cache.used_bytes, evicted=lambda: cache.evicted_bytes, limit=cache.max_bytes
-            )
+        metrics.engine.watch_queue(reference, batcher)
         return batcher
+
+    def _scorer(self, model: LoadedModel, batcher: Batcher) -> Scorer:
+        manifest = model.manifest
+        scope = KeyScope(self._settings.score_cache_namespace, manifest.digest, manifest.render_version, model.dtype)
+        return Scorer(
+            Sequencer(model.renderer, scope, context_length=manifest.context_length),
+            self._cache,
+            batcher,
+            self._tokenizer_thread,
+            promise=manifest.score.promise,
+            on_cached=partial(self._metrics.engine.on_cached, manifest.reference),
+            on_answer=partial(self._metrics.scores.on_answer, manifest.reference),
+        )
 
 
 def _info(model: LoadedModel, settings: Settings) -> wire.ModelInfo:

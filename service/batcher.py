@@ -12,18 +12,17 @@ import asyncio
 import logging
 import math
 import secrets
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from agentprm.errors import InternalError, NotReady, RequestError, TooLong
 from service.admission import Admission
 from service.fair_queue import FairQueue, Part, Priority
 from service.faults import DeviceLost, OutOfMemory
-from service.work import Answer, QueuedRequest, Sequences, Waiting, Work, distinct
+from service.work import Answer, Batch, QueuedRequest, Sequences, Waiting, Work, alike
 
 logger = logging.getLogger(__name__)
 
@@ -46,20 +45,13 @@ class Engine(Protocol):
         ...
 
 
-class Batch(NamedTuple):
-    """What one forward cost; ``reused`` are the tokens of the sequences it finished that were not computed for them."""
-
-    sequences: int
-    computed: int
-    reused: int
-    seconds: float
-
-
 class Batcher:
     """Feeds one engine from one queue, on one thread that it may share with other batchers.
 
     Args:
         in_pieces: whether the engine keeps what it has computed, so that a long sequence can be computed in pieces.
+        on_batch: hears what each forward cost.
+        on_invalid: hears how many scores were no finite number.
     """
 
     def __init__(
@@ -72,6 +64,7 @@ class Batcher:
         max_wait: float = 0.0,
         in_pieces: bool = True,
         on_batch: Callable[[Batch], None] = lambda _: None,
+        on_invalid: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._thread = thread
@@ -79,6 +72,7 @@ class Batcher:
         self._max_wait = max_wait
         self._in_pieces = in_pieces
         self._on_batch = on_batch
+        self._on_invalid = on_invalid
         self._queue: FairQueue[QueuedRequest] = FairQueue(self._cost_now)
         self._admission = Admission(self._queue, max_queue_tokens)
         self._unanswered: set[QueuedRequest] = set()
@@ -94,6 +88,10 @@ class Batcher:
     @property
     def queued_tokens(self) -> int:
         return self._queue.tokens
+
+    @property
+    def queued_sequences(self) -> int:
+        return self._queue.sequences
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="batcher")
@@ -203,7 +201,8 @@ class Batcher:
                     await self._wake.wait()
 
     async def _forward(self, taken: list[Part[QueuedRequest]]) -> None:
-        batch = distinct(taken)
+        groups = alike(taken)
+        batch = [group[0] for group in groups]
         # Not in the try: a thread that takes no work is no failure of this batch but the end of the loop.
         running = asyncio.get_running_loop().run_in_executor(self._thread, self._score, batch)
         try:
@@ -211,7 +210,7 @@ class Batcher:
         except DeviceLost:
             raise
         except OutOfMemory:
-            await self._forward_apart(taken)
+            await self._forward_apart(groups)
             return
         except Exception:
             failure = _failure("the engine failed")
@@ -224,19 +223,16 @@ class Batcher:
             self._deliver(part, raw, computed)
         self._record(batch, sum(computed for _, computed in scores), seconds)
 
-    async def _forward_apart(self, taken: list[Part[QueuedRequest]]) -> None:
+    async def _forward_apart(self, groups: list[list[Part[QueuedRequest]]]) -> None:
         """After a batch that was too large: each sequence alone. What does not fit alone fails."""
-        apart: defaultdict[tuple[Hashable, int], list[Part[QueuedRequest]]] = defaultdict(list)
-        for part in taken:
-            apart[part.entry.keys[part.index], part.left].append(part)
-        if len(apart) == 1:
-            tokens = len(_input(taken[0])[0])
+        if len(groups) == 1:
+            tokens = len(_input(groups[0][0])[0])
             what = f"a sequence of {tokens} tokens does not fit into the device's memory"
-            self._fail_all(taken, TooLong(what, details={"tokens": tokens}))
+            self._fail_all(groups[0], TooLong(what, details={"tokens": tokens}))
             return
-        logger.warning("a batch of %d sequences did not fit into the device's memory: each goes alone", len(apart))
-        for parts in apart.values():
-            if wanted := [part for part in parts if part.entry.wants(part.index)]:
+        logger.warning("a batch of %d sequences did not fit into the device's memory: each goes alone", len(groups))
+        for group in groups:
+            if wanted := [part for part in group if part.entry.wants(part.index)]:
                 await self._forward(wanted)
 
     def _score(self, batch: list[Part[QueuedRequest]]) -> tuple[Sequence[Scored], float]:
@@ -256,6 +252,7 @@ class Batcher:
         failure = None
         if len(raw) != len(request.reads[index]) or not all(map(math.isfinite, raw)):
             failure = _failure("the engine gave no finite score for each step")
+            self._on_invalid(len(raw) - sum(map(math.isfinite, raw)))
             logger.error("request %s: %s for %s. This is a bug", failure.details["id"], raw, request.reads[index])
         for waiting, place in self._waiting.of(request.keys[index]):
             if failure is not None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from agentprm.errors import AgentPRMError
 from model_store.heads import LinearHead
-from model_store.model import RewardModel, load_model, score_rows
+from model_store.model import RewardModel, load_model, padding_tokens, score_rows
 from model_store.store import Checkpoint
 from service.attention import NAME, RowAttention
 from service.memory import within_memory
@@ -154,11 +154,14 @@ class PaddedEngine:
         self.device = weight.device
         self.dtype = str(weight.dtype).removeprefix("torch.")
         self.row_tokens = 1 if rescales_positions(model) else ROW_TOKENS[self.device.type]
+        self.padding_tokens = 0
+        """Computed so far only to fill rows."""
 
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         """Raw scores of each sequence at its read positions, in the caller's order. Raises as ``PrefixEngine`` does."""
         plain = partial(score_rows, self._model, token_ids, reads, row_tokens=self.row_tokens)
         raw = within_memory(plain, give_up=lambda: None)
+        self.padding_tokens += padding_tokens([len(ids) for ids in token_ids], self.row_tokens)
         return [SequenceScores(scores, len(ids)) for scores, ids in zip(raw, token_ids, strict=True)]
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:

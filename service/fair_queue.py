@@ -4,7 +4,7 @@ A pure data structure that counts in tokens still to be computed. Knows no engin
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
@@ -78,6 +78,10 @@ class _Line(Generic[E]):
     def front(self) -> E:
         return next(iter(next(iter(self._callers.values()))))
 
+    def __iter__(self) -> Iterator[E]:
+        for entries in self._callers.values():
+            yield from entries
+
     def add(self, entry: E) -> None:
         self._callers.setdefault(entry.caller, OrderedDict())[entry] = None
 
@@ -112,6 +116,11 @@ class FairQueue(Generic[E]):
 
     def __bool__(self) -> bool:
         return any(self._lines.values())
+
+    @property
+    def sequences(self) -> int:
+        """That have not been taken; counted when asked for."""
+        return sum(len(entry.costs) - entry.taken for line in self._lines.values() for entry in line)
 
     def add(self, entry: E) -> None:
         assert not entry.spent, "an entry without sequences would never leave"

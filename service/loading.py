@@ -1,13 +1,15 @@
 """From a checkpoint to a model in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from model_store.manifest import Manifest
 from model_store.render import Renderer, load_renderer
 from model_store.store import Checkpoint, Store
 from service.batcher import Engine
-from service.engine import PrefixEngine, load_engine
+from service.engine import PaddedEngine, PrefixEngine, load_engine
 from service.prefix_cache import PrefixCache
 from service.settings import Settings, usable_cores
 
@@ -25,6 +27,9 @@ class LoadedModel:
     """New tokens of a forward that suit the device."""
     device: str
     dtype: str
+    padding: Callable[[], int] = int
+    """Tokens that the engine has computed only to fill rows; int() is 0."""
+    load_seconds: float = 0.0
 
 
 def load_models(settings: Settings) -> list[LoadedModel]:
@@ -41,6 +46,7 @@ def load_models(settings: Settings) -> list[LoadedModel]:
 
 def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
     """One resolved checkpoint. Raises as ``load_models`` does."""
+    started = perf_counter()
     engine = load_engine(
         checkpoint,
         settings.device,
@@ -48,12 +54,15 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
         prefix_cache_bytes=settings.prefix_cache_bytes,
         cpu_threads=settings.cpu_threads or usable_cores(),
     )
+    renderer = load_renderer(checkpoint)
     return LoadedModel(
         checkpoint.manifest,
-        load_renderer(checkpoint),
+        renderer,
         engine,
         engine.prefix_cache if isinstance(engine, PrefixEngine) else None,
         engine.row_tokens,
         device=str(engine.device),
         dtype=engine.dtype,
+        padding=(lambda: engine.padding_tokens) if isinstance(engine, PaddedEngine) else int,
+        load_seconds=perf_counter() - started,
     )

@@ -37,6 +37,21 @@ def within_memory(compute: Callable[[], T], *, give_up: Callable[[], None]) -> T
     raise OutOfMemory("the batch does not fit into the device's memory")
 
 
+def gpu_memory() -> dict[str, dict[str, int]]:
+    """Bytes by device and kind, of the GPUs that this process uses."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # to ask on would take a GPU's memory
+        return {}
+    used = [index for index in range(torch.cuda.device_count()) if torch.cuda.memory_reserved(index)]
+    return {
+        f"cuda:{index}": {
+            "allocated": torch.cuda.memory_allocated(index),
+            "reserved": torch.cuda.memory_reserved(index),
+            "total": torch.cuda.get_device_properties(index).total_memory,
+        }
+        for index in used
+    }
+
+
 def release_memory() -> None:
     """After a model has left: collects what refers to itself, then empties what allocators keep for later.
 

@@ -33,6 +33,7 @@ class RequestRecord:
     """Gives a request its id, the caller's if it is printable and short, counts the reply and logs one line.
 
     Args:
+        on_request: hears path, status, seconds and model; that is empty where a request reached none.
         routes: whose paths are logged; any other path is a caller's text.
         quiet: those that are asked all day, logged at debug level.
     """
@@ -40,7 +41,7 @@ class RequestRecord:
     def __init__(
         self,
         app: App,
-        on_request: Callable[[str, int, float], None],
+        on_request: Callable[[str, int, float, str], None],
         *,
         routes: Collection[str],
         quiet: Collection[str],
@@ -71,7 +72,7 @@ class RequestRecord:
             await self._app(scope, receive, send_with_id)
         finally:
             seconds = perf_counter() - started
-            self._on_request(scope["path"], status, seconds)
+            self._on_request(scope["path"], status, seconds, scope["state"].get("model", ""))
             self._log(scope, status, seconds)
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
@@ -81,7 +82,7 @@ class RequestRecord:
             "route": path if path in self._routes else "other",
             "status": status,
             "duration_ms": round(seconds * 1000, 3),
-            **({"key": state["key"]} if "key" in state else {}),
+            **{name: state[name] for name in ("key", "model") if name in state},
             **state.get("scored", {}),
         }
         logger.log(logging.DEBUG if path in self._quiet else logging.INFO, "request", extra={"fields": fields})

@@ -4,8 +4,9 @@ A request holds a lease on the model it began with, so a model that is swapped o
 """
 
 from asyncio import Event
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Final
 
 from agentprm import wire
@@ -18,12 +19,24 @@ WARM_UP_TOKENS: Final = 16
 
 
 class ServedModel:
-    """A model in memory, with all that scores with it. ``info`` is what ``/models`` tells."""
+    """A model in memory, with all that scores with it.
 
-    def __init__(self, info: wire.ModelInfo, scorer: Scorer, batcher: Batcher) -> None:
+    Args:
+        info: what ``/models`` tells.
+        on_warm: hears how many seconds the first forward took.
+    """
+
+    def __init__(
+        self,
+        info: wire.ModelInfo,
+        scorer: Scorer,
+        batcher: Batcher,
+        on_warm: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self.info = info
         self.scorer = scorer
         self._batcher = batcher
+        self._on_warm = on_warm
         self._leases = 0
         self._unused = Event()
         self._unused.set()
@@ -50,12 +63,14 @@ class ServedModel:
         Raises:
             InternalError: that failed.
         """
+        started = perf_counter()
         self._batcher.start()
         warm_up = self._batcher.measure([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]], ["warm-up"])
         try:
             await self._batcher.submit(warm_up)
         except RequestError as error:
             raise InternalError(f"{self.reference} failed its warm-up: {error}", details=error.details) from error
+        self._on_warm(perf_counter() - started)
 
     @contextmanager
     def leased(self) -> Iterator["ServedModel"]:

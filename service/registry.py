@@ -158,8 +158,7 @@ class Registry:
         await model.unused()
         await model.close()
         reference = model.reference
-        if all(other.reference != reference for other in self._models.all):
-            self._on_gone(reference)
+        self._on_gone(reference)
         del model  # the last one who knew it
         self._release()
         logger.info("%s is unloaded", reference)

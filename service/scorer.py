@@ -42,6 +42,10 @@ class Scores(NamedTuple):
     items: list[ItemScores]
     timings: Timings
 
+    @property
+    def every(self) -> list[StepScore]:
+        return [step for item in self.items for step in item.steps]
+
 
 @dataclass(frozen=True, slots=True)
 class RankedAction:
@@ -61,6 +65,13 @@ class ItemRanking(NamedTuple):
 class Rankings(NamedTuple):
     items: list[ItemRanking]
     timings: Timings
+
+    @property
+    def every(self) -> list[StepScore]:
+        return [action.score for item in self.items for action in item.ranking]
+
+
+Answered = TypeVar("Answered", Scores, Rankings)
 
 
 class _Raw(NamedTuple):
@@ -92,6 +103,7 @@ class Scorer:
     Args:
         promise: maps a raw score into [0, 1].
         on_cached: hears how many tokens of a request needed no forward because their scores were known.
+        on_answer: hears the scores of an answer and where its time went.
     """
 
     def __init__(
@@ -103,6 +115,7 @@ class Scorer:
         *,
         promise: Callable[[float], float],
         on_cached: Callable[[int], None] = lambda _: None,
+        on_answer: Callable[[Sequence[StepScore], Timings], None] = lambda *_: None,
     ) -> None:
         self._sequencer = sequencer
         self._cache = cache
@@ -110,15 +123,16 @@ class Scorer:
         self._tokenizer_thread = tokenizer_thread
         self._promise = promise
         self._on_cached = on_cached
+        self._on_answer = on_answer
 
     async def score_steps(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
         """The last step of each; the step before it is read in the same pass, so progress costs nothing."""
         scores = await self._score_trajectories(trajectories, terms, reads=2)
-        return Scores([ItemScores(steps[-1:], usage) for steps, usage in scores.items], scores.timings)
+        return self._told(Scores([ItemScores(steps[-1:], usage) for steps, usage in scores.items], scores.timings))
 
     async def score_trajectories(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
         """Every step of each, in one pass."""
-        return await self._score_trajectories(trajectories, terms, reads=None)
+        return self._told(await self._score_trajectories(trajectories, terms, reads=None))
 
     async def rank(self, states: Sequence[State], candidates: Sequence[Sequence[str]], terms: Terms) -> Rankings:
         """The candidates of each state, best promise first.
@@ -127,7 +141,11 @@ class Scorer:
         """
         items, timings = await self._score(lambda: self._sequencer.candidates(states, candidates), terms)
         rankings = [self._ranking(one, raw) for one, raw in zip(candidates, items, strict=True)]
-        return Rankings(rankings, timings)
+        return self._told(Rankings(rankings, timings))
+
+    def _told(self, answer: Answered) -> Answered:
+        self._on_answer(answer.every, answer.timings)
+        return answer
 
     async def _score_trajectories(
         self, trajectories: Sequence[Trajectory], terms: Terms, *, reads: int | None
@@ -139,13 +157,12 @@ class Scorer:
     async def _score(self, render: Callable[[], list[list[KeyedSequence]]], terms: Terms) -> tuple[list[_Raw], Timings]:
         """Renders items off the event loop; what the score cache lacks of them is scored as one request."""
         self._batcher.refuse_unless_open()
-        async with _until(terms.deadline):
-            started = perf_counter()
+        async with _until(terms.deadline) as stages:
             items = await self._off_the_loop(render)
-            rendered = perf_counter()
+            stages.enter("cache")
             sequences = [sequence for item in items for sequence in item]
             known = await self._cache.get(list({key: None for sequence in sequences for key in sequence.keys}))
-            looked_up = perf_counter()
+            stages.enter("queue")
             missing = [sequence.without(known) for sequence in sequences]
             left = [one for one in missing if one]
             answer = await self._compute(left, terms)
@@ -153,7 +170,7 @@ class Scorer:
         self._cache.put(new)
         usages = _usages(sequences, missing, answer)
         self._on_cached(sum(usage.score_cache for usage in usages))
-        timings = Timings(rendered - started, looked_up - rendered, answer.queue, answer.forward)
+        timings = Timings(**stages.seconds, queue=answer.queue, forward=answer.forward)
         return _by_item(items, known | new, iter(usages)), timings
 
     async def _compute(self, sequences: Sequence[KeyedSequence], terms: Terms) -> Answer:
@@ -223,11 +240,28 @@ def _by_item(
     return found
 
 
+class _Stages:
+    """Which one a request is in, and the seconds of those before."""
+
+    def __init__(self) -> None:
+        self.now = "tokenize"
+        self.seconds: dict[str, float] = {}
+        self._entered = perf_counter()
+
+    def enter(self, stage: str) -> None:
+        entered = perf_counter()
+        self.seconds[self.now] = entered - self._entered
+        self.now, self._entered = stage, entered
+
+
 @asynccontextmanager
-async def _until(deadline: float | None) -> AsyncIterator[None]:
-    """Cancels what runs inside at ``deadline`` (loop time)."""
+async def _until(deadline: float | None) -> AsyncIterator[_Stages]:
+    """Cancels what runs inside at ``deadline`` (loop time), and tells in which stage that was."""
+    stages = _Stages()
     try:
         async with asyncio.timeout_at(deadline):
-            yield
+            yield stages
     except TimeoutError as error:
-        raise DeadlineExceeded("the deadline passed before the scores were ready") from error
+        raise DeadlineExceeded(
+            "the deadline passed before the scores were ready", details={"stage": stages.now}
+        ) from error

@@ -41,6 +41,15 @@ class Answer(NamedTuple):
     forward: float
 
 
+class Batch(NamedTuple):
+    """What one forward cost; ``reused`` are the tokens of the sequences it finished that were not computed for them."""
+
+    sequences: int
+    computed: int
+    reused: int
+    seconds: float
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class QueuedRequest(Entry):
     """A queue entry with its own answer channel."""
@@ -111,9 +120,9 @@ class Waiting:
         return list(self._by_key.get(key, ()))
 
 
-def distinct(parts: Sequence[Part[QueuedRequest]]) -> list[Part[QueuedRequest]]:
-    """The first of those that are equal; the others wait for its answer."""
-    first: dict[tuple[Hashable, int], Part[QueuedRequest]] = {}
+def alike(parts: Sequence[Part[QueuedRequest]]) -> list[list[Part[QueuedRequest]]]:
+    """Groups of equal work, in the order of their first: one forward of it answers all of a group."""
+    groups: dict[tuple[Hashable, int], list[Part[QueuedRequest]]] = {}
     for part in parts:
-        first.setdefault((part.entry.keys[part.index], part.left), part)
-    return list(first.values())
+        groups.setdefault((part.entry.keys[part.index], part.left), []).append(part)
+    return list(groups.values())

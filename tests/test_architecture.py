@@ -70,7 +70,16 @@ INTERNAL = {
     "service.logs": set[str](),
     "service.memory": {"service.faults"},
     "service.settings": {"agentprm.errors"},
-    "service.metrics": {"agentprm.errors", "service.batcher", "service.score_cache.contract"},
+    "service.metrics": {
+        "agentprm.errors",
+        "agentprm.types",
+        "service.batcher",
+        "service.metrics",
+        "service.prefix_cache",
+        "service.score_cache.contract",
+        "service.scorer",
+        "service.work",
+    },
 }
 """What a module or package may import from this repository; the longest matching name decides."""
 

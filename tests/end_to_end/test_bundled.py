@@ -123,7 +123,7 @@ def test_every_example_of_the_documentation_page_works(server: str) -> None:
 def test_metrics_count_what_was_answered(server: str, client: Client, trajectories: list[Trajectory]) -> None:
     def answered() -> float:
         lines = httpx.get(f"{server}/metrics").text.splitlines()
-        name = 'agentprm_requests_total{code="200",route="/score_step"} '
+        name = 'agentprm_requests_total{code="200",model="textcraft-demo@1",route="/score_step"} '
         return next(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
     before = answered()

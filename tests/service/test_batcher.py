@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentprm.errors import DeadlineExceeded, InternalError, NotReady, Overloaded, TooLong
-from service.batcher import Batch, Batcher, Scored
+from service.batcher import Batcher, Scored
 from service.echo import EchoEngine
-from service.work import Answer
+from service.work import Answer, Batch
 from tests.service.batching import Sequences, batching, ends, queued, submit
 from tests.service.echo_app import PATIENCE, BrokenEngine, GatedEngine, PrefixEchoEngine, ThreadDied
 

@@ -199,8 +199,9 @@ class Queueing(RuleBasedStateMachine):
             assert +line.tokens == sum((Counter({one.caller: one.waiting}) for one in waiting), Counter())
 
     @invariant()
-    def tokens_are_the_sum_of_what_waits(self) -> None:
+    def tokens_and_sequences_are_the_sum_of_what_waits(self) -> None:
         assert self.queue.tokens == sum(one.waiting for one in self.waiting)
+        assert self.queue.sequences == sum(len(one.costs) - one.taken for one in self.waiting)
         assert bool(self.queue) == bool(self.waiting)
 
     def teardown(self) -> None:

@@ -52,6 +52,12 @@ def test_a_refused_request_is_one_line_without_scores(caplog: pytest.LogCaptureF
     assert line["status"] == 422
 
 
+def test_a_request_that_is_refused_by_a_model_names_it(caplog: pytest.LogCaptureFixture) -> None:
+    ask(caplog, "/score_step", {"items": [item("t" * 3000)]})
+    (line,) = requested(caplog)
+    assert (line["status"], line["model"]) == (413, "echo@1")
+
+
 def test_no_text_of_a_caller_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     ask(caplog, "/score_step", {"items": [item(MARKER, MARKER, id=MARKER)]}, logging.DEBUG)
     ask(caplog, f"/{MARKER}", None, logging.DEBUG)

@@ -18,6 +18,7 @@ from service.app import create_app
 from service.loading import LoadedModel
 from service.settings import Settings
 from tests.service.echo_app import MANIFEST, GatedEngine, item, loaded
+from tests.service.score_cache.caching import until
 
 TOKEN, LINE = new_key("ops", "score,admin")
 
@@ -30,6 +31,7 @@ class Shop:
         self.store = Store(root / "store")
         self.store.root.mkdir()
         self.engines: dict[str, GatedEngine] = {}
+        self.prepared: dict[str, GatedEngine] = {}
         self.broken: set[str] = set()
         (root / "keys").write_text(LINE)
         self.publish("1")
@@ -43,7 +45,7 @@ class Shop:
 
     def load(self, checkpoint: Checkpoint, _: Settings) -> LoadedModel:
         reference = checkpoint.manifest.reference
-        engine = self.engines[reference] = GatedEngine()
+        engine = self.engines[reference] = self.prepared.pop(reference) if reference in self.prepared else GatedEngine()
         model = replace(loaded(engine), manifest=checkpoint.manifest)
         if reference in self.broken:
             engine.score = None  # type: ignore[assignment]
@@ -154,6 +156,10 @@ def test_the_default_model_stays(shop: Shop) -> None:
     asyncio.run(scenario())
 
 
+async def all_have_left() -> None:
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "leaving model"))
+
+
 def test_the_series_of_a_model_come_and_go_with_it(shop: Shop) -> None:
     async def scenario() -> None:
         async with shop.serving() as client:
@@ -162,8 +168,34 @@ def test_the_series_of_a_model_come_and_go_with_it(shop: Shop) -> None:
             assert "agentprm_model_info{" in (await client.get("/metrics")).text
             assert 'model="echo@2"' in (await client.get("/metrics")).text
             await change(client, "unload", model="echo@2")
-            leaving = [task for task in asyncio.all_tasks() if task.get_name() == "leaving model"]
-            await asyncio.gather(*leaving)
+            await all_have_left()
             assert 'model="echo@2"' not in (await client.get("/metrics")).text
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_loaded_again_before_it_has_left_keeps_its_series(shop: Shop) -> None:
+    async def scenario() -> None:
+        async with shop.serving() as client:
+            shop.publish("2")
+            await change(client, "load", model="echo@2")
+            old, new = shop.engines["echo@2"], GatedEngine()
+            shop.prepared["echo@2"] = new
+            async with new.held():
+                async with old.held():
+                    last = asyncio.create_task(score(client, "echo@2"))
+                    await old.entered()
+                    await change(client, "unload", model="echo@2")
+                    loading = asyncio.create_task(change(client, "load", model="echo@2"))
+                    await until(lambda: not shop.prepared)
+                await new.entered()
+                assert await last == "2"
+                await all_have_left()
+            await loading
+            assert await score(client, "echo@2") == "2"
+            text = (await client.get("/metrics")).text
+            assert 'agentprm_queue_tokens{model="echo@2"} 0.0' in text
+            assert 'agentprm_model_info{device="cpu",digest=' in text
+            assert text.count("agentprm_model_info{") == 2
 
     asyncio.run(scenario())

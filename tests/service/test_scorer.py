@@ -35,7 +35,7 @@ def scoring(
             )
             batcher.start()
             sequencer = Sequencer(byte_renderer(), KeyScope("test", "0", 1, "float32"), context_length=context_length)
-            cache = MemoryTier(cache_items, Metrics(()))
+            cache = MemoryTier(cache_items, Metrics().score_cache)
             scorer = Scorer(sequencer, cache, batcher, tokenizer_thread, promise=MANIFEST.score.promise)
             try:
                 return await use(scorer)
@@ -166,8 +166,9 @@ def test_an_item_of_exactly_the_context_length_is_scored() -> None:
 
 def test_a_deadline_in_the_past_is_answered_without_a_forward() -> None:
     engine = GatedEngine()
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded) as late:
         scoring(lambda scorer: scorer.score_steps([Trajectory("t", (Step("", "a"),))], Terms(deadline=0.0)), engine)
+    assert late.value.details == {"stage": "tokenize"}
     assert engine.calls == []
 
 
@@ -176,8 +177,23 @@ def test_a_deadline_is_kept_while_the_forward_still_runs() -> None:
 
     async def use(scorer: Scorer) -> None:
         async with engine.held():
-            soon = asyncio.get_running_loop().time() + 0.05
-            with pytest.raises(DeadlineExceeded):
+            soon = asyncio.get_running_loop().time() + 0.3
+            with pytest.raises(DeadlineExceeded) as late:
                 await scorer.score_steps([Trajectory("t", (Step("", "a"),))], Terms(deadline=soon))
+            assert late.value.details == {"stage": "queue"}
 
     scoring(use, engine)
+
+
+def test_a_deadline_that_passes_while_the_score_cache_is_asked_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> dict[bytes, float]:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def use(scorer: Scorer) -> None:
+        soon = asyncio.get_running_loop().time() + 0.3
+        with pytest.raises(DeadlineExceeded) as late:
+            await scorer.score_steps([Trajectory("t", (Step("", "a"),))], Terms(deadline=soon))
+        assert late.value.details == {"stage": "cache"}
+
+    monkeypatch.setattr(MemoryTier, "get", never)
+    scoring(use)

@@ -256,12 +256,12 @@ def test_a_service_is_not_ready_before_its_start_and_after_its_end() -> None:
 def test_metrics_count_requests_under_bounded_labels() -> None:
     async def scenario() -> None:
         async with serving() as client:
-            assert await metric(client, 'agentprm_requests_total{code="200",route="/rank_actions"}') == 0
+            assert await metric(client, 'agentprm_requests_total{code="200",model="echo@1",route="/rank_actions"}') == 0
             await client.post("/rank_actions", json={"items": [proposal("a", "b")]})
             await client.get("/made/up")
             text = (await client.get("/metrics")).text
-            assert await metric(client, 'agentprm_requests_total{code="200",route="/rank_actions"}') == 1
-            assert await metric(client, 'agentprm_requests_total{code="404",route="other"}') == 1
+            assert await metric(client, 'agentprm_requests_total{code="200",model="echo@1",route="/rank_actions"}') == 1
+            assert await metric(client, 'agentprm_requests_total{code="404",model="",route="other"}') == 1
             assert await metric(client, 'agentprm_batch_sequences_sum{model="echo@1"}') == 3  # one is the warm-up
             assert await metric(client, 'agentprm_request_duration_seconds_count{route="/rank_actions"}') == 1
         assert "made" not in text

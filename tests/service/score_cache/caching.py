@@ -27,11 +27,12 @@ class Cache:
     """Tiers with their metrics."""
 
     def __init__(self, server: RedisServer, *, items: int, budget: float, ttl: int, pause: float) -> None:
-        self.metrics = Metrics(())
-        memory = MemoryTier(items, self.metrics)
-        self.redis = RedisTier(server, NAMESPACE, budget=budget, ttl=ttl, watcher=self.metrics, pause=pause)
-        self.metrics.watch_memory_tier(lambda: len(memory))
-        self.metrics.watch_redis_tier(lambda: self.redis.unwritten, lambda: self.redis.states)
+        self.metrics = Metrics()
+        watcher = self.metrics.score_cache
+        memory = MemoryTier(items, watcher)
+        self.redis = RedisTier(server, NAMESPACE, budget=budget, ttl=ttl, watcher=watcher, pause=pause)
+        watcher.watch_memory_tier(lambda: len(memory))
+        watcher.watch_redis_tier(lambda: self.redis.unwritten, lambda: self.redis.states)
         self.tiers = Tiers(memory, self.redis)
         self.get, self.put = self.tiers.get, self.tiers.put
 

@@ -18,7 +18,7 @@ puts = st.dictionaries(st.sampled_from(KEYS), st.floats(allow_nan=False, allow_i
 
 
 def tier(max_items: int = 100) -> MemoryTier:
-    return MemoryTier(max_items, Metrics(()))
+    return MemoryTier(max_items, Metrics().score_cache)
 
 
 def sample(metrics: Metrics, name: str) -> float:
@@ -57,8 +57,8 @@ def test_a_score_that_was_looked_up_outlives_one_that_was_not() -> None:
 
 
 def test_lookups_are_counted_by_result() -> None:
-    metrics = Metrics(())
-    memory = MemoryTier(10, metrics)
+    metrics = Metrics()
+    memory = MemoryTier(10, metrics.score_cache)
     memory.put({b"a": 0.5})
     asyncio.run(memory.get([b"a", b"b", b"c"]))
     assert sample(metrics, 'agentprm_score_cache_lookups_total{result="hit",tier="memory"}') == 1
@@ -66,8 +66,8 @@ def test_lookups_are_counted_by_result() -> None:
 
 
 def test_a_memory_that_is_off_counts_no_lookups() -> None:
-    metrics = Metrics(())
-    asyncio.run(MemoryTier(0, metrics).get([b"a"]))
+    metrics = Metrics()
+    asyncio.run(MemoryTier(0, metrics.score_cache).get([b"a"]))
     assert sample(metrics, 'agentprm_score_cache_lookups_total{result="miss",tier="memory"}') == 0
 
 

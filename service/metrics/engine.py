@@ -1,0 +1,88 @@
+"""What waits, what a forward computes, and what is held so that it need not be computed again; by model."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from service.batcher import Batcher
+from service.metrics.buckets import SECONDS, SEQUENCES, TOKENS
+from service.metrics.families import MODEL, Families
+from service.prefix_cache import PrefixCache
+from service.work import Batch
+
+SOURCES: Final = ("computed", "prefix_cache", "score_cache")
+
+
+class EngineMetrics:
+    def __init__(self, families: Families) -> None:
+        self._tokens = families.counter(
+            "agentprm_tokens",
+            "Tokens of scored sequences: computed, their keys and values held, or their scores known.",
+            [MODEL, "source"],
+        )
+        self._batch_tokens = families.histogram(
+            "agentprm_batch_tokens", "Tokens computed in a forward.", [MODEL], buckets=TOKENS
+        )
+        self._batch_sequences = families.histogram(
+            "agentprm_batch_sequences", "Sequences of a forward.", [MODEL], buckets=SEQUENCES
+        )
+        self._forward = families.histogram(
+            "agentprm_forward_duration_seconds", "One forward.", [MODEL], buckets=SECONDS
+        )
+        self._padding = families.read_counter(
+            "agentprm_padding_tokens", "Tokens computed only to fill rows; 0 for an engine that packs."
+        )
+        self._declare_queue(families)
+        self._declare_prefix_cache(families)
+
+    def _declare_queue(self, families: Families) -> None:
+        self._queue_tokens = families.gauge(
+            "agentprm_queue_tokens", "Tokens still to be computed for what waits.", [MODEL]
+        )
+        self._queue_sequences = families.gauge("agentprm_queue_sequences", "Sequences that wait.", [MODEL])
+        self._queue_limit = families.gauge(
+            "agentprm_queue_limit_tokens", "Tokens that may wait for one model before requests are refused."
+        )
+
+    def _declare_prefix_cache(self, families: Families) -> None:
+        self._held = families.gauge("agentprm_prefix_cache_bytes", "Bytes of keys and values held.", [MODEL])
+        self._held_limit = families.gauge(
+            "agentprm_prefix_cache_limit_bytes", "Bytes of keys and values that may be held between batches.", [MODEL]
+        )
+        self._evicted = families.read_counter(
+            "agentprm_prefix_cache_evicted_bytes", "Bytes of keys and values dropped for others."
+        )
+
+    def add_model(self, model: str) -> None:
+        for family in (self._batch_tokens, self._batch_sequences, self._forward):
+            family.labels(model)
+        for gauge in (self._queue_tokens, self._queue_sequences, self._held, self._held_limit):
+            gauge.labels(model)
+        for counter in (self._padding, self._evicted):
+            counter.add_model(model)
+        for source in SOURCES:
+            self._tokens.labels(model, source)
+
+    def on_batch(self, model: str, batch: Batch) -> None:
+        self._tokens.labels(model, "computed").inc(batch.computed)
+        self._tokens.labels(model, "prefix_cache").inc(batch.reused)
+        self._batch_tokens.labels(model).observe(batch.computed)
+        self._batch_sequences.labels(model).observe(batch.sequences)
+        self._forward.labels(model).observe(batch.seconds)
+
+    def on_cached(self, model: str, tokens: int) -> None:
+        self._tokens.labels(model, "score_cache").inc(tokens)
+
+    def watch_queue(self, model: str, batcher: Batcher) -> None:
+        self._queue_tokens.labels(model).set_function(lambda: batcher.queued_tokens)
+        self._queue_sequences.labels(model).set_function(lambda: batcher.queued_sequences)
+
+    def watch_padding(self, model: str, padding: Callable[[], int]) -> None:
+        self._padding.set_function(model, padding)
+
+    def watch_prefix_cache(self, model: str, cache: PrefixCache[Any]) -> None:
+        self._held.labels(model).set_function(lambda: cache.used_bytes)
+        self._held_limit.labels(model).set(cache.max_bytes)
+        self._evicted.set_function(model, lambda: cache.evicted_bytes)
+
+    def show_queue_limit(self, tokens: int) -> None:
+        self._queue_limit.set(tokens)
