@@ -26,7 +26,7 @@ from agentprm.types import State, StepScore, Trajectory, Usage
 from service import examples
 from service.fair_queue import Priority
 from service.models import Models, ServedModel
-from service.scorer import ItemRanking, ItemScores, Terms, Timings
+from service.scores import ItemRanking, ItemScores, Terms, Timings
 
 PROBE_ROUTES: Final = ("/health", "/ready", "/metrics")
 SCORE_ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions")

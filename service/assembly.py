@@ -29,9 +29,8 @@ class Assembly:
         """All that scores with a model, not started yet."""
         self._show(model)
         reference = model.manifest.reference
-        batcher = self._batcher(model)
         on_warm = partial(self._metrics.process.on_warm, reference, model.load_seconds)
-        return ServedModel(_info(model, self._settings), self._scorer(model, batcher), batcher, on_warm)
+        return ServedModel(_info(model, self._settings), self._scorer(model, self._batcher(model)), on_warm)
 
     def close(self) -> None:
         for thread in (self._engine_thread, self._tokenizer_thread):
