@@ -34,11 +34,12 @@ class DrainRate:
 
 
 class Admission:
-    """Guards a queue: at most ``max_tokens`` wait, all tokens still to be computed."""
+    """Guards a queue: at most ``max_tokens`` wait, all tokens still to be computed, or what else ``unit`` names."""
 
-    def __init__(self, queue: FairQueue[E], max_tokens: int) -> None:
+    def __init__(self, queue: FairQueue[E], max_tokens: int, unit: str = "tokens") -> None:
         self._queue = queue
         self._max_tokens = max_tokens
+        self._unit = unit
         self._full_from = max_tokens + 1
         self.rate = DrainRate()
 
@@ -51,8 +52,8 @@ class Admission:
         """
         if tokens > self._max_tokens:
             raise TooLong(
-                f"{tokens} tokens to compute, {self._max_tokens} may wait: send less",
-                details={"tokens": tokens, "limit": self._max_tokens},
+                f"{tokens} {self._unit} to compute, {self._max_tokens} may wait: send less",
+                details={self._unit: tokens, "limit": self._max_tokens},
             )
         if self._queue.tokens + tokens > self._max_tokens:
             self._full_from = max(self._queue.tokens, round(NEARLY_FULL * self._max_tokens))
@@ -84,7 +85,7 @@ class Admission:
     def _overloaded(self, tokens: int) -> Overloaded:
         waiting = self._queue.tokens
         return Overloaded(
-            f"{waiting} tokens wait already and {tokens or 'any'} more would exceed {self._max_tokens}",
-            details={"queued_tokens": waiting, "tokens": tokens, "limit": self._max_tokens},
+            f"{waiting} {self._unit} wait already and {tokens or 'any'} more would exceed {self._max_tokens}",
+            details={f"queued_{self._unit}": waiting, self._unit: tokens, "limit": self._max_tokens},
             retry_after=self.rate.seconds_for(max(1, waiting + tokens - self._max_tokens)),
         )
