@@ -212,6 +212,8 @@ def _sigmoid(x: float) -> float:
 
 
 def _encode(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_encode(part) for part in value]
     if not is_dataclass(value):
         return value
     kept = {one.name: getattr(value, one.name) for one in fields(value)}
