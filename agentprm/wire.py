@@ -117,9 +117,9 @@ class Sample(Body):
     """Actions that the service is to sample from the policy that it was given."""
 
     n: int = Field(ge=1, description="How many; equal ones are scored once.")
-    temperature: float = Field(1.0, ge=0, le=10, description="0: the likeliest token each time.")
-    max_tokens: int = Field(512, ge=1, le=1_000_000, description="Most tokens of one action.")
-    stop: list[NonEmpty] = Field([], max_length=4, description="Texts before which an action ends.")
+    temperature: float = Field(default=1.0, ge=0, le=10, description="0: the likeliest token each time.")
+    max_tokens: int = Field(default=512, ge=1, le=1_000_000, description="Most tokens of one action.")
+    stop: list[NonEmpty] = Field(default=[], max_length=4, description="Texts before which an action ends.")
 
 
 class RankItem(_Item):

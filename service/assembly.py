@@ -97,6 +97,7 @@ class Assembly:
                 manifest.reference, Batch(1, judgement.tokens, 0, seconds)
             ),
         )
+        metrics.engine.watch_calls(manifest.reference, lambda: calls.waiting)
         return JudgeScorer(
             judge,
             self._scope(model),

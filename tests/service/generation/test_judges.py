@@ -218,7 +218,7 @@ def test_what_passes_is_tried_again(server: Server, judge: Judge, passes: dict[s
 def test_what_does_not_pass_is_one_clear_sentence_without_text(
     server: Server, judge: Judge, told: dict[str, Any], means: tuple[int, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, logger="service")
+    caplog.set_level(logging.DEBUG)
 
     async def scenario() -> None:
         async with judging(server, judge) as client:
