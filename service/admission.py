@@ -7,8 +7,10 @@ from service.fair_queue import Entry, FairQueue, Priority
 
 E = TypeVar("E", bound=Entry)
 
-NEARLY_FULL: Final = 0.9
-"""Of the bound. From here on a refusal closes the queue to all until something has drained."""
+CLOSED_FROM: Final = 0.9
+OPEN_BELOW: Final = 0.8
+"""Of the bound. A refusal of a queue so full closes it to all until so much of it has drained: of those that come while
+it is open one in the end is refused after it has cost all but a forward."""
 _KEPT: Final = 0.9  # of what is remembered of the rate, per batch
 _UNKNOWN_SECONDS: Final = 1.0
 
@@ -40,7 +42,7 @@ class Admission:
         self._queue = queue
         self._max_tokens = max_tokens
         self._unit = unit
-        self._full_from = max_tokens + 1
+        self._closed = False
         self.rate = DrainRate()
 
     def refuse_if_over(self, tokens: int) -> None:
@@ -56,18 +58,18 @@ class Admission:
                 details={self._unit: tokens, "limit": self._max_tokens},
             )
         if self._queue.tokens + tokens > self._max_tokens:
-            self._full_from = max(self._queue.tokens, round(NEARLY_FULL * self._max_tokens))
+            self._closed = self._queue.tokens >= CLOSED_FROM * self._max_tokens
             raise self._overloaded(tokens)
 
     def refuse_if_full(self) -> None:
-        """Raises Overloaded while the queue is nearly full and nothing has drained since it refused a request.
+        """Raises Overloaded while the queue is closed.
 
         For whoever would refuse before a request has cost anything. What it will cost is not known yet, so one that
         the score cache could answer is refused with the others.
         """
-        if self._queue.tokens >= self._full_from:
+        self._closed = self._closed and self._queue.tokens >= OPEN_BELOW * self._max_tokens
+        if self._closed:
             raise self._overloaded(0)
-        self._full_from = self._max_tokens + 1
 
     def refuse_if_late(self, remaining: float, tokens: int, caller: str, priority: Priority) -> None:
         """By what waits before it, and not by its own cost: an idle engine always tries.
@@ -85,7 +87,7 @@ class Admission:
     def _overloaded(self, tokens: int) -> Overloaded:
         waiting = self._queue.tokens
         return Overloaded(
-            f"{waiting} {self._unit} wait already and {tokens or 'any'} more would exceed {self._max_tokens}",
+            f"{waiting} {self._unit} wait already, {self._max_tokens} may",
             details={f"queued_{self._unit}": waiting, self._unit: tokens, "limit": self._max_tokens},
-            retry_after=self.rate.seconds_for(max(1, waiting + tokens - self._max_tokens)),
+            retry_after=self.rate.seconds_for(max(1, waiting + tokens - round(OPEN_BELOW * self._max_tokens))),
         )

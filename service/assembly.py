@@ -76,7 +76,7 @@ class Assembly:
             self._tokenizer_thread,
             promise=manifest.score.promise,
             on_cached=partial(self._metrics.engine.on_cached, manifest.reference),
-            on_answer=partial(self._metrics.scores.on_answer, manifest.reference),
+            on_answer=self._metrics.scores.answers_of(manifest.reference),
         )
 
     def _judge_scorer(self, model: LoadedJudge) -> JudgeScorer:

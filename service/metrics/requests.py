@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from agentprm.errors import DeadlineExceeded, NotReady, Overloaded, RequestError, TooLong
+from agentprm.errors import DeadlineExceeded, NotReady, Overloaded, RateLimited, RequestError, TooLong
 from service.metrics.buckets import SECONDS
 from service.metrics.families import Families
 
 CODES: Final = (200, 401, 403, 404, 405, 413, 422, 429, 499, 500, 502, 503, 504)
 CLIENT_LEFT: Final = 499
-REASONS: Final = (TooLong.code, Overloaded.code, "rate_limited", NotReady.code, DeadlineExceeded.code)
+REASONS: Final = (TooLong.code, Overloaded.code, RateLimited.code, NotReady.code, DeadlineExceeded.code)
 DEADLINE_STAGES: Final = ("sample", "admission", "tokenize", "cache", "queue")
 OTHER_ROUTE: Final = "other"
 NO_MODEL: Final = ""

@@ -1,6 +1,6 @@
 """What was answered: the scores themselves, where their time went, and those that were refused; by model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agentprm.types import StepScore
 from service.metrics.buckets import PROGRESS, PROMISE, SECONDS
@@ -29,11 +29,17 @@ class ScoreMetrics:
         for stage in Timings._fields:
             self._stages.labels(model, stage)
 
-    def on_answer(self, model: str, scores: Sequence[StepScore], timings: Timings) -> None:
-        self._promise.observe(model, [score.promise for score in scores])
-        self._progress.observe(model, [score.progress for score in scores if score.progress is not None])
-        for stage, seconds in zip(Timings._fields, timings, strict=True):
-            self._stages.labels(model, stage).observe(seconds)
+    def answers_of(self, model: str) -> Callable[[Sequence[StepScore], Timings], None]:
+        """Counts an answer of this model; its series are looked up once, which would be a third of the cost."""
+        stages = [self._stages.labels(model, stage) for stage in Timings._fields]
+
+        def on_answer(scores: Sequence[StepScore], timings: Timings) -> None:
+            self._promise.observe(model, [score.promise for score in scores])
+            self._progress.observe(model, [score.progress for score in scores if score.progress is not None])
+            for stage, seconds in zip(stages, timings, strict=True):
+                stage.observe(seconds)
+
+        return on_answer
 
     def on_invalid(self, model: str, scores: int) -> None:
         self._invalid.labels(model).inc(scores)

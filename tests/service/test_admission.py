@@ -9,19 +9,21 @@ def entry(cost: int) -> Entry:
     return Entry(costs=[cost], caller="a", priority=Priority.INTERACTIVE)
 
 
-def test_a_queue_that_has_drained_since_it_refused_is_open_until_it_refuses_again() -> None:
+def test_a_full_queue_that_has_refused_is_closed_until_a_part_of_it_has_drained() -> None:
     queue: FairQueue[Entry] = FairQueue(lambda one, index: one.costs[index])
     admission = Admission(queue, 100)
-    queue.add(entry(50))
-    queue.add(entry(45))
+    for _ in range(19):
+        queue.add(entry(5))
     admission.refuse_if_full()
     with pytest.raises(Overloaded):
         admission.refuse_if_over(10)
-    with pytest.raises(Overloaded):
-        admission.refuse_if_full()
-    queue.take(50)
+    for _ in range(4):
+        with pytest.raises(Overloaded):
+            admission.refuse_if_full()
+        queue.take(5)
     admission.refuse_if_full()
-    queue.add(entry(50))
+    for _ in range(5):
+        queue.add(entry(5))
     admission.refuse_if_full()
 
 

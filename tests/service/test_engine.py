@@ -291,6 +291,23 @@ def test_a_model_whose_attention_cannot_be_joined_is_scored_in_padded_rows(
     assert rig.assert_scored(chosen, BATCH) == chosen.extend_lens(BATCH) == [len(token_ids) for token_ids in BATCH]
 
 
+def test_padding_is_what_goes_through_the_model_beside_the_tokens(qwen2: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    padded, through = PaddedEngine(deepcopy(qwen2.model)), []
+    forward = RewardModel.forward
+
+    def counted(model: RewardModel, token_ids_BT: torch.Tensor, **options: Any) -> torch.Tensor:
+        through.append(token_ids_BT.numel())
+        return forward(model, token_ids_BT, **options)
+
+    monkeypatch.setattr(RewardModel, "forward", counted)
+    for row_tokens, some in ((512, True), (60, True), (1, False)):
+        padded.row_tokens, before = row_tokens, padded.padding_tokens
+        through.clear()
+        padded.score(BATCH, [[0]] * len(BATCH))
+        assert padded.padding_tokens - before == sum(through) - sum(map(len, BATCH))
+        assert (padded.padding_tokens > before) == some
+
+
 @pytest.mark.parametrize(
     ("config", "shape"),
     [

@@ -2,8 +2,8 @@
 
     python -m tests.stress.overload --seconds 60 --times 3
 
-The real server process, the bundled checkpoint, a short queue and no score cache. First its peak in a closed loop, then
-so many times that rate in an open one. Ends with 1 and a sentence for everything that is not as it should be.
+The real server process, the bundled checkpoint, a short queue and no score cache. In turns its peak in a closed loop
+and so many times that rate in an open one. Ends with 1 and a sentence for everything that is not as it should be.
 """
 
 import argparse
@@ -43,14 +43,29 @@ MEMORY_SLACK: Final = 0.05, 20.0
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What happened in one loop; ``drain`` is in tokens per second of forward."""
+    """What happened in one loop."""
 
     seconds: float
+    lasted: float
+    """Until the last answer."""
     samples: Sequence[Sample]
-    generator_cores: float
-    server_cores: float
-    drain: float
+    generator_cpu: float
+    server_cpu: float
+    computed: float
+    forward: float
+    """Seconds of forward for the ``computed`` tokens."""
     resident_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Of one kind, from all rounds; their moments count from the start of their own."""
+
+    each: Sequence[Phase]
+
+    @property
+    def samples(self) -> list[Sample]:
+        return [sample for phase in self.each for sample in phase.samples]
 
     @property
     def statuses(self) -> Counter[int]:
@@ -59,11 +74,31 @@ class Phase:
     @property
     def pace(self) -> float:
         """Requests per second that were scored while requests came."""
-        return sum(one.status == 200 and one.ended <= self.seconds for one in self.samples) / self.seconds
+        scored = [
+            one for phase in self.each for one in phase.samples if one.status == 200 and one.ended <= phase.seconds
+        ]
+        return len(scored) / self._sum("seconds")
 
     @property
     def offered(self) -> float:
-        return len(self.samples) / self.seconds
+        return len(self.samples) / self._sum("seconds")
+
+    @property
+    def drain(self) -> float:
+        """Tokens per second of forward."""
+        return self._sum("computed") / self._sum("forward")
+
+    @property
+    def server_cores(self) -> float:
+        return self._sum("server_cpu") / self._sum("lasted")
+
+    @property
+    def generator_cores(self) -> float:
+        return self._sum("generator_cpu") / self._sum("lasted")
+
+    @property
+    def resident_mb(self) -> float:
+        return self.each[-1].resident_mb
 
     def latency(self, share: float) -> float:
         """Of the scored requests, in seconds from sending."""
@@ -71,6 +106,9 @@ class Phase:
 
     def lateness(self, share: float) -> float:
         return percentile([one.late for one in self.samples], share)
+
+    def _sum(self, name: str) -> float:
+        return float(sum(getattr(phase, name) for phase in self.each))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +118,10 @@ class Outcome:
     queued_after: float
     fresh: str
     """Why a request after all that was not scored; empty if it was."""
-    peak: Phase
-    overload: Phase
+    peak: Phases
+    overload: Phases
+    first_mb: float
+    """The server's memory after the first peak."""
 
     @property
     def latency_bound(self) -> float:
@@ -91,7 +131,7 @@ class Outcome:
     @property
     def memory_bound(self) -> float:
         share, megabytes = MEMORY_SLACK
-        return self.peak.resident_mb * (1 + share) + megabytes
+        return self.first_mb * (1 + share) + megabytes
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -99,33 +139,39 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
-def run(seconds: float, times: float, peak_seconds: float = 10.0) -> Outcome:
+def run(seconds: float, times: float, peak_seconds: float = 12.0, rounds: int = 3) -> Outcome:
+    """``seconds`` of overload and ``peak_seconds`` of the peak, in so many turns: a busy neighbour slows down both."""
     with serve_agentprm(CHECKPOINTS, "demo", SETTINGS) as server:
         host, port = urlsplit(server.url).hostname or "", urlsplit(server.url).port or 0
-        peak = measure(server, Orders(host, port, "closed", CALLERS, peak_seconds, seed=1))
-        rate = times * max(1.0, peak.pace)
-        overload = measure(server, Orders(host, port, "open", rate, seconds, DEADLINE_SHARE, seed=2))
+        peaks, overloads = list[Phase](), list[Phase]()
+        for turn in range(rounds):
+            closed = Orders(host, port, "closed", CALLERS, peak_seconds / rounds, seed=2 * turn)
+            peaks.append(measure(server, closed))
+            rate = times * max(1.0, Phases(peaks[-1:]).pace)
+            opened = Orders(host, port, "open", rate, seconds / rounds, DEADLINE_SHARE, seed=2 * turn + 1)
+            overloads.append(measure(server, opened))
         return Outcome(
             times,
             server.metric("agentprm_queue_limit_tokens"),
             server.metric("agentprm_queue_tokens"),
             why_not_scored(server),
-            peak,
-            overload,
+            Phases(peaks),
+            Phases(overloads),
+            peaks[0].resident_mb,
         )
 
 
 def measure(server: Server, orders: Orders) -> Phase:
     tokens, forward, cpu = computed_tokens(server), forward_seconds(server), server.cpu_seconds()
     report = generate(orders)
-    lasted = max(sample.ended for sample in report.samples)
-    computed, seconds = computed_tokens(server) - tokens, forward_seconds(server) - forward
     return Phase(
         orders.seconds,
+        max(sample.ended for sample in report.samples),
         report.samples,
-        report.cpu_seconds / lasted,
-        (server.cpu_seconds() - cpu) / lasted,
-        computed / seconds,
+        report.cpu_seconds,
+        server.cpu_seconds() - cpu,
+        computed_tokens(server) - tokens,
+        forward_seconds(server) - forward,
         resident_mb(server.pid),
     )
 

@@ -50,7 +50,7 @@ class Stage:
             score_cache_ttl_seconds=1,
             prefix_cache_bytes=2 * 1024**2,
             max_batch_tokens=256,
-            max_queue_tokens=2500,
+            max_queue_tokens=3500,
         )
 
 

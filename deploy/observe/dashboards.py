@@ -1,0 +1,67 @@
+"""The dashboards as Grafana reads them: their panels, every expression in them, and how their variables are filled."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+JSON = dict[str, Any]
+
+DEPLOY: Final = Path(__file__).parents[1]
+DASHBOARDS: Final = DEPLOY / "grafana" / "dashboards"
+JOB: Final = "agentprm"
+_LABEL: Final = re.compile(r"\{\{(\w+)\}\}")
+_LABEL_VALUES: Final = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
+
+
+def read_dashboards() -> dict[str, JSON]:
+    """By name: ``service``, ``engine``, ``scores``."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(DASHBOARDS.glob("*.json"))}
+
+
+def panels_of(dashboard: JSON) -> Iterator[JSON]:
+    """Those that draw something, in collapsed rows too."""
+    for panel in dashboard["panels"]:
+        if panel["type"] == "row":
+            yield from panel["panels"]
+        else:
+            yield panel
+
+
+def expressions_of(dashboard: JSON) -> Iterator[tuple[str, str]]:
+    """Where each stands, and the expression: of panels, annotations and variables."""
+    for panel in panels_of(dashboard):
+        for target in panel["targets"]:
+            yield panel["title"], target["expr"]
+    yield from other_expressions_of(dashboard)
+
+
+def other_expressions_of(dashboard: JSON) -> Iterator[tuple[str, str]]:
+    """Those that no panel draws."""
+    for annotation in dashboard["annotations"]["list"]:
+        yield f"annotation {annotation['name']}", annotation["expr"]
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            match = _LABEL_VALUES.fullmatch(variable["definition"])
+            assert match, f"not a query for the values of a label: {variable['definition']}"
+            yield f"variable {variable['name']}", f"group by ({match['label']}) ({match['series']})"
+
+
+def labels_shown(panel: JSON, target: JSON) -> list[str]:
+    """Those that a legend or the columns of a table are made of."""
+    columns = [name for step in panel.get("transformations", []) for name in step["options"]["include"]["names"]]
+    return columns + _LABEL.findall(target["legendFormat"])
+
+
+def filled(expression: str, rate_interval: str) -> str:
+    """With every instance and every model chosen."""
+    values = {"$job": JOB, "$instance": ".*", "$model": ".*", "$__rate_interval": rate_interval}
+    for variable, value in values.items():
+        expression = expression.replace(variable, value)
+    return expression
+
+
+def legend(template: str, labels: Mapping[str, str]) -> str:
+    """What Grafana writes beside a line."""
+    return _LABEL.sub(lambda match: labels.get(match[1], ""), template)

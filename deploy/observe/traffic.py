@@ -1,0 +1,119 @@
+"""What a minute of a service's life holds: agents that craft, callers that err, a crowd, a Redis that hangs."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+
+from agentprm import Client, State, Trajectory
+from benchmarks.redis_server import RedisProcess
+from training.policy import NoisyPlanner
+from training.search import act
+from training.textcraft import train_goals
+
+AGENTS: Final = 4
+PROPOSALS: Final = 8
+CROWD: Final = 48
+OTHER_MODEL: Final = "textcraft-demo-orm"
+SETTINGS: Final = {
+    "AGENTPRM_MODELS": f"demo,{OTHER_MODEL}",
+    "AGENTPRM_MAX_REQUESTS": "64",
+    "AGENTPRM_MAX_QUEUE_TOKENS": "4096",  # so that a crowd is too many
+    "AGENTPRM_PREFIX_CACHE_BYTES": str(4 * 2**20),  # so that something is evicted
+}
+"""Of the services that meet this traffic."""
+
+
+def live(services: Sequence[str], redis: RedisProcess, seconds: float) -> None:
+    """Agents all the time; every second one caller of each kind errs; a crowd at a third; Redis hangs after half."""
+    started = time.monotonic()
+    crowd_at, hang_at = seconds / 3, seconds / 2
+    with _agents(services):
+        while (passed := time.monotonic() - started) < seconds:
+            for service in services:
+                _err(service)
+            if passed >= crowd_at:
+                _crowd(services[0])
+                crowd_at = seconds
+            with redis.hanging() if hang_at <= passed < hang_at + seconds / 6 else nullcontext():
+                time.sleep(min(1.0, seconds / 10))
+
+
+@contextmanager
+def _agents(services: Sequence[str]) -> Iterator[None]:
+    """So many for each service, each with episodes of its own, until the block ends.
+
+    Raises:
+        Exception: what one of them met, after the block.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(AGENTS * len(services)) as pool:
+        playing = [pool.submit(_play, one, seed, stop) for seed, one in enumerate(list(services) * AGENTS)]
+        try:
+            yield
+        finally:
+            stop.set()
+    for one in playing:
+        one.result()
+
+
+def _play(service: str, seed: int, stop: threading.Event) -> None:
+    goals = list(train_goals())
+    random.Random(seed).shuffle(goals)
+    with Client(service, max_retries=20) as demo, Client(service, model=OTHER_MODEL, max_retries=20) as other:
+        for goal in goals:
+            if stop.is_set():
+                return
+            judge = _Judge(demo, other)
+            act([goal], NoisyPlanner(), judge, proposals=PROPOSALS, episodes=1, seed=seed)
+            demo.score_trajectory(judge.taken)
+
+
+@dataclass(slots=True)
+class _Judge:
+    """Best of the proposals by the one model; the other scores the step taken."""
+
+    demo: Client
+    other: Client
+    taken: list[Trajectory] = field(default_factory=list)
+
+    def __call__(self, states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
+        best = [self._best(state, actions) for state, actions in zip(states, proposed, strict=True)]
+        self.taken = [state.take(action) for state, action in zip(states, best, strict=True)]
+        self.demo.score_step(self.taken)
+        self.other.score_step(self.taken)
+        return best
+
+    def _best(self, state: State, actions: Sequence[str]) -> str:
+        return actions[self.demo.rank(state, actions).ranking[0].index]
+
+
+def _err(service: str) -> None:
+    """One request of each kind that gets no score."""
+    long = _body(f"{time.monotonic()} " + "stick " * 300)
+    with httpx.Client(base_url=service) as http:
+        http.post("/score_step", json={"items": []})
+        http.post("/score_step", json={**long, "model": "nobody"})
+        http.post("/score_step", json=_body("stick " * 1000))
+        http.post("/score_step", json=long, headers={"x-deadline-ms": "1"})
+        http.get("/nowhere")
+        with suppress(httpx.ReadTimeout):  # this caller leaves
+            http.post("/score_trajectory", json=long, timeout=httpx.Timeout(5, read=0.001))
+
+
+def _crowd(service: str) -> None:
+    """More at once than may wait."""
+    bodies = [_body(f"craft {number} stick " + "stick " * 300, steps=number) for number in range(CROWD)]
+    with httpx.Client(base_url=service, timeout=60) as http, ThreadPoolExecutor(CROWD) as pool:
+        list(pool.map(lambda body: http.post("/score_step", json=body), bodies))
+
+
+def _body(task: str, steps: int = 1) -> dict[str, Any]:
+    step = {"observation": f"{steps} left.", "action": "get 1 stick"}
+    return {"items": [{"task": f"{steps} {task}", "steps": [step]}]}

@@ -1,0 +1,22 @@
+"""A service, Redis and Prometheus at work: what dashboards and rules ask for is there."""
+
+import pytest
+
+from benchmarks.redis_server import find_redis
+from deploy.observe.check import table
+from deploy.observe.dashboards import read_dashboards
+from deploy.observe.draw import draw
+from deploy.observe.prometheus import find_prometheus
+from deploy.observe.run import Programs, observe
+
+
+def test_after_some_traffic_every_panel_has_data_and_every_rule_is_evaluated(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    redis, prometheus = find_redis(), find_prometheus()
+    if redis is None or prometheus is None:
+        pytest.skip("prometheus or redis-server is not installed (Debian packages of these names)")
+    seen = observe(Programs(redis, prometheus), services=1, seconds=10, scrape_seconds=1)
+    assert not seen.wrong, table(seen.wrong)
+    drawn = draw(read_dashboards(), seen.dashboards, seen.span, tmp_path_factory.mktemp("pictures"))
+    assert [path.name for path in drawn] == [f"dashboard-{name}.png" for name in read_dashboards()]

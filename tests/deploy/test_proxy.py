@@ -1,0 +1,169 @@
+"""The proxy of the replicas, run with its own configuration before servers that tell who they are."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.deploy.files import ROOT
+from tests.service.score_cache.servers import free_port, wait_until
+
+CONFIGURATION = ROOT / "deploy" / "compose" / "haproxy.cfg"
+NAMES = ["a", "b", "c"]
+TRAJECTORIES = [f"trajectory-{number}" for number in range(60)]
+OWN_ADDRESS = "127.0.0.1"
+
+HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy is missing: apt-get install haproxy")
+
+
+class Replica:
+    """Answers every request with its name and the caller's address that it was told."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ready = True
+        self.dies_on_requests = False
+        self.asked = 0
+        replica = self
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200 if replica.ready else 503)
+                self.end_headers()
+
+            def do_POST(self) -> None:
+                replica.asked += 1
+                self.rfile.read(int(self.headers["content-length"]))
+                if not replica.dies_on_requests:
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(f"{replica.name} {self.headers['x-forwarded-for']}".encode())
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer((OWN_ADDRESS, 0), Answer)
+        self.port = self._server.server_address[1]
+        self._thread = Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+class Stack:
+    """The proxy and its replicas by name."""
+
+    def __init__(self, url: str, replicas: dict[str, Replica]) -> None:
+        self.replicas = replicas
+        self._http = httpx.Client(base_url=url)
+
+    def ask(self, trajectory: str | None = None, **headers: str) -> httpx.Response:
+        own = {} if trajectory is None else {"X-Trajectory-Id": trajectory}
+        return self._http.post("/score_step", json={}, headers=own | headers)
+
+    def who(self, trajectory: str | None = None) -> str:
+        """The replica that answers."""
+        return self.ask(trajectory).raise_for_status().text.split()[0]
+
+    def close(self) -> None:
+        self._http.close()
+
+
+@contextmanager
+def proxied(directory: Path, *, checks_seconds: int = 3600) -> Iterator[Stack]:
+    """The configuration as it is, but for its port and for replicas that have an address and not a name to look up."""
+    with ExitStack() as stack:
+        replicas = {name: Replica(name) for name in NAMES}
+        for replica in replicas.values():
+            stack.callback(replica.stop)
+        servers = "".join(f"    server {one.name} {OWN_ADDRESS}:{one.port}\n" for one in replicas.values())
+        port = free_port()
+        text = CONFIGURATION.read_text(encoding="utf-8")
+        for pattern, own in [
+            (r"bind :8000", f"bind {OWN_ADDRESS}:{port}"),
+            (r"check inter 1s", f"check inter {checks_seconds}s"),
+            (r" +server-template .*\n", servers),
+        ]:
+            text, count = re.subn(pattern, own, text)
+            assert count == 1
+        file = directory / "haproxy.cfg"
+        file.write_text(text, encoding="utf-8")
+        process = subprocess.Popen([str(HAPROXY), "-db", "-f", file], stdout=subprocess.DEVNULL)
+        stack.callback(process.wait, timeout=20)
+        stack.callback(process.kill)
+        whole = Stack(f"http://{OWN_ADDRESS}:{port}", replicas)
+        stack.callback(whole.close)
+        wait_until(answers(lambda: whole.who("any")), "the proxy did not answer")
+        yield whole
+
+
+def answers(ask: Callable[[], Any]) -> Callable[[], bool]:
+    def asked() -> bool:
+        try:
+            ask()
+        except httpx.HTTPError:
+            return False
+        return True
+
+    return asked
+
+
+def test_the_configuration_as_it_is_passes_haproxys_check() -> None:
+    subprocess.run([str(HAPROXY), "-c", "-q", "-f", CONFIGURATION], check=True)
+
+
+def test_a_trajectory_stays_on_one_replica_and_trajectories_spread(tmp_path: Path) -> None:
+    with proxied(tmp_path) as stack, ThreadPoolExecutor(8) as threads:
+        first = list(threads.map(stack.who, TRAJECTORIES))
+        assert list(threads.map(stack.who, TRAJECTORIES)) == first
+        assert all(first.count(name) >= len(TRAJECTORIES) / 10 for name in NAMES)
+
+
+def test_without_the_header_a_caller_stays_on_one_replica(tmp_path: Path) -> None:
+    with proxied(tmp_path) as stack:
+        assert len({stack.who() for _ in range(10)}) == 1
+
+
+def test_when_a_replica_refuses_connections_its_trajectories_move_and_no_other(tmp_path: Path) -> None:
+    with proxied(tmp_path) as stack:
+        before = {one: stack.who(one) for one in TRAJECTORIES}
+        stack.replicas["b"].stop()
+        after = {one: stack.who(one) for one in TRAJECTORIES}
+    assert all(after[one] == name for one, name in before.items() if name != "b")
+    assert {after[one] for one, name in before.items() if name == "b"} <= {"a", "c"}
+
+
+def test_a_request_on_which_a_replica_died_is_not_passed_on_to_the_next(tmp_path: Path) -> None:
+    with proxied(tmp_path) as stack:
+        one = next(one for one in TRAJECTORIES if stack.who(one) == "b")
+        asked = {name: replica.asked for name, replica in stack.replicas.items()}
+        stack.replicas["b"].dies_on_requests = True
+        assert stack.ask(one).status_code == 502
+        assert {name: replica.asked for name, replica in stack.replicas.items()} == asked | {"b": asked["b"] + 1}
+
+
+def test_a_replica_that_is_not_ready_is_asked_no_more(tmp_path: Path) -> None:
+    with proxied(tmp_path, checks_seconds=1) as stack:
+        one = next(one for one in TRAJECTORIES if stack.who(one) == "b")
+        stack.replicas["b"].ready = False
+        wait_until(lambda: stack.who(one) != "b", "the replica is asked although it is not ready")
+        stack.replicas["b"].ready = True
+        wait_until(lambda: stack.who(one) == "b", "the replica is ready and its trajectory does not come back")
+
+
+def test_a_caller_cannot_choose_the_address_that_the_replicas_see(tmp_path: Path) -> None:
+    with proxied(tmp_path) as stack:
+        assert stack.ask("any", **{"X-Forwarded-For": "192.0.2.1"}).text.split()[1] == OWN_ADDRESS
