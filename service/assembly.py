@@ -106,7 +106,7 @@ class Assembly:
             self._tokenizer_thread,
             promise=manifest.score.promise,
             on_cached=partial(metrics.engine.on_cached, manifest.reference),
-            on_answer=partial(metrics.scores.on_answer, manifest.reference),
+            on_answer=metrics.scores.answers_of(manifest.reference),
         )
 
     def _scope(self, model: Loaded) -> KeyScope:

@@ -67,6 +67,11 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Loaded:
         if not settings.judge_url:
             raise CheckpointError(f"{checkpoint.manifest.reference} is a judge, and AGENTPRM_JUDGE_URL names no server")
         return LoadedJudge(checkpoint.manifest)
+    return load_model(checkpoint, settings)
+
+
+def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
+    """One that has weights. Raises as ``load_models`` does."""
     started = perf_counter()
     engine = load_engine(
         checkpoint,

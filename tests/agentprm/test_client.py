@@ -21,7 +21,7 @@ STEPS = [
     {"observation": "Got 1 stick", "action": "craft 1 torch"},
 ]
 CALL = {"type": "function", "function": {"name": "craft", "arguments": '{"item": "torch"}'}}
-RANKED = {
+RANKED: dict[str, Any] = {
     "id": None,
     "ranking": [
         {"index": 1, "rank": 0, "promise": 0.8, "progress": 0.1, "raw": 1.4},
