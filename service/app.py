@@ -20,7 +20,7 @@ from service.api_keys import ApiKeys
 from service.assembly import Assembly
 from service.door import Door, Room
 from service.generation.policy import Policy
-from service.generation.server import TextServer
+from service.generation.server import TextServer, read_key
 from service.guard import Guard
 from service.life import Life
 from service.loading import Loaded, load_checkpoint
@@ -163,8 +163,8 @@ def _reloaded_by_hangup(registry: Registry) -> Iterator[None]:
 def _policy(settings: Settings) -> Policy | None:
     if not settings.policy_url:
         return None
-    timeout = settings.remote_timeout_ms / 1000
-    server = TextServer("the policy's server", settings.policy_url, settings.policy_api_key_file, timeout=timeout)
+    timeout, key = settings.remote_timeout_ms / 1000, read_key(settings.policy_api_key_file)
+    server = TextServer("the policy's server", settings.policy_url, key, timeout=timeout)
     return Policy(server, settings.policy_model, at_once=settings.remote_calls, max_waiting=settings.max_remote_queue)
 
 

@@ -7,7 +7,7 @@ from agentprm import wire
 from service.batcher import Batcher
 from service.generation.calls import Calls
 from service.generation.judge import Judgement, Prefix, RemoteJudge
-from service.generation.server import TextServer
+from service.generation.server import TextServer, read_key
 from service.judge_scorer import JudgeScorer
 from service.loading import Loaded, LoadedJudge, LoadedModel
 from service.metrics import Metrics
@@ -21,12 +21,16 @@ from service.work import Batch
 
 
 class Assembly:
-    """One engine thread, one tokenizer thread and one score cache, whatever the models."""
+    """One engine thread, one tokenizer thread and one score cache, whatever the models.
+
+    Raises KeyUnreadable where the settings name a judge's key that cannot be read.
+    """
 
     def __init__(self, settings: Settings, cache: ScoreCache, metrics: Metrics) -> None:
         self._settings = settings
         self._cache = cache
         self._metrics = metrics
+        self._judge_key = read_key(settings.judge_api_key_file)
         self._engine_thread = ThreadPoolExecutor(1, "engine")
         self._tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
 
@@ -85,7 +89,7 @@ class Assembly:
         server = TextServer(
             "the judge's server",
             settings.judge_url,
-            settings.judge_api_key_file,
+            self._judge_key,
             timeout=settings.remote_timeout_ms / 1000,
         )
         judge = RemoteJudge(manifest.judge, manifest.template, server)

@@ -34,15 +34,15 @@ class TextServer:
     Args:
         who: what errors call it, "the judge's server".
         url: its root; the routes are the client's business.
-        key_file: holds the key that it asks for.
+        key: what it asks for; empty: nothing.
         timeout: seconds that one call may take.
     """
 
-    def __init__(self, who: str, url: str, key_file: Path | None, *, timeout: float) -> None:
+    def __init__(self, who: str, url: str, key: str, *, timeout: float) -> None:
         set_async_client_factory(_connections)
         self._who = who
         self._timeout = timeout
-        self._client = AsyncInferenceClient(base_url=url, api_key=_key(key_file) or NO_KEY)
+        self._client = AsyncInferenceClient(base_url=url, api_key=key or NO_KEY)
 
     async def chat(self, messages: Sequence[Mapping[str, str]], model: str, **options: Any) -> Generated:
         """The next turn. ``options`` are those of the route: max_tokens, temperature, stop, logprobs, top_logprobs.
@@ -113,7 +113,8 @@ def _retry_after(response: httpx2.Response | None) -> float | None:
     return float(value) if value.isascii() and value.isdigit() else None
 
 
-def _key(file: Path | None) -> str:
+def read_key(file: Path | None) -> str:
+    """The key in a file; empty without one. Raises KeyUnreadable."""
     if file is None:
         return ""
     try:

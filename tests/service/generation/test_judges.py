@@ -10,11 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
-from agentprm.errors import InternalError
+from agentprm.errors import CheckpointError, InternalError
 from model_store.judge import Judge
 from model_store.manifest import ScoreRecipe
+from model_store.store import Checkpoint
+from service.app import create_app
+from service.generation.server import KeyUnreadable
+from service.loading import load_checkpoint
+from service.settings import Settings
 from tests.service.echo_app import PATIENCE, item, metric, proposal
-from tests.service.generation.conftest import CHAT, JUDGES, TEXT, Server, judging
+from tests.service.generation.conftest import CHAT, JUDGES, TEXT, Server, judging, loaded_judge
 from tests.service.generation.text_server import log_odds
 
 PROMISE = ScoreRecipe("judge", "softmax", "verdict").promise
@@ -287,6 +292,22 @@ def test_a_judge_whose_server_is_not_well_does_not_start(server: Server) -> None
                 raise AssertionError
 
     asyncio.run(scenario())
+
+
+def test_a_judge_without_a_server_is_not_loaded() -> None:
+    manifest = loaded_judge(CHAT).manifest
+    with pytest.raises(CheckpointError, match=r"^judge@1 is a judge, and AGENTPRM_JUDGE_URL names no server$"):
+        load_checkpoint(Checkpoint(Path(), manifest), Settings())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"two\nkeys", "k\u00e9y".encode(), b"\xff"])
+def test_a_key_that_cannot_be_read_ends_the_start(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    for setting in ("judge_api_key_file", "policy_api_key_file"):
+        with pytest.raises(KeyUnreadable, match=str(file)):
+            create_app([], Settings(**{setting: file, "policy_url": "http://policy"}))
 
 
 def test_a_request_of_more_calls_than_may_wait_is_refused(server: Server) -> None:
