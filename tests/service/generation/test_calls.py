@@ -101,6 +101,17 @@ def test_equal_work_is_called_once_whether_it_runs_or_waits() -> None:
     run(scenario, at_once=1)
 
 
+def test_what_was_answered_while_it_waited_is_not_called_when_its_turn_comes() -> None:
+    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+        requests = [await submitted(calls, "ab"), await submitted(calls, "ac")]
+        while gated.running:
+            await gated.end(*gated.running)
+        assert [one.results.keys() for one in await asyncio.gather(*requests)] == [{"a", "b"}, {"a", "c"}]
+        assert gated.asked == ["a", "b", "c"]
+
+    run(scenario, at_once=1)
+
+
 def test_who_leaves_takes_along_only_what_nobody_else_waits_for() -> None:
     async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
         leaves = await submitted(calls, "abc")
@@ -119,8 +130,11 @@ def test_who_leaves_takes_along_only_what_nobody_else_waits_for() -> None:
 
 def test_a_place_is_free_again_when_its_call_is_cancelled() -> None:
     async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
-        leaves, stays = await submitted(calls, "a"), await submitted(calls, "b")
-        assert list(gated.running) == ["a"]
+        leaves, stays, leaves_too = [await submitted(calls, work) for work in "abc"]
+        assert (list(gated.running), calls.waiting) == (["a"], 2)
+        leaves_too.cancel()
+        await settled()
+        assert calls.waiting == 1
         leaves.cancel()
         await settled()
         assert list(gated.running) == ["b"]
