@@ -306,8 +306,9 @@ def test_a_key_that_cannot_be_read_ends_the_start(content: bytes | None, tmp_pat
     if content is not None:
         file.write_bytes(content)
     for setting in ("judge_api_key_file", "policy_api_key_file"):
+        settings: dict[str, Any] = {setting: file, "policy_url": "http://policy"}
         with pytest.raises(KeyUnreadable, match=str(file)):
-            create_app([], Settings(**{setting: file, "policy_url": "http://policy"}))
+            create_app([], Settings(**settings))
 
 
 def test_a_request_of_more_calls_than_may_wait_is_refused(server: Server) -> None:
