@@ -18,15 +18,17 @@ LONGEST_PAUSE_SECONDS: Final = 10.0
 async def persistently(call: Callable[[], Awaitable[T]]) -> T:
     """What ``call`` returns in one of its attempts; generating changes nothing, so it may be done twice.
 
-    Whoever has a deadline cancels. Raises what the last attempt raised.
+    Whoever has a deadline cancels. Raises what the last attempt raised, and tells when to come again.
     """
-    for attempt in range(ATTEMPTS - 1):
+    failures = 0
+    while True:
         try:
             return await call()
         except (Overloaded, NotReady) as error:
-            backoff = FIRST_PAUSE_SECONDS * 2**attempt * (0.5 + random.random() / 2)
+            failures += 1
+            backoff = FIRST_PAUSE_SECONDS * 2 ** (failures - 1) * (0.5 + random.random() / 2)
             pause = backoff if error.retry_after is None else error.retry_after
-            if pause > LONGEST_PAUSE_SECONDS:
+            if failures == ATTEMPTS or pause > LONGEST_PAUSE_SECONDS:
+                error.retry_after = pause
                 raise
         await asyncio.sleep(pause)
-    return await call()

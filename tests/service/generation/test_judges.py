@@ -231,6 +231,7 @@ def test_what_does_not_pass_is_one_clear_sentence_without_text(
             failed = await score(client, "PRIVATE")
             error = failed.json()["error"]
             assert (failed.status_code, means[1] in error["message"]) == (means[0], True), error
+            assert ("retry-after" in failed.headers) == (means[0] in (429, 503))
             assert "PRIVATE" not in failed.text
             assert "\n" not in error["message"]
             await server.recovers()
