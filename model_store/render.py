@@ -1,9 +1,9 @@
 """Trajectory -> token ids, prefix-stable by construction.
 
-A trajectory is a line of runs of text and special tokens, cut at every special token of the template and at every
-action's end; each run is tokenised on its own. The tokens up to an action's end are then a prefix of the tokens of
-every longer trajectory, whatever follows. Special tokens are recognised in the template only; in an agent's text they
-are ordinary characters, so an observation cannot end an action.
+A trajectory is a line of runs of text and special tokens, cut at every special token of the template, behind the task
+and at every action's end; each run is tokenised on its own. The tokens up to an action's end are then a prefix of the
+tokens of every longer trajectory, whatever follows. Special tokens are recognised in the template only; in an agent's
+text they are ordinary characters, so an observation cannot end an action.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,10 @@ from tokenizers import Tokenizer
 from agentprm.errors import CheckpointCorrupt, ManifestInvalid
 from agentprm.types import State, Trajectory
 from model_store.manifest import Template
-from model_store.runs import Place, Run, RunTokenizer
+from model_store.runs import Parts, Place, Run, RunTokenizer
 from model_store.store import Checkpoint
 
 NOTHING: Final = Run("", Place.ALONE)
-Parts = Sequence[str | int]
-"""A text of the template: special tokens by id, what is tokenised with its neighbours as text."""
 
 
 class Rendered(NamedTuple):
@@ -46,16 +44,18 @@ class _Segment(NamedTuple):
 
 
 class _Line:
-    """Runs and special tokens in order; text since the last cut can still grow."""
+    """Runs and ids in order; text since the last cut can still grow."""
+
+    __slots__ = ("items", "place", "text")
 
     def __init__(self, rest: Run = NOTHING) -> None:
-        self.items: list[Run | int] = []
-        self.rest = rest
+        self.items: list[Run | list[int]] = []
+        self.text, self.place = rest
 
     def add(self, segment: _Segment, text: str) -> None:
         self.put(segment.before)
         if segment.together:
-            self.put([text])
+            self.text += text
         else:
             self.cut()
             self.items.append(Run(text, Place.ALONE))
@@ -64,17 +64,17 @@ class _Line:
     def put(self, parts: Parts) -> None:
         for part in parts:
             if isinstance(part, str):
-                self.rest = Run(self.rest.text + part, self.rest.place)
+                self.text += part
             else:
                 self.cut()
                 self.items.append(part)
-                self.rest = Run("", Place.AFTER_SPECIAL)
+                self.place = Place.AFTER_SPECIAL
 
     def cut(self) -> int:
         """Ends the text so far; what follows is tokenised without it. Returns the number of items before the cut."""
-        if self.rest.text:
-            self.items.append(self.rest)
-            self.rest = Run("", Place.WITHIN)
+        if self.text:
+            self.items.append(Run(self.text, self.place))
+            self.text, self.place = "", Place.WITHIN
         return len(self.items)
 
 
@@ -93,7 +93,7 @@ class Renderer:
         end = _Line(Run("", Place.WITHIN))
         end.put(self._action.after)
         end.cut()
-        if not self._ids(end):
+        if not any(self._ids([end])[0]):
             raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
 
     def trajectory(self, trajectory: Trajectory) -> Rendered:
@@ -114,12 +114,10 @@ class Renderer:
 
         ``state(s).token_ids + actions([a], state(s))[0] == trajectory(s.take(a)).token_ids``
         """
-        lines = []
-        for action in actions:
-            lines.append(line := _Line(after.rest))
+        lines = [_Line(after.rest) for _ in actions]
+        for line, action in zip(lines, actions, strict=True):
             self._act(line, action)
-        self._runs.encode([item for line in lines for item in line.items if isinstance(item, Run)])  # all at once
-        return [self._ids(line) for line in lines]
+        return [list(chain.from_iterable(ids)) for ids in self._ids(lines)]
 
     def _line(self, trajectory: Trajectory) -> tuple[_Line, int, list[int]]:
         """With the numbers of items up to the end of the task and up to each action's end."""
@@ -134,15 +132,24 @@ class Renderer:
         return line, task_items, ends
 
     def _begin_task(self, line: _Line, task: str) -> int:
-        """What follows the task is tokenised with the text that follows in ``text``, and with the task otherwise."""
+        """Cuts after the task, so that its tokens are the same whatever follows; returns the number of items so far.
+
+        Tokenised together with what follows, it is cut behind the token that it ends in: a newline may have grown into
+        its last full stop.
+        """
         before, after, together = self._task
         line.add(_Segment(before, [], together), self._stripped(task))
-        if self._together:
-            task_items = line.cut()
+        if not self._together:
             line.put(after)
-            return task_items
-        line.put(after)
-        return line.cut()
+            return line.cut()
+        following = after[0] if after and isinstance(after[0], str) else ""
+        joined, end = line.text + following, len(line.text)
+        if following:
+            end = self._runs.token_end(Run(joined, line.place), end)
+        line.text = joined[:end]
+        items = line.cut()
+        line.put([joined[end:], *after[bool(following) :]])
+        return items
 
     def _observe(self, line: _Line, observation: str) -> None:
         text = self._stripped(observation)
@@ -154,17 +161,15 @@ class Renderer:
         return line.cut()
 
     def _rendered(self, line: _Line, task_items: int, end_items: Sequence[int]) -> Rendered:
-        ids = self._ids_by_item(line)
+        (ids,) = self._ids([line])
         lens = [0, *accumulate(map(len, ids))]
-        token_ids = list(chain.from_iterable(ids))
-        return Rendered(token_ids, lens[task_items], [lens[items] - 1 for items in end_items], line.rest)
+        token_ids, rest = list(chain.from_iterable(ids)), Run(line.text, line.place)
+        return Rendered(token_ids, lens[task_items], [lens[items] - 1 for items in end_items], rest)
 
-    def _ids(self, line: _Line) -> list[int]:
-        return list(chain.from_iterable(self._ids_by_item(line)))
-
-    def _ids_by_item(self, line: _Line) -> list[list[int]]:
-        runs = iter(self._runs.encode([item for item in line.items if isinstance(item, Run)]))
-        return [next(runs) if isinstance(item, Run) else [item] for item in line.items]
+    def _ids(self, lines: Sequence[_Line]) -> list[list[list[int]]]:
+        """Of each item of each line; all runs are tokenised together."""
+        found = iter(self._runs.encode([item for line in lines for item in line.items if isinstance(item, Run)]))
+        return [[next(found) if isinstance(item, Run) else item for item in line.items] for line in lines]
 
     def _segment(self, texts: tuple[str, str], together: bool) -> _Segment:
         before, after = (self._parts(text, together) for text in texts)

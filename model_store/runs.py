@@ -8,23 +8,24 @@ stands; a ``Place`` says where.
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
-from enum import Enum
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from threading import Lock
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from tokenizers import Tokenizer
 
 from agentprm.errors import ManifestInvalid
 from model_store.manifest import shown
 
+T = TypeVar("T")
 KEPT_CHARS: Final = 2_000_000
 """Of runs whose ids are kept: 20 MB at four characters a token, 80 MB at one."""
 RUN_CHARS: Final = 64
 """What a run counts beside its text, so that many short ones are bounded too."""
 
 
-class Place(Enum):
+class Place(StrEnum):
     ALONE = "alone"
     """A text of its own, or the beginning of one."""
     AFTER_SPECIAL = "after a special token"
@@ -34,6 +35,10 @@ class Place(Enum):
 class Run(NamedTuple):
     text: str
     place: Place
+
+
+Parts = Sequence[str | list[int]]
+"""A text of a template: ids of what stands on its own, and text that is tokenised with its neighbours."""
 
 
 class RunTokenizer:
@@ -50,20 +55,18 @@ class RunTokenizer:
         self._greedy = {
             token.content for token in tokenizer.get_added_tokens_decoder().values() if token.lstrip or token.rstrip
         }
-        self._kept: OrderedDict[Run, list[int]] = OrderedDict()
-        self._kept_chars = 0
-        self._lock = Lock()
+        self._ids, self._ends = _Kept[list[int]](), _Kept[int]()
 
-    def boundary(self, text: str) -> list[int]:
-        """The ids of a text of a template that stands on its own."""
+    def boundary(self, text: str) -> Parts:
+        """A text of a template that stands on its own."""
         tokenizer = self._tokenizers[Place.ALONE]
         tokenizer.encode_special_tokens = False
         ids = tokenizer.encode(text, add_special_tokens=False).ids if text else []
         tokenizer.encode_special_tokens = True
-        return list(ids)
+        return [list(ids)] if ids else []
 
-    def split(self, text: str) -> list[str | int]:
-        """A text of a template as its special tokens, by id, and what stands between them.
+    def split(self, text: str) -> Parts:
+        """A text of a template as its special tokens and what stands between them.
 
         Raises:
             ManifestInvalid: a special token that takes whitespace beside it away, so that its neighbours matter.
@@ -76,33 +79,64 @@ class RunTokenizer:
             raise ManifestInvalid(
                 f"template: {shown(greedy[0])} takes whitespace beside it away, which no template can"
             )
-        return [self._added.get(part, part) for part in parts]
+        return [[self._added[part]] if part in self._added else part for part in parts]
 
     def encode(self, runs: Sequence[Run]) -> list[list[int]]:
         """The ids of each. Agents send their history with every step: what was met lately is only looked up."""
-        with self._lock:
-            ids = {run: self._kept[run] for run in runs if run in self._kept}
-            for run in ids:
-                self._kept.move_to_end(run)
-        new = [run for run in dict.fromkeys(runs) if run not in ids]
-        for place in Place:
-            here = [run for run in new if run.place is place]
-            if here:
-                texts = [run.text for run in here]
-                encodings = self._tokenizers[place].encode_batch_fast(texts, add_special_tokens=False)
-                ids |= zip(here, (encoding.ids for encoding in encodings), strict=True)
-        self._keep({run: ids[run] for run in new})
-        return [ids[run] for run in runs]
+        ids = self._ids.find(runs)
+        if new := dict.fromkeys(run for run, known in zip(runs, ids, strict=True) if known is None):
+            found = self._tokenised(list(new))
+            self._ids.keep(found)
+            return [found[run] if known is None else known for run, known in zip(runs, ids, strict=True)]
+        return [known for known in ids if known is not None]
 
-    def _keep(self, found: dict[Run, list[int]]) -> None:
+    def token_end(self, run: Run, at: int) -> int:
+        """The first place in a run's text, ``at`` or after it, where a token ends if a word follows.
+
+        ``at`` must be the same whenever the run is.
+        """
+        (end,) = self._ends.find([run])
+        if end is None:
+            encoding = self._tokenizers[run.place].encode(run.text + "x", add_special_tokens=False)
+            end = min(end for _, end in (*encoding.offsets, (0, len(run.text))) if end >= at)
+            self._ends.keep({run: end})
+        return end
+
+    def _tokenised(self, runs: Sequence[Run]) -> dict[Run, list[int]]:
+        found: dict[Run, list[int]] = {}
+        for place in Place:
+            here = [run for run in runs if run.place is place]
+            texts = [run.text for run in here]
+            encodings = self._tokenizers[place].encode_batch_fast(texts, add_special_tokens=False)
+            found |= zip(here, (encoding.ids for encoding in encodings), strict=True)
+        return found
+
+
+class _Kept(Generic[T]):
+    """What is known of the runs met lately, within a bound of characters."""
+
+    def __init__(self) -> None:
+        self.values: OrderedDict[Run, T] = OrderedDict()
+        self.chars = 0
+        self._lock = Lock()
+
+    def find(self, runs: Sequence[Run]) -> list[T | None]:
         with self._lock:
-            for run, ids in found.items():
-                if run not in self._kept:
-                    self._kept[run] = ids
-                    self._kept_chars += len(run.text) + RUN_CHARS
-            while self._kept_chars > KEPT_CHARS:
-                run, _ = self._kept.popitem(last=False)
-                self._kept_chars -= len(run.text) + RUN_CHARS
+            found = [self.values.get(run) for run in runs]
+            for run, known in zip(runs, found, strict=True):
+                if known is not None:
+                    self.values.move_to_end(run)
+        return found
+
+    def keep(self, new: Mapping[Run, T]) -> None:
+        with self._lock:
+            for run, value in new.items():
+                if run not in self.values:
+                    self.values[run] = value
+                    self.chars += len(run.text) + RUN_CHARS
+            while self.chars > KEPT_CHARS:
+                run, _ = self.values.popitem(last=False)
+                self.chars -= len(run.text) + RUN_CHARS
 
 
 def _by_place(tokenizer: Tokenizer) -> dict[Place, Tokenizer]:

@@ -45,8 +45,13 @@ def _wanted(given: argparse.Namespace, name: str, version: str) -> Wanted:
         preset=given.preset,
         recipe=given.recipe,
         context_length=given.context_length,
-        base_model=given.source if given.base is None else f"{given.source} merged into {given.base}",
+        base_model=" merged into ".join(_origin(source) for source in (given.source, given.base) if source),
     )
+
+
+def _origin(source: str) -> str:
+    """As callers of the service may read it: of a directory only the name."""
+    return Path(source).resolve().name if Path(source).is_dir() else source
 
 
 def _findings(imported: Imported) -> dict[str, Any]:

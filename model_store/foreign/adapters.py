@@ -17,6 +17,7 @@ from model_store.tensors import read_tensors, tensor_shapes
 
 CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"
+_CLASSES: Final = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification"}
 _WRAPPER: Final = "base_model.model."
 _UNSUPPORTED: Final = ("use_dora", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication", "megatron_config")
 
@@ -32,6 +33,11 @@ class Adapter:
             raise CheckpointCorrupt(f"{path / CONFIG}: r and lora_alpha must be numbers")
         self._scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         self._transposed = bool(config.get("fan_in_fan_out"))
+        self._class = _CLASSES.get(str(config.get("task_type")), "")
+
+    def architecture(self, base: str) -> str:
+        """What the base is with the adapter: one for classification brings a head of its own."""
+        return base.replace("ForCausalLM", self._class) if self._class else base
 
     def merged(self, name: str, tensor: Tensor) -> Tensor:
         """A tensor of the base as the adapter leaves it, in its own dtype.

@@ -9,7 +9,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from agentprm.errors import CheckpointError
 from model_store.manifest import shown
@@ -44,7 +44,7 @@ def chat_texts(path: Path) -> ChatTexts:
         CheckpointError: it has none, or one that is not made of texts around turns.
     """
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
         render = _Rendering(tokenizer)
         texts = _texts(render)
         sound = all(

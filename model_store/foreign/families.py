@@ -92,17 +92,19 @@ def _replaced(value: Any, known: Mapping[str, str]) -> Any:
 
 
 def bos_token(path: Path) -> str:
-    """The beginning-of-sequence token that ``tokenizer_config.json`` names; empty if it names none."""
-    file = path / "tokenizer_config.json"
-    try:
-        token = json.loads(file.read_text(encoding="utf-8")).get("bos_token") if file.exists() else None
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise CheckpointCorrupt(f"{file} cannot be read: {shown(str(error), 300)}") from error
-    if isinstance(token, dict):  # as tokenizers write it whose token has properties
-        token = token.get("content")
-    if not isinstance(token, str | None):
-        raise CheckpointCorrupt(f"{file}: bos_token must be a text")
-    return token or ""
+    """The beginning-of-sequence token that a tokenizer's files name; empty if they name none."""
+    for file in (path / "tokenizer_config.json", path / "special_tokens_map.json"):
+        try:
+            token = json.loads(file.read_text(encoding="utf-8")).get("bos_token") if file.exists() else None
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise CheckpointCorrupt(f"{file} cannot be read: {shown(str(error), 300)}") from error
+        if isinstance(token, dict):  # as they write one with properties
+            token = token.get("content")
+        if not isinstance(token, str | None):
+            raise CheckpointCorrupt(f"{file}: bos_token must be a text")
+        if token:
+            return token
+    return ""
 
 
 def _token_id(tokenizer: Tokenizer, token: str) -> int:
@@ -115,8 +117,8 @@ def _token_id(tokenizer: Tokenizer, token: str) -> int:
 def _check_separator(tokenizer: Tokenizer, separator: str) -> None:
     runs = RunTokenizer(tokenizer)
     parts = runs.split(separator)
-    ids = [part if isinstance(part, int) else runs.encode([Run(part, Place.WITHIN)])[0] for part in parts]
-    if len(parts) != 1 or (isinstance(ids[0], list) and len(ids[0]) != 1):
+    ids = [runs.encode([Run(part, Place.WITHIN)])[0] if isinstance(part, str) else part for part in parts]
+    if [len(one) for one in ids] != [1]:
         raise CheckpointCorrupt(
             f"tokenizer.json has no token for {separator!r}, which ends each step of this family; "
             "it is another family, or the token was added in code and has to be added to the file"

@@ -1,12 +1,12 @@
 """Checkpoints from the Hugging Face hub, at one commit: a branch or a tag could be another model tomorrow."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Final
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import logging
 
 from agentprm.errors import CheckpointError, CheckpointNotFound
 from model_store.manifest import shown
@@ -29,9 +29,11 @@ def find_source(source: str, endpoint: str | None = None) -> Path:
         raise CheckpointNotFound(f"{shown(source)!r} is neither a directory nor owner/name@commit of the hub")
     if not _COMMIT.fullmatch(commit):
         raise CheckpointError(f"{shown(source)} needs @ and a commit of 40 hex digits: a branch could change")
-    logging.set_verbosity_error()  # it reports each try
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each try
     try:
-        path = snapshot_download(repository, revision=commit, allow_patterns=list(FILES), endpoint=endpoint)
+        path = snapshot_download(
+            repository, revision=commit, allow_patterns=list(FILES), ignore_patterns=["*/*"], endpoint=endpoint
+        )
     except GatedRepoError as error:
         raise CheckpointError(f"{source} is gated: accept its terms on the hub and log in there") from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:

@@ -66,8 +66,9 @@ def add_checkpoint(store: Store, source: Path, wanted: Wanted, base: Path | None
 
 def stage(source: Path, into: Path, wanted: Wanted, base: Path | None = None) -> Imported:
     """Writes the checkpoint as it will be published, loads it and scores the sample. Raises as ``add_checkpoint``."""
-    adapter = _adapter(source, base)
-    config = _read_config(base or source)
+    adapter, config = _adapter(source, base), _read_config(base or source)
+    if adapter:
+        config["architectures"] = [adapter.architecture(_architecture(config))]
     stage_weights(base or source, into, adapter)
     (into / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     tokenizer_from = source if (source / "tokenizer.json").exists() else base or source
@@ -117,13 +118,17 @@ def _read_config(path: Path) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name != "auto_map"}
 
 
+def _architecture(config: dict[str, Any]) -> str:
+    named = config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else "a model without architectures"
+
+
 def _manifest(staged: Path, tokenizer_from: Path, config: dict[str, Any], wanted: Wanted) -> tuple[Manifest, str]:
     """The manifest, checked as one that is read, and the name of its preset."""
-    architecture = str((config.get("architectures") or ["a model without architectures"])[0])
     if wanted.recipe:
         name, preset = "own recipe", read_recipe(wanted.recipe)
     else:
-        name = wanted.preset or recognise(architecture, tensor_shapes(staged))
+        name = wanted.preset or recognise(_architecture(config), tensor_shapes(staged))
         if name not in PRESETS:
             raise CheckpointError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
         preset = PRESETS[name]
@@ -132,7 +137,7 @@ def _manifest(staged: Path, tokenizer_from: Path, config: dict[str, Any], wanted
         "format": FORMAT,
         "name": wanted.name,
         "version": wanted.version,
-        "base_model": wanted.base_model or architecture,
+        "base_model": wanted.base_model or _architecture(config),
         "score": score,
         "template": template,
         "render_version": 1,

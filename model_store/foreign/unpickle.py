@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
@@ -35,30 +36,30 @@ def convert(source: Path, into: Path) -> list[Path]:
     if into.exists():
         raise CheckpointError(f"{into} is there already")
     into.mkdir(parents=True)
-    names = {
-        file.name: file.name.replace("pytorch_model", "model").removesuffix(".bin") + ".safetensors" for file in files
-    }
-    for file in files:
-        done = subprocess.run(  # noqa: S603  (this file, in the same Python)
-            [sys.executable, "-m", __name__, str(file.resolve()), str(into.resolve() / names[file.name])],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=Path(__file__).parents[2],  # where this package is found
-        )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"its reader ended with {done.returncode}"]
-            raise CheckpointCorrupt(f"{file} was not converted: {shown(lines[-1], 300)}")
-    _convert_index(source, into, names)
-    return [into / name for name in names.values()]
+    done = subprocess.run(  # noqa: S603  (this file, in the same Python)
+        [sys.executable, "-m", __name__, *(str(path.resolve()) for path in (into, *files))],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],  # where this package is found
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"its reader ended with {done.returncode}"]
+        raise CheckpointCorrupt(f"{source} was not converted: {shown(lines[-1], 300)}")
+    _convert_index(source, into)
+    return [into / _converted(file.name) for file in files]
 
 
-def _convert_index(source: Path, into: Path, names: dict[str, str]) -> None:
+def _converted(name: str) -> str:
+    return name.replace("pytorch_model", "model").removesuffix(".bin") + ".safetensors"
+
+
+def _convert_index(source: Path, into: Path) -> None:
     if not (source / INDEX).exists():
         return
     try:
         index = json.loads((source / INDEX).read_text(encoding="utf-8"))
-        index["weight_map"] = {tensor: names[file] for tensor, file in index["weight_map"].items()}
+        index["weight_map"] = {tensor: _converted(file) for tensor, file in index["weight_map"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointCorrupt(f"{source / INDEX} does not map tensors to files") from error
     (into / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
@@ -79,16 +80,22 @@ def _limit(size: int) -> None:
 
 def _tensors(loaded: Any) -> dict[str, torch.Tensor]:
     if not isinstance(loaded, dict) or not all(isinstance(one, torch.Tensor) for one in loaded.values()):
-        raise SystemExit("it holds something other than tensors by name")
+        raise TypeError("it holds something other than tensors by name")
     return {str(name): tensor.clone().contiguous() for name, tensor in loaded.items()}  # own bytes: tied ones share
 
 
 def main(arguments: Sequence[str]) -> None:
-    source, target = map(Path, arguments)
+    into, *files = map(Path, arguments)
     torch.set_num_threads(1)
-    _limit(source.stat().st_size)
-    loaded = torch.load(source, map_location="cpu", weights_only=True)
-    save_file(_tensors(loaded), target, metadata={"format": "pt"})
+    _limit(max(file.stat().st_size for file in files))
+    for file in files:
+        try:
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+            save_file(_tensors(loaded), into / _converted(file.name), metadata={"format": "pt"})
+        except UnpicklingError as error:  # torch says how to read it nevertheless
+            raise SystemExit(f"{file.name}: it holds something other than tensors by name") from error
+        except Exception as error:
+            raise SystemExit(f"{file.name}: {shown(str(error), 200) or type(error).__name__}") from error
 
 
 if __name__ == "__main__":

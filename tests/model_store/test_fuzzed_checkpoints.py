@@ -73,6 +73,39 @@ def test_a_manifest_with_an_odd_value_anywhere_is_refused(store: Store, publishe
         what_parses_can_be_written(text)
 
 
+RICH: dict[str, Any] = {
+    "score": {
+        "head": "mlp",
+        "activation": "softmax",
+        "read": "action_end",
+        "layers": ["score.0", "score.2"],
+        "output": 1,
+        "direction": "lower",
+        "calibration": {"a": 2.0, "b": -1.0},
+    },
+    "template": {
+        "begin": "",
+        "task": ["", ""],
+        "observation": ["", ""],
+        "action": ["", "x"],
+        "next": "y",
+        "tokenise": "text",
+        "skip_empty_observation": True,
+        "strip": True,
+    },
+}
+
+
+@pytest.mark.parametrize("value", odd_json.VALUES, ids=lambda value: value[:20])
+def test_an_odd_value_anywhere_in_a_rich_recipe_is_refused_or_written_as_it_was(
+    published: Checkpoint, value: str
+) -> None:
+    good = json.loads(published.manifest.to_json()) | RICH
+    what_parses_can_be_written(json.dumps(good))
+    for text in odd_json.in_each_place(good, value):
+        what_parses_can_be_written(text)
+
+
 @pytest.mark.parametrize("name", [*odd_json.TEXTS, '"name"', '"digest"', '"a\\nb"'], ids=lambda name: name[:20])
 def test_a_manifest_with_one_more_field_anywhere_is_refused(store: Store, published: Checkpoint, name: str) -> None:
     for text in odd_json.in_each_object(json.loads(published.manifest.to_json()), name, "1"):

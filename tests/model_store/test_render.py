@@ -148,5 +148,5 @@ def test_kept_segments_stay_within_their_bound_and_change_no_id(texts: list[str]
             assert [action(renderer, one) for one in (text, "get", text)] == [
                 action(fresh, one) for one in (text, "get", text)
             ]
-            kept = renderer._runs
-            assert kept._kept_chars == sum(len(run.text) + 64 for run in kept._kept) <= 300
+            kept = renderer._runs._ids
+            assert kept.chars == sum(len(run.text) + 64 for run in kept.values) <= 300

@@ -6,33 +6,45 @@ from hypothesis import strategies as st
 
 from agentprm.errors import TooLong
 from agentprm.types import State, Step, Trajectory
+from model_store.manifest import Template
+from model_store.render import Renderer
 from service.score_cache.keys import KeyScope
 from service.sequences import KeyedSequence, Sequencer
+from tests.model_store.tiny_checkpoints import sentence_piece
 from tests.service.echo_app import byte_renderer
 from tests.service.test_scorer import actions, states, trajectories
 
 SCOPE = KeyScope("test", "sha256:0", 1, "float32")
+TAGS = Template("<s>", ("", " "), ("", "\n"), ("", " ки"), "\n", tokenise="text", skip_empty_observation=True)
 sequencer = Sequencer(byte_renderer(), SCOPE, context_length=500)
+of_whole_text = Sequencer(Renderer(sentence_piece(), TAGS), SCOPE, context_length=500)
+sequencers = pytest.mark.parametrize("sequencer", [sequencer, of_whole_text], ids=["segments", "whole text"])
 
 
-def of_trajectory(trajectory: Trajectory, reads: int | None = None) -> KeyedSequence:
+def of_trajectory(sequencer: Sequencer, trajectory: Trajectory, reads: int | None = None) -> KeyedSequence:
     ((sequence,),) = sequencer.trajectories([trajectory], reads)
     return sequence
 
 
+@sequencers
 @given(trajectory=trajectories, reads=st.integers(1, 3))
 @settings(deadline=None)
-def test_the_last_steps_have_the_keys_that_they_have_in_the_whole(trajectory: Trajectory, reads: int) -> None:
-    whole, last = of_trajectory(trajectory), of_trajectory(trajectory, reads)
+def test_the_last_steps_have_the_keys_that_they_have_in_the_whole(
+    sequencer: Sequencer, trajectory: Trajectory, reads: int
+) -> None:
+    whole, last = of_trajectory(sequencer, trajectory), of_trajectory(sequencer, trajectory, reads)
     assert last == KeyedSequence(whole.token_ids, whole.reads[-reads:], whole.keys[-reads:])
     assert whole.reads[-1] == len(whole.token_ids) - 1
 
 
+@sequencers
 @given(state=states, candidates=st.lists(actions, min_size=1, max_size=4))
 @settings(deadline=None)
-def test_a_candidate_has_the_keys_of_the_step_it_would_be(state: State, candidates: list[str]) -> None:
+def test_a_candidate_has_the_keys_of_the_step_it_would_be(
+    sequencer: Sequencer, state: State, candidates: list[str]
+) -> None:
     (sequences,) = sequencer.candidates([state], [candidates])
-    taken = [of_trajectory(state.take(action), 2) for action in dict.fromkeys(candidates)]
+    taken = [of_trajectory(sequencer, state.take(action), 2) for action in dict.fromkeys(candidates)]
     assert sequences[0] == taken[0], "the first reads the step before too"
     assert sequences[1:] == [KeyedSequence(one.token_ids, one.reads[-1:], one.keys[-1:]) for one in taken[1:]]
 

@@ -1,0 +1,331 @@
+"""The forward that the authors of each family describe, over a tiny checkpoint of their layout.
+
+Written from the model cards and repositories of the families, with transformers' own classes and whole texts: they
+know nothing of recipes, runs or prefixes.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    Gemma2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+)
+
+from tests.model_store.tiny_checkpoints import (
+    CHATML,
+    CHATML_TOKENS,
+    LLAMA_CHAT,
+    LLAMA_TOKENS,
+    add_head,
+    byte_level,
+    config_of,
+    edit_config,
+    last_hidden,
+    logits,
+    save,
+    sentence_piece,
+    weights_of,
+    whole,
+)
+
+TASK = "Janet's ducks lay 16 eggs per day.  How many are left?"
+STEPS = ("Step 1: She eats three.", "Step 2: 16 - 3 = 13 eggs\nare left.", "Step 3: наверно 13")
+
+
+def floats(values: Tensor) -> list[float]:
+    return [float(value) for value in values]
+
+
+@dataclass(frozen=True)
+class Family:
+    """``make`` writes a checkpoint; ``promises`` are those of the authors' code for a task and its steps."""
+
+    preset: str
+    make: Callable[[Path], Tokenizer]
+    promises: Callable[[Path, Tokenizer, str, Sequence[str]], list[float]]
+    recognised: bool = False
+
+
+# *ForSequenceClassification over a chat: a score at the last token of each templated prefix of the conversation.
+
+
+def make_classifier(path: Path, kind: Any, special: Sequence[str], chat: str) -> Tokenizer:
+    tokenizer = byte_level(special)
+    model = AutoModelForSequenceClassification.from_config(config_of(kind, tokenizer, num_labels=1))
+    save(path, model, tokenizer, bos=special[0], chat=chat)
+    return tokenizer
+
+
+@torch.inference_mode()
+def classified(path: Path, tokenizer: Tokenizer, prompts: Sequence[str]) -> list[float]:
+    model = AutoModelForSequenceClassification.from_pretrained(path).eval()
+    return [torch.sigmoid(model(torch.tensor([whole(tokenizer, text)])).logits[0, 0]).item() for text in prompts]
+
+
+def chatml_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    text = f"<|im_start|>user\n{task}<|im_end|>\n"
+    prompts = [text := f"{text}<|im_start|>assistant\n{step}<|im_end|>\n" for step in steps]
+    return classified(path, tokenizer, prompts)
+
+
+def llama_chat_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    header = "<|start_header_id|>{}<|end_header_id|>\n\n"
+    text = f"<|begin_of_text|>{header.format('system')}Today Date: 26 Jul 2024\n\n<|eot_id|>"
+    text += f"{header.format('user')}{task}<|eot_id|>"
+    prompts = [text := f"{text}{header.format('assistant')}{step}<|eot_id|>" for step in steps]
+    return classified(path, tokenizer, prompts)
+
+
+# TRL's stepwise trainer: segments tokenised on their own, the separator's ids after each, class 1 at the last of them.
+
+
+def make_trl(path: Path) -> Tokenizer:
+    tokenizer = sentence_piece()
+    model = AutoModelForTokenClassification.from_config(config_of(Qwen2Config, tokenizer, num_labels=2))
+    save(path, model, tokenizer, bos="<s>")
+    return tokenizer
+
+
+@torch.inference_mode()
+def trl_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    separator = whole(tokenizer, "\n")
+    ids, ends = [tokenizer.token_to_id("<s>"), *whole(tokenizer, task)], []
+    for step in steps:
+        ids += whole(tokenizer, step) + separator
+        ends.append(len(ids) - 1)
+    model = AutoModelForTokenClassification.from_pretrained(path).eval()
+    return floats(model(torch.tensor([ids])).logits[0].softmax(-1)[ends, 1])
+
+
+# Qwen2.5-Math-PRM: two linear layers, softmax over two classes at each <extra_0>.
+
+
+def make_qwen_math(path: Path) -> Tokenizer:
+    tokenizer = byte_level(CHATML_TOKENS)
+    save(path, AutoModelForCausalLM.from_config(config_of(Qwen2Config, tokenizer)), tokenizer, chat=CHATML)
+    add_head(path, "Qwen2ForProcessRewardModel", {"score.0": nn.Linear(16, 16), "score.2": nn.Linear(16, 2)})
+    auto = {
+        "AutoConfig": "configuration_qwen2_rm.Qwen2RMConfig",
+        "AutoModel": "modeling_qwen2_rm.Qwen2ForProcessRewardModel",
+    }
+    edit_config(path, auto_map=auto)
+    return tokenizer
+
+
+def qwen_math_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    system = "Please reason step by step, and put your final answer within \\boxed{}."
+    turns = {"system": system, "user": task, "assistant": "<extra_0>".join(steps) + "<extra_0>"}
+    ids = whole(tokenizer, "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns.items()))
+    weights = weights_of(path)
+    first, last = ((weights[f"score.{layer}.weight"], weights[f"score.{layer}.bias"]) for layer in (0, 2))
+    hidden = nn.functional.linear(last_hidden_without_map(path, ids), *first).relu()
+    probabilities = nn.functional.linear(hidden, *last).softmax(-1)
+    return floats(probabilities[torch.tensor(ids) == tokenizer.token_to_id("<extra_0>"), 1])
+
+
+def last_hidden_without_map(path: Path, ids: Sequence[int]) -> Tensor:
+    """What the checkpoint's own code would load is the plain model under the same names."""
+    config = json.loads((path / "config.json").read_text())
+    config.pop("auto_map", None)
+    (path / "config.json").write_text(json.dumps(config))
+    return last_hidden(path, ids)
+
+
+# Skywork-o1-Open-PRM: bos + problem + newline at once, each step on its own and then the newline's id; sigmoid there.
+
+
+def make_skywork(path: Path) -> Tokenizer:
+    tokenizer = byte_level(CHATML_TOKENS)
+    save(path, AutoModelForCausalLM.from_config(config_of(Qwen2Config, tokenizer)), tokenizer, bos="<|endoftext|>")
+    add_head(path, "Qwen2ForPrmModel", {"v_head.summary": nn.Linear(16, 1)})
+    return tokenizer
+
+
+def skywork_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    ids, ends = whole(tokenizer, "<|endoftext|>" + task + "\n"), []
+    for step in steps:
+        ids += [*whole(tokenizer, step), whole(tokenizer, "\n")[-1]]
+        ends.append(len(ids) - 1)
+    return floats(value_head(path, ids)[ends].sigmoid())
+
+
+def value_head(path: Path, ids: Sequence[int]) -> Tensor:
+    weights = weights_of(path)
+    return nn.functional.linear(
+        last_hidden(path, ids), weights["v_head.summary.weight"], weights["v_head.summary.bias"]
+    )[:, 0]
+
+
+# PQM: a value head at [PRM], which stands after a space and before a newline; no token is put before the text.
+
+
+def make_pqm(path: Path) -> Tokenizer:
+    tokenizer = byte_level(["[PRM]"])
+    save(path, AutoModelForCausalLM.from_config(config_of(LlamaConfig, tokenizer)), tokenizer)
+    add_head(path, "LlamaForCausalLM", {"v_head.summary": nn.Linear(16, 1)})
+    return tokenizer
+
+
+def pqm_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    query = (
+        "Below is an instruction that describes a task.\nWrite a response that appropriately completes the request."
+        f"\n\n### Instruction:\n{task}\n\n### Response: Let's think step by step"
+    )
+    ids = whole(tokenizer, f"{query}\n" + "\n".join(f"{step} [PRM]" for step in steps))
+    values = value_head(path, ids)[torch.tensor(ids) == tokenizer.token_to_id("[PRM]")]
+    return floats(values.sigmoid())
+
+
+# QLASS: three linear layers at the token before the last of a Llama 2 chat, whose turns end in " </s><s>".
+
+
+def make_qlass(path: Path) -> Tokenizer:
+    tokenizer = sentence_piece()
+    save(path, AutoModelForCausalLM.from_config(config_of(LlamaConfig, tokenizer)), tokenizer, bos="<s>")
+    layers = {"mlp.0": nn.Linear(16, 24), "mlp.2": nn.Linear(24, 24), "mlp.4": nn.Linear(24, 1, bias=False)}
+    add_head(path, "LlamaForCausalLM", layers, prefix="llama.")
+    weights = weights_of(path)
+    weights["mlp.4.weight"] = weights["mlp.4.weight"].abs() / 10  # within [0, 1], as values are
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    return tokenizer
+
+
+def qlass_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    weights = weights_of(path)
+    plain = path.parent / "without-prefix"
+    plain.mkdir(exist_ok=True)
+    edit_config_into(path, plain)
+    inner = {name.removeprefix("llama."): one for name, one in weights.items() if name.startswith("llama.")}
+    save_file(inner, plain / "model.safetensors", metadata={"format": "pt"})
+    text, values = f"[INST] {task} [/INST]", []
+    for step in steps:
+        text += f"{step} </s><s>"
+        x = last_hidden(plain, whole(tokenizer, "<s>" + text))
+        for layer in (0, 2):
+            x = nn.functional.linear(x, weights[f"mlp.{layer}.weight"], weights[f"mlp.{layer}.bias"]).relu()
+        values.append(float((x @ weights["mlp.4.weight"].T)[-2, 0]))
+    return [min(1.0, max(0.0, value)) for value in values]
+
+
+def edit_config_into(path: Path, other: Path) -> None:
+    (other / "config.json").write_text((path / "config.json").read_text())
+
+
+# Math-Shepherd, ER-PRM: softmax of two tokens' logits at each step tag; RLHFlow: at the token before its "+".
+
+
+def make_language_model(
+    path: Path, kind: Any, tokenizer: Tokenizer, *, bos: str, chat: str | None = None, **more: Any
+) -> Tokenizer:
+    save(path, AutoModelForCausalLM.from_config(config_of(kind, tokenizer, **more)), tokenizer, bos=bos, chat=chat)
+    return tokenizer
+
+
+def pair_at(path: Path, ids: Sequence[int], pair: Sequence[int], where: Sequence[int]) -> list[float]:
+    return floats(logits(path, ids)[:, list(pair)].softmax(-1)[list(where), 0])
+
+
+def at_tag(tokenizer: Tokenizer, ids: Sequence[int], tag: str) -> list[int]:
+    return [index for index, one in enumerate(ids) if one == whole(tokenizer, tag)[-1]]
+
+
+def math_shepherd_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    ids = whole(tokenizer, f"<s>{task} " + "\n".join(f"{step} ки" for step in steps))
+    return pair_at(path, ids, whole(tokenizer, "+ -"), at_tag(tokenizer, ids, "ки"))
+
+
+def er_prm_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    ids = whole(tokenizer, f"<|begin_of_text|>{task} " + "".join(f"{step} ки" for step in steps))
+    pair = [whole(tokenizer, " +")[-1], whole(tokenizer, " -")[-1]]
+    return pair_at(path, ids, pair, at_tag(tokenizer, ids, " ки"))
+
+
+def rlhflow_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    """Step by step, at position -3 of the templated conversation."""
+    pair = [whole(tokenizer, "+")[-1], whole(tokenizer, "-")[-1]]
+    header = "<|start_header_id|>{}<|end_header_id|>\n\n"
+    text = f"<|begin_of_text|>{header.format('system')}Today Date: 26 Jul 2024\n\n<|eot_id|>"
+    promises = []
+    for index, step in enumerate(steps):
+        text += f"{header.format('user')}{step if index else f'{task} {step}'}<|eot_id|>"
+        text += f"{header.format('assistant')}+<|eot_id|>"
+        ids = whole(tokenizer, text)
+        promises += pair_at(path, ids, pair, [len(ids) - 3])
+    return promises
+
+
+# Llemma: sigmoid of the mean of all logits, at the first of the two newlines after each step.
+
+
+def make_llemma(path: Path) -> Tokenizer:
+    tokenizer = make_language_model(path, LlamaConfig, sentence_piece(), bos="<s>")
+    weights = weights_of(path)
+    weights["lm_head.weight"] += torch.randn(16, generator=torch.Generator().manual_seed(3)) / 2
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    return tokenizer
+
+
+def llemma_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
+    ids = whole(tokenizer, f"<s># Question\n\n{task}\n\n# Solution\n\n" + "".join(f"{step}\n\n" for step in steps))
+    newlines = whole(tokenizer, "\n\n")[1:]
+    found = [index for index in range(len(ids)) if ids[index : index + 2] == newlines]
+    return floats(logits(path, ids).mean(-1)[found[-len(steps) :]].sigmoid())
+
+
+FAMILIES = {
+    "chat ML classifier": Family(
+        "sequence-classification",
+        lambda path: make_classifier(path, Qwen2Config, CHATML_TOKENS, CHATML),
+        chatml_promises,
+        recognised=True,
+    ),
+    "Llama 3 classifier": Family(
+        "sequence-classification",
+        lambda path: make_classifier(path, LlamaConfig, LLAMA_TOKENS, LLAMA_CHAT),
+        llama_chat_promises,
+        recognised=True,
+    ),
+    "TRL": Family("trl-prm", make_trl, trl_promises, recognised=True),
+    "Qwen2.5-Math-PRM": Family("qwen-math-prm", make_qwen_math, qwen_math_promises, recognised=True),
+    "Skywork": Family("skywork-prm", make_skywork, skywork_promises, recognised=True),
+    "PQM": Family("pqm", make_pqm, pqm_promises),
+    "QLASS": Family("qlass", make_qlass, qlass_promises),
+    "Math-Shepherd": Family(
+        "math-shepherd",
+        lambda path: make_language_model(path, MistralConfig, sentence_piece(), bos="<s>", sliding_window=None),
+        math_shepherd_promises,
+    ),
+    "RLHFlow": Family(
+        "rlhflow",
+        lambda path: make_language_model(
+            path, LlamaConfig, byte_level(LLAMA_TOKENS), bos="<|begin_of_text|>", chat=LLAMA_CHAT
+        ),
+        rlhflow_promises,
+    ),
+    "ER-PRM": Family(
+        "er-prm",
+        lambda path: make_language_model(path, LlamaConfig, byte_level(LLAMA_TOKENS), bos="<|begin_of_text|>"),
+        er_prm_promises,
+    ),
+    "Math-Shepherd's reading of Gemma 2, soft-capped": Family(
+        "math-shepherd",
+        lambda path: make_language_model(
+            path, Gemma2Config, sentence_piece("first"), bos="<s>", final_logit_softcapping=2.0, query_pre_attn_scalar=8
+        ),
+        math_shepherd_promises,
+    ),
+    "Llemma": Family("llemma", make_llemma, llemma_promises),
+}
