@@ -20,7 +20,8 @@ AgentPRMError
 └── CheckpointError             a checkpoint that cannot be served
     ├── CheckpointNotFound      no such name, version or alias in the store
     ├── CheckpointCorrupt       its content does not hash to its digest, or a file is missing
-    └── ManifestInvalid         ``prm.json`` lacks a field or holds a wrong one
+    ├── ManifestInvalid         ``prm.json`` lacks a field or holds a wrong one
+    └── CheckpointTooLarge      its weights do not fit into the device's free memory
 """
 
 from typing import Any, ClassVar
@@ -139,6 +140,10 @@ class CheckpointCorrupt(CheckpointError):
 
 class ManifestInvalid(CheckpointError):
     """``prm.json`` lacks a field, holds a wrong one or does not fit the weights beside it."""
+
+
+class CheckpointTooLarge(CheckpointError):
+    """The weights do not fit into the device's free memory."""
 
 
 BY_CODE: dict[str, type[RequestError]] = {

@@ -10,7 +10,8 @@ from model_store.manifest import Manifest
 from model_store.render import Renderer, load_renderer
 from model_store.store import Checkpoint, Store
 from service.batcher import Engine
-from service.engine import PaddedEngine, PrefixEngine, load_engine
+from service.engine import PaddedEngine, PrefixEngine
+from service.engine_choice import load_engine
 from service.prefix_cache import PrefixCache
 from service.settings import Settings, usable_cores
 

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TypeVar
 
 import torch
@@ -10,6 +11,9 @@ import torch
 from service.faults import DeviceLost, OutOfMemory
 
 T = TypeVar("T")
+
+MEMINFO: Final = Path("/proc/meminfo")
+CGROUP: Final = Path("/sys/fs/cgroup")
 
 _CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # torch has no class of its own for its failures on a CPU
 
@@ -50,6 +54,31 @@ def gpu_memory() -> dict[str, dict[str, int]]:
         }
         for index in used
     }
+
+
+def free_bytes(device: str) -> int | None:
+    """What more the device can hold: on a CPU as the kernel and the container's limit have it. None: nobody knows."""
+    if device != "cpu":
+        return torch.cuda.mem_get_info(device)[0]
+    known = [_available_on_machine(), _left_in_container()]
+    return min((one for one in known if one is not None), default=None)
+
+
+def _available_on_machine() -> int | None:
+    if not MEMINFO.exists():  # not Linux
+        return None
+    lines = MEMINFO.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+
+
+def _left_in_container() -> int | None:
+    """Of a limit of control groups version 2; file pages that nobody uses lately do not count, they give way."""
+    limit = CGROUP / "memory.max"
+    if not limit.exists() or (most := limit.read_text(encoding="ascii").strip()) == "max":
+        return None
+    used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
+    pages = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
+    return int(most) - used + int(pages["inactive_file"])
 
 
 def release_memory() -> None:

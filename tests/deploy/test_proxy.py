@@ -68,7 +68,8 @@ class Stack:
 
     def __init__(self, url: str, replicas: dict[str, Replica]) -> None:
         self.replicas = replicas
-        self._http = httpx.Client(base_url=url)
+        # A connection a request: on a kept one HAProxy passes a lost replica on as a lost connection, not as 502.
+        self._http = httpx.Client(base_url=url, headers={"Connection": "close"})
 
     def ask(self, trajectory: str | None = None, **headers: str) -> httpx.Response:
         own = {} if trajectory is None else {"X-Trajectory-Id": trajectory}
@@ -151,8 +152,9 @@ def test_a_request_on_which_a_replica_died_is_not_passed_on_to_the_next(tmp_path
         one = next(one for one in TRAJECTORIES if stack.who(one) == "b")
         asked = {name: replica.asked for name, replica in stack.replicas.items()}
         stack.replicas["b"].dies_on_requests = True
-        assert stack.ask(one).status_code == 502
-        assert {name: replica.asked for name, replica in stack.replicas.items()} == asked | {"b": asked["b"] + 1}
+        # Many: whether HAProxy could send a request again depends on how much of its body it holds at that moment.
+        assert {stack.ask(one).status_code for _ in range(20)} == {502}
+        assert {name: replica.asked for name, replica in stack.replicas.items()} == asked | {"b": asked["b"] + 20}
 
 
 def test_a_replica_that_is_not_ready_is_asked_no_more(tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ from transformers import (
 
 from agentprm.errors import AgentPRMError
 from model_store.model import RewardModel
-from service import attention, engine
-from service.engine import KV, PaddedEngine, PrefixEngine, choose_engine, load_engine
+from service import attention, engine_choice
+from service.engine import KV, PaddedEngine, PrefixEngine
+from service.engine_choice import choose_engine, load_engine
 from service.prefix_cache import Node
 from service.rows import Row
 from tests.service.sharp_models import KV_BYTES, SHAPE, naive_scores, sharp_model
@@ -363,7 +364,7 @@ def test_half_precision_shares_prefixes_within_its_own_noise(dtype: torch.dtype)
     chosen = choose_engine(deepcopy(model), prefix_cache_bytes=UNBOUNDED, longest=LONGEST)
     assert isinstance(chosen, PrefixEngine)
     for scores, token_ids in zip(chosen.score(BATCH, [range(len(one)) for one in BATCH]), BATCH, strict=True):
-        assert scores.raw == pytest.approx(rig.expected(token_ids), abs=4 * engine.TOLERANCE[dtype])
+        assert scores.raw == pytest.approx(rig.expected(token_ids), abs=4 * engine_choice.TOLERANCE[dtype])
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 7, reason="there are that many")

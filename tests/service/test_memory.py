@@ -4,14 +4,19 @@ import gc
 import weakref
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import Qwen2Config
 
+from agentprm.errors import CheckpointTooLarge
+from model_store.store import Store
+from service import engine_choice, memory
 from service.engine import PrefixEngine
 from service.faults import DeviceLost, OutOfMemory
 from service.memory import within_memory
+from service.settings import CHECKPOINTS
 from tests.service.sharp_models import SHAPE, naive_scores, sharp_model
 
 TOO_MANY = 2**62
@@ -85,3 +90,35 @@ def test_an_engine_without_room_gives_up_what_it_held_and_scores_the_next_batch(
     hook.remove()
     scored = engine.score(sequences, [[2], [2]])
     assert [one.raw[0] for one in scored] == pytest.approx([naive_scores(model, one)[2] for one in sequences], abs=1e-5)
+
+
+def test_what_is_free_on_a_cpu_is_what_machine_and_container_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       8000 kB\nMemFree:        1000 kB\nMemAvailable:   5000 kB\n")
+    monkeypatch.setattr(memory, "MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.free_bytes("cpu") == 5000 * 1024, "no limit at all"
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_bytes("cpu") == 5000 * 1024
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("700000\n")
+    (tmp_path / "memory.stat").write_text("anon 500000\nactive_file 50000\ninactive_file 150000\n")
+    assert memory.free_bytes("cpu") == 450_000
+    meminfo.unlink()
+    (tmp_path / "memory.max").unlink()
+    assert memory.free_bytes("cpu") is None, "nobody knows"
+
+
+def test_a_checkpoint_without_room_is_refused_before_a_weight_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Store(CHECKPOINTS).resolve("demo")
+    needed = 4 * 379_968
+    monkeypatch.setattr(engine_choice, "free_bytes", lambda _: needed - 1)
+    monkeypatch.setattr(engine_choice, "load_model", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(CheckpointTooLarge, match=r"^textcraft-demo@1 needs 0\.0 GiB on cpu and 0\.0 GiB are free$"):
+        engine_choice.load_engine(checkpoint, "cpu", "float32", prefix_cache_bytes=0, cpu_threads=1)
+    monkeypatch.setattr(engine_choice, "free_bytes", lambda _: needed)
+    engine_choice.refuse_what_does_not_fit(checkpoint, "cpu", "float32")
+    monkeypatch.setattr(engine_choice, "free_bytes", lambda _: needed // 2)
+    engine_choice.refuse_what_does_not_fit(checkpoint, "cpu", "bfloat16")

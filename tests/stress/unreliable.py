@@ -17,7 +17,8 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from service.engine import PrefixEngine, load_engine
+from service.engine import PrefixEngine
+from service.engine_choice import load_engine
 from service.prefix_cache import PrefixCache
 from tests.service.score_cache.servers import HOST, PATIENCE, wait_until
 
