@@ -102,13 +102,15 @@ def test_what_was_judged_is_not_asked_again(server: Server) -> None:
         async with judging(server, score_cache_items=100) as client:
             first = (await score(client, "look", "go")).json()["results"][0]
             again = (await score(client, "look", "go")).json()["results"][0]
+            every = await client.post("/score_trajectory", json={"items": [item("Craft.", "look", "go")]})
             asked = (await server.happened())["asked"]
             ranked = await client.post(
                 "/rank_actions",
-                json={"items": [{**item("Craft.", "look"), "observation": "saw 1", "candidates": ["go", "stay"]}]},
+                json={"items": [{**item("Craft.", "look"), "observation": "saw 1", "candidates": ["stay", "go"]}]},
             )
             assert (await server.happened())["asked"] == asked + 1  # about the one that it has not seen
         assert {**first, "usage": None} == {**again, "usage": None}
+        assert every.json()["results"][0]["steps"][1]["raw"] == first["raw"]
         assert (asked, again["usage"]["tokens"]) == (3, 0)
         assert first["usage"]["computed"] == first["usage"]["tokens"] > 0
         assert ranked.status_code == 200
