@@ -58,7 +58,8 @@ class Policy:
             UpstreamFailed: the server's answer is none, or an action is empty.
             RequestError: as ``Calls.submit``.
         """
-        draws = [[_Draw(to_chat(state), sample) for _ in range(sample.n)] for state, sample in asked]
+        chats = [(to_chat(state), sample) for state, sample in asked]
+        draws = [[_Draw(chat, sample) for _ in range(sample.n)] for chat, sample in chats]
         async with until(terms.deadline, "sample"):
             answers = await self._calls.submit({draw: draw for item in draws for draw in item}, terms)
         return [[answers.results[draw] for draw in item] for item in draws], answers.queue + answers.forward

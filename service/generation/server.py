@@ -35,11 +35,11 @@ class TextServer:
         who: what errors call it, "the judge's server".
         url: its root; the routes are the client's business.
         key: what it asks for; empty: nothing.
-        timeout: seconds that one call may take.
+        timeout: seconds that one attempt of a call may take.
     """
 
     def __init__(self, who: str, url: str, key: str, *, timeout: float) -> None:
-        set_async_client_factory(_connections)
+        set_async_client_factory(_connections)  # for the process: the client takes them from nowhere else
         self._who = who
         self._timeout = timeout
         self._client = AsyncInferenceClient(base_url=url, api_key=key or NO_KEY)
