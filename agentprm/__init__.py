@@ -25,9 +25,10 @@ from agentprm.errors import (
     TooLong,
     Unauthorized,
     UnexpectedReply,
+    UpstreamFailed,
 )
 from agentprm.types import State, Step, StepScore, Trajectory, Usage
-from agentprm.wire import Message, RankItem, TrajectoryItem
+from agentprm.wire import Message, RankItem, Sample, TrajectoryItem
 
 __all__ = [
     "AgentPRMError",
@@ -49,6 +50,7 @@ __all__ = [
     "Overloaded",
     "RankItem",
     "RequestError",
+    "Sample",
     "State",
     "Step",
     "StepScore",
@@ -57,5 +59,6 @@ __all__ = [
     "TrajectoryItem",
     "Unauthorized",
     "UnexpectedReply",
+    "UpstreamFailed",
     "Usage",
 ]

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Self
 
 import httpx
 
 from agentprm import protocol, wire
 from agentprm.errors import ConnectionFailed, NotReady, UnexpectedReply
-from agentprm.protocol import Candidate, Chat, Exchange, Patience, R, RankLike, TrajectoryLike
+from agentprm.protocol import Candidates, Chat, Exchange, Patience, R, RankLike, TrajectoryLike
 from agentprm.types import State
 
 # Every connection may be kept: opening one costs more than a cached score.
@@ -70,12 +70,15 @@ class Client:
     def rank(
         self,
         state: State | Chat,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
         *,
         deadline_ms: float | None = None,
         request_id: str | None = None,
     ) -> wire.RankResult:
-        """The candidates, best promise first; ``index`` is a candidate's place in ``candidates``."""
+        """The candidates, best promise first; ``index`` is a candidate's place in ``candidates``.
+
+        With a ``Sample`` instead of candidates the service samples them, and each one's ``action`` has its text.
+        """
         return self.rank_actions([(state, candidates)], deadline_ms=deadline_ms, request_id=request_id).results[0]
 
     def score_step(
@@ -95,7 +98,7 @@ class Client:
     def rank_actions(
         self, items: Iterable[RankLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.RankActionsReply:
-        """The candidates of each ``(state, candidates)`` or ``wire.RankItem``, best promise first."""
+        """The candidates, given or to be sampled, of each ``(state, candidates)`` or ``wire.RankItem``, best first."""
         call = protocol.rank_actions(items, self._model)
         return self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
@@ -166,12 +169,15 @@ class AsyncClient:
     async def rank(
         self,
         state: State | Chat,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
         *,
         deadline_ms: float | None = None,
         request_id: str | None = None,
     ) -> wire.RankResult:
-        """The candidates, best promise first; ``index`` is a candidate's place in ``candidates``."""
+        """The candidates, best promise first; ``index`` is a candidate's place in ``candidates``.
+
+        With a ``Sample`` instead of candidates the service samples them, and each one's ``action`` has its text.
+        """
         reply = await self.rank_actions([(state, candidates)], deadline_ms=deadline_ms, request_id=request_id)
         return reply.results[0]
 
@@ -192,7 +198,7 @@ class AsyncClient:
     async def rank_actions(
         self, items: Iterable[RankLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.RankActionsReply:
-        """The candidates of each ``(state, candidates)`` or ``wire.RankItem``, best promise first."""
+        """The candidates, given or to be sampled, of each ``(state, candidates)`` or ``wire.RankItem``, best first."""
         call = protocol.rank_actions(items, self._model)
         return await self._run(Exchange(call, self._patience, deadline_ms, request_id))
 

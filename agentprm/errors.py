@@ -11,6 +11,7 @@ AgentPRMError
 │   ├── TooLong                 413  a body, item or trajectory over a published limit
 │   ├── Overloaded              429  try again after ``retry_after`` seconds
 │   │   └── RateLimited         429  the key has sent all that it may for now
+│   ├── UpstreamFailed          502  a server that the service itself asks gave no usable answer
 │   ├── NotReady                503  starting, draining or broken; may carry ``retry_after``
 │   ├── DeadlineExceeded        504  the caller's deadline passed before a score was ready
 │   └── InternalError           500  our fault; ``details["id"]`` finds it in the log
@@ -92,6 +93,11 @@ class RateLimited(Overloaded):
     code = "rate_limited"
 
 
+class UpstreamFailed(RequestError):
+    code = "upstream_failed"
+    status = 502
+
+
 class NotReady(RequestError):
     code = "not_ready"
     status = 503
@@ -152,6 +158,7 @@ BY_CODE: dict[str, type[RequestError]] = {
         TooLong,
         Overloaded,
         RateLimited,
+        UpstreamFailed,
         NotReady,
         DeadlineExceeded,
         InternalError,

@@ -29,12 +29,12 @@ def to_trajectory(item: TrajectoryItem) -> Trajectory:
 
 
 def to_state(item: RankItem) -> tuple[State, list[str]]:
-    """The state of an item and the candidate actions proposed in it.
+    """The state of an item and the candidate actions proposed in it, none where they are to be sampled.
 
     Raises:
         InvalidRequest: a chat without a task, ending in an assistant turn, or a candidate that is no action.
     """
-    candidates = [one if isinstance(one, str) else action_text(one) for one in item.candidates]
+    candidates = [one if isinstance(one, str) else action_text(one) for one in item.candidates or ()]
     if item.messages is None:
         assert item.task is not None
         return State(item.task, _steps(item.steps or ()), item.observation or ""), candidates

@@ -30,7 +30,9 @@ Chat = Sequence[ChatMessage]
 TrajectoryLike = Trajectory | Chat | wire.TrajectoryItem
 Candidate = str | ChatMessage
 """A proposed action: text, or an assistant's turn."""
-RankLike = tuple[State | Chat, Sequence[Candidate]] | wire.RankItem
+Candidates = Sequence[Candidate] | wire.Sample
+"""Proposed actions, or how the service is to sample them."""
+RankLike = tuple[State | Chat, Candidates] | wire.RankItem
 
 R = TypeVar("R", bound=wire.Reply)
 
@@ -213,7 +215,8 @@ def _proposal(item: RankLike) -> wire.RankItem | dict[str, Any]:
         return item
     state, candidates = item
     shown = {"observation": state.observation} if isinstance(state, State) else {}
-    return {**_history(state), **shown, "candidates": candidates}
+    proposed = "sample" if isinstance(candidates, wire.Sample) else "candidates"
+    return {**_history(state), **shown, proposed: candidates}
 
 
 def _history(past: Trajectory | State | Chat) -> dict[str, Any]:

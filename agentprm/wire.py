@@ -113,13 +113,29 @@ class TrajectoryItem(_Item):
         return self
 
 
+class Sample(Body):
+    """Actions that the service is to sample from the policy that it was given."""
+
+    n: int = Field(ge=1, description="How many; equal ones are scored once.")
+    temperature: float = Field(default=1.0, ge=0, le=10, description="0: the likeliest token each time.")
+    max_tokens: int = Field(default=512, ge=1, le=1_000_000, description="Most tokens of one action.")
+    stop: list[NonEmpty] = Field(default=[], max_length=4, description="Texts before which an action ends.")
+
+
 class RankItem(_Item):
     """A state and the actions proposed in it; in `messages` form the last turns are the current observation."""
 
     observation: Text | None = Field(None, description="The current observation; goes with `task`.")
-    candidates: list[NonEmpty | Message] = Field(
-        min_length=1, description="Proposed actions: text, or assistant messages (tool calls included)."
+    candidates: list[NonEmpty | Message] | None = Field(
+        None, min_length=1, description="Proposed actions: text, or assistant messages (tool calls included)."
     )
+    sample: Sample | None = Field(None, description="Instead of `candidates`: sample them from the policy.")
+
+    @model_validator(mode="after")
+    def _candidates_or_sample(self) -> Self:
+        if (self.candidates is None) == (self.sample is None):
+            raise ValueError("give either candidates or sample")
+        return self
 
     @model_validator(mode="after")
     def _observation_goes_with_task(self) -> Self:
@@ -195,9 +211,19 @@ class TrajectoryResult(Result):
     usage: UsageBody
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class RankedCandidate(ScoreBody):
-    index: int = Field(description="Position of this candidate in the request.")
+    index: int = Field(description="Position of this candidate in the request, or among those sampled.")
     rank: int = Field(description="0 for the best; ties keep the request's order.")
+    action: str | None = Field(None, exclude_if=_is_none, description="Its text; only where it was sampled.")
+    complete: bool | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="Whether the policy ended it itself and was not cut at `max_tokens`; only where it was sampled.",
+    )
 
 
 class RankResult(Result):

@@ -34,7 +34,7 @@ from benchmarks.report import table, write_json
 from benchmarks.requests import Load, publish, rank_load, step_load
 from service.app import create_app
 from service.echo import EchoEngine
-from service.loading import LoadedModel, load_checkpoint
+from service.loading import LoadedModel, load_model
 from service.settings import Settings
 
 KNOWN_TIMES: Final = 100
@@ -160,7 +160,7 @@ async def serving(load: Callable[[], LoadedModel], settings: Settings) -> AsyncI
 async def bench(rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as directory:
         settings = Settings(model_store=Path(directory), device="cpu", cpu_threads=1)
-        real = partial(load_checkpoint, publish(Path(directory)), settings)
+        real = partial(load_model, publish(Path(directory)), settings)
         async with serving(real, settings) as apps, serving(lambda: without_forward(real()), settings) as echoes:
             results = [await measure(case, apps if case.forward else echoes, rounds) for case in CASES]
             return {"results": results, "scrape_cpu_ms": 1000 * await _scrape(apps["with"])}

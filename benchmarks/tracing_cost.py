@@ -32,7 +32,7 @@ from benchmarks.metrics_cost import CASES, KNOWN_TIMES, Case, ask, quartiles, wi
 from benchmarks.report import table, write_json
 from benchmarks.requests import publish
 from service.app import create_app
-from service.loading import LoadedModel, load_checkpoint
+from service.loading import LoadedModel, load_model
 from service.settings import Settings
 from service.tracing import Tracing
 from service.tracing.exports import Exports
@@ -130,7 +130,7 @@ def collecting() -> Iterator[str]:
 async def bench(rounds: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as directory:
         settings = Settings(model_store=Path(directory), device="cpu", cpu_threads=1)
-        real = partial(load_checkpoint, publish(Path(directory)), settings)
+        real = partial(load_model, publish(Path(directory)), settings)
         async with serving(real, settings) as apps, serving(lambda: without_forward(real()), settings) as echoes:
             return [await measure(case, apps if case.forward else echoes, rounds) for case in CASES]
 

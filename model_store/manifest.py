@@ -7,13 +7,14 @@ no digest of a checkpoint that does without it.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from agentprm.errors import ManifestInvalid
-from agentprm.types import Trajectory
+from agentprm.types import Step, Trajectory
+from model_store.judge import Judge, check_judge
 
 FORMAT: Final = 1
 MAX_DEPTH: Final = 100
@@ -35,17 +36,19 @@ class ScoreRecipe:
     ``head``: ``linear`` or ``mlp`` (linear layers, ReLU between them) over the last hidden state, from the tensors
     ``<layer>.weight`` and, where there is one, ``<layer>.bias`` of ``layers``; ``token`` and ``token_pair``: the logits
     that the language model's own output layer gives ``tokens`` (good, bad); ``vocabulary_mean``: their mean over all
-    tokens. ``output``: which of several outputs counts.
+    tokens; ``judge``: what a model elsewhere generates, as the manifest's ``judge`` says. ``output``: which of several
+    outputs counts.
 
-    ``activation`` maps raw to promise: ``sigmoid``, ``softmax`` (over all outputs or both tokens; raw is then the
+    ``activation`` maps raw to promise: ``sigmoid``, ``softmax`` (over all outputs, tokens or verdicts; raw is then the
     log-odds, so that its sigmoid is that probability), or ``identity`` (clipped into [0, 1]); a ``calibration``
     replaces it. ``direction``: ``lower`` for a head that is high where a step is bad; raw is then negated, so that on
-    the wire higher is better. ``read`` names the token that counts: ``action_end``, the last of the rendered action.
+    the wire higher is better. ``read`` names the token that counts: ``action_end``, the last of the rendered action, or
+    a judge's ``verdict``.
     """
 
-    head: Literal["linear", "mlp", "token", "token_pair", "vocabulary_mean"]
+    head: Literal["linear", "mlp", "token", "token_pair", "vocabulary_mean", "judge"]
     activation: Literal["sigmoid", "identity", "softmax"]
-    read: Literal["action_end"]
+    read: Literal["action_end", "verdict"]
     layers: tuple[str, ...] = ("score",)
     output: int | None = None
     tokens: tuple[int, ...] = ()
@@ -83,8 +86,12 @@ class Template:
 
     def whole_text(self, trajectory: Trajectory) -> str:
         """What the renderer's tokens stand for, special tokens of the template written out."""
-        text = self.begin + self._around(self.task, trajectory.task)
-        for index, step in enumerate(trajectory.steps):
+        return self.begin + self._around(self.task, trajectory.task) + self.steps_text(trajectory.steps)
+
+    def steps_text(self, steps: Sequence[Step]) -> str:
+        """The part of it that tells the steps."""
+        text = ""
+        for index, step in enumerate(steps):
             text += self.next if index else ""
             if (step.observation.strip() if self.strip else step.observation) or not self.skip_empty_observation:
                 text += self._around(self.observation, step.observation)
@@ -110,6 +117,7 @@ class Manifest:
     context_length: int
     training: dict[str, Any]
     evaluation: dict[str, Any]
+    judge: Judge | None = None
     digest: str = ""
 
     @property
@@ -153,6 +161,10 @@ def parse_manifest(text: str) -> Manifest:
     if not manifest.template.action[1]:
         raise ManifestInvalid("prm.json: template.action must end in a boundary, its second text is empty")
     _check_score(manifest.score)
+    if (manifest.judge is not None) != (manifest.score.head == "judge"):
+        raise ManifestInvalid("prm.json: judge goes with the head of that name, and that head with it")
+    if manifest.judge is not None:
+        check_judge(manifest.judge)
     return manifest
 
 
@@ -171,17 +183,20 @@ def _check_score(score: ScoreRecipe) -> None:
         ),
         "tokens": len(set(score.tokens)) == len(score.tokens) == of_tokens and min(score.tokens, default=0) >= 0,
         "output": score.output is None or (of_layers is not None and score.output >= 0),
-        "activation": (score.activation == "softmax") == (score.head == "token_pair")
+        "read": (score.read == "verdict") == (score.head == "judge"),
+        "activation": (score.activation == "softmax") == (score.head in ("token_pair", "judge"))
         or (score.activation == "softmax" and of_layers is not None and score.output is not None),
-        "direction": score.direction == "higher" or score.activation != "identity" or score.calibration is not None,
+        "direction": score.direction == "higher"
+        or (score.head != "judge" and (score.activation != "identity" or score.calibration is not None)),
         "calibration": score.calibration is None or score.calibration.a > 0,
     }
     complaints = {
         "layers": f"must name {of_layers or 'nothing'} for a {score.head} head",
         "tokens": f"must hold {of_tokens} different token ids for a {score.head} head",
         "output": "must be the index of an output of a linear or mlp head",
-        "activation": "must be softmax for a token_pair head; else softmax needs an output of a linear or mlp head",
-        "direction": "lower needs a sigmoid, a softmax or a calibration, clipped outputs have no opposite",
+        "read": "must be verdict for a judge, and action_end for every other head",
+        "activation": "must be softmax for a token_pair or judge head; else it needs an output of a linear or mlp head",
+        "direction": "lower needs a sigmoid, a softmax or a calibration, clipped outputs and verdicts have no opposite",
         "calibration": "needs a positive a, or a better raw score would be worse",
     }
     for name, fits in right.items():
@@ -197,6 +212,8 @@ def _sigmoid(x: float) -> float:
 
 
 def _encode(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_encode(part) for part in value]
     if not is_dataclass(value):
         return value
     kept = {one.name: getattr(value, one.name) for one in fields(value)}

@@ -36,11 +36,12 @@ class DrainRate:
 
 
 class Admission:
-    """Guards a queue: at most ``max_tokens`` wait, all tokens still to be computed."""
+    """Guards a queue: at most ``max_tokens`` wait, all tokens still to be computed, or what else ``unit`` names."""
 
-    def __init__(self, queue: FairQueue[E], max_tokens: int) -> None:
+    def __init__(self, queue: FairQueue[E], max_tokens: int, unit: str = "tokens") -> None:
         self._queue = queue
         self._max_tokens = max_tokens
+        self._unit = unit
         self._closed = False
         self.rate = DrainRate()
 
@@ -53,8 +54,8 @@ class Admission:
         """
         if tokens > self._max_tokens:
             raise TooLong(
-                f"{tokens} tokens to compute, {self._max_tokens} may wait: send less",
-                details={"tokens": tokens, "limit": self._max_tokens},
+                f"{tokens} {self._unit} to compute, {self._max_tokens} may wait: send less",
+                details={self._unit: tokens, "limit": self._max_tokens},
             )
         if self._queue.tokens + tokens > self._max_tokens:
             self._closed = self._queue.tokens >= CLOSED_FROM * self._max_tokens
@@ -86,7 +87,7 @@ class Admission:
     def _overloaded(self, tokens: int) -> Overloaded:
         waiting = self._queue.tokens
         return Overloaded(
-            f"{waiting} tokens wait already, {self._max_tokens} may",
-            details={"queued_tokens": waiting, "tokens": tokens, "limit": self._max_tokens},
+            f"{waiting} {self._unit} wait already, {self._max_tokens} may",
+            details={f"queued_{self._unit}": waiting, self._unit: tokens, "limit": self._max_tokens},
             retry_after=self.rate.seconds_for(max(1, waiting + tokens - round(OPEN_BELOW * self._max_tokens))),
         )

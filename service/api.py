@@ -1,10 +1,10 @@
 """The routes: validated bodies in, scores out. Knows HTTP and the wire bodies, and no tokens."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Header, Request, Response
 
@@ -20,21 +20,21 @@ from agentprm.errors import (
     RequestError,
     TooLong,
     Unauthorized,
+    UpstreamFailed,
 )
-from agentprm.messages import to_state, to_trajectory
-from agentprm.types import State, StepScore, Trajectory, Usage
+from agentprm.types import StepScore, Usage
 from service import examples
 from service.fair_queue import Priority
+from service.generation.policy import Policy, SampledAction
+from service.items import convert_items, proposal_of, refuse_many_candidates, sample_actions, trajectory_of
 from service.models import Models, ServedModel
-from service.scorer import ItemRanking, ItemScores, Terms, Timings
+from service.scores import ItemRanking, ItemScores, Terms, Timings
 
 PROBE_ROUTES: Final = ("/health", "/ready", "/metrics")
 SCORE_ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions")
 ROUTES: Final = (*SCORE_ROUTES, "/models", *PROBE_ROUTES)
 
-Item = TypeVar("Item", wire.TrajectoryItem, wire.RankItem)
 ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActionsReply
-T = TypeVar("T")
 
 Deadline = Annotated[
     wire.Milliseconds | wire.Unsent,
@@ -72,19 +72,23 @@ class Probes:
     exposition: Callable[[], bytes]
 
 
-def build_router(models: Models, probes: Probes, *, max_items: int, max_candidates: int) -> APIRouter:
+def build_router(
+    models: Models, probes: Probes, policy: Policy | None, *, max_items: int, max_candidates: int
+) -> APIRouter:
+    """``policy`` samples candidates where a request asks for that; None: such a request is refused."""
     router = APIRouter()
-    _add_score_routes(router, models, max_items, max_candidates)
+    _add_score_routes(router, models, max_items)
+    _add_rank_route(router, models, policy, max_items, max_candidates)
     _add_probe_routes(router, models, probes)
     return router
 
 
-def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_candidates: int) -> None:
+def _add_score_routes(router: APIRouter, models: Models, max_items: int) -> None:
     @router.post("/score_step", tags=["scores"], **_documented(wire.ScoreStepReply, examples.STEP_REPLY))
     async def score_step(request: Request, body: ScoreBody, terms: Interactive) -> Response:
         """Promise and progress of the last step of each trajectory."""
         with _leased(request, models, body.model) as model:
-            trajectories = _convert(body.items, _trajectory, max_items)
+            trajectories = convert_items(body.items, trajectory_of, max_items)
             scores = await model.scorer.score_steps(trajectories, terms.within(body.deadline_ms))
             results = [_step_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
             return _reply(request, wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
@@ -95,21 +99,33 @@ def _add_score_routes(router: APIRouter, models: Models, max_items: int, max_can
     async def score_trajectory(request: Request, body: ScoreBody, terms: Bulk) -> Response:
         """Promise and progress of every step of each trajectory, in one pass."""
         with _leased(request, models, body.model) as model:
-            trajectories = _convert(body.items, _trajectory, max_items)
+            trajectories = convert_items(body.items, trajectory_of, max_items)
             scores = await model.scorer.score_trajectories(trajectories, terms.within(body.deadline_ms))
             results = [_trajectory_result(item.id, one) for item, one in zip(body.items, scores.items, strict=True)]
             return _reply(request, wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
 
+
+def _add_rank_route(
+    router: APIRouter, models: Models, policy: Policy | None, max_items: int, max_candidates: int
+) -> None:
     @router.post("/rank_actions", tags=["scores"], **_documented(wire.RankActionsReply, examples.RANK_REPLY))
     async def rank_actions(request: Request, body: RankBody, terms: Interactive) -> Response:
-        """The candidates of each state, best promise first."""
+        """The candidates of each state, best promise first; with `sample`, the policy's own."""
         with _leased(request, models, body.model) as model:
-            _refuse_many_candidates(body.items, max_candidates)
-            proposals = _convert(body.items, _proposal, max_items)
+            refuse_many_candidates(body.items, max_candidates)
+            proposals = convert_items(body.items, proposal_of, max_items)
             states, candidates = [state for state, _ in proposals], [actions for _, actions in proposals]
-            rankings = await model.scorer.rank(states, candidates, terms.within(body.deadline_ms))
-            results = [_rank_result(item.id, one) for item, one in zip(body.items, rankings.items, strict=True)]
-            return _reply(request, wire.RankActionsReply(model=model.identity, results=results), rankings.timings)
+            terms = terms.within(body.deadline_ms)
+            sampled, seconds = await sample_actions(policy, body.items, states, terms)
+            for index, actions in sampled.items():
+                candidates[index] = [action.text for action in actions]
+            rankings = await model.scorer.rank(states, candidates, terms)
+            results = [
+                _rank_result(item.id, one, sampled.get(index))
+                for index, (item, one) in enumerate(zip(body.items, rankings.items, strict=True))
+            ]
+            reply = wire.RankActionsReply(model=model.identity, results=results)
+            return _reply(request, reply, rankings.timings, **({"sample": seconds} if sampled else {}))
 
 
 def _add_probe_routes(router: APIRouter, models: Models, probes: Probes) -> None:
@@ -160,6 +176,7 @@ def _documented(reply: type[wire.Body], example: dict[str, Any]) -> dict[str, An
         TooLong,
         ModelNotFound,
         Overloaded,
+        UpstreamFailed,
         NotReady,
         DeadlineExceeded,
         InternalError,
@@ -174,58 +191,12 @@ def documented_errors(*kinds: type[RequestError]) -> dict[int | str, dict[str, A
     return {kind.status: {"model": wire.ErrorReply, "description": f"`{kind.code}`"} for kind in kinds}
 
 
-def _convert(items: Sequence[Item], convert: Callable[[Item], T], max_items: int) -> list[T]:
-    """Each item as what the scorer takes; an error tells which item is wrong."""
-    if len(items) > max_items:
-        raise TooLong(
-            f"{len(items)} items in one request, {max_items} are allowed",
-            details={"items": len(items), "limit": max_items},
-        )
-    converted = []
-    for index, item in enumerate(items):
-        try:
-            converted.append(convert(item))
-        except InvalidRequest as error:
-            raise InvalidRequest(error.message, details={"item": index, **error.details}) from error
-        except RecursionError as error:
-            raise InvalidRequest("the arguments of a tool call nest too deeply", details={"item": index}) from error
-    return converted
-
-
-def _trajectory(item: wire.TrajectoryItem) -> Trajectory:
-    trajectory = to_trajectory(item)
-    _refuse_surrogates(step.action for step in trajectory.steps)
-    return trajectory
-
-
-def _proposal(item: wire.RankItem) -> tuple[State, list[str]]:
-    state, candidates = to_state(item)
-    _refuse_surrogates([*(step.action for step in state.steps), *candidates])
-    return state, candidates
-
-
-def _refuse_surrogates(actions: Iterable[str]) -> None:
-    """The arguments of a tool call are JSON in a text: an escape in them can hide half a character."""
-    try:
-        "".join(actions).encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("the arguments of a tool call hold a lone surrogate, which is no character") from None
-
-
-def _refuse_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
-    for index, item in enumerate(items):
-        if len(item.candidates) > limit:
-            raise TooLong(
-                f"{len(item.candidates)} candidates in one item, {limit} are allowed",
-                details={"item": index, "candidates": len(item.candidates), "limit": limit},
-            )
-
-
-def _reply(request: Request, body: ScoresReply, timings: Timings) -> Response:
-    """The answer, and what log and trace are to say of it."""
+def _reply(request: Request, body: ScoresReply, timings: Timings, **before: float) -> Response:
+    """The answer, and what log and trace are to say of it; ``before`` are the seconds of stages before the model's."""
+    spent = before | timings._asdict()
     if (trace := getattr(request.state, "trace", None)) is not None:
-        trace.on_answer(body, timings._asdict())
-    milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in timings._asdict().items()}
+        trace.on_answer(body, spent)
+    milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in spent.items()}
     usages = [result.usage for result in body.results]
     request.state.scored = {
         "items": len(usages),
@@ -245,9 +216,14 @@ def _trajectory_result(item_id: str | None, item: ItemScores) -> wire.Trajectory
     return wire.TrajectoryResult(id=item_id, steps=steps, usage=_usage(item.usage))
 
 
-def _rank_result(item_id: str | None, item: ItemRanking) -> wire.RankResult:
+def _rank_result(item_id: str | None, item: ItemRanking, sampled: Sequence[SampledAction] | None) -> wire.RankResult:
     ranking = [
-        wire.RankedCandidate(index=action.index, rank=rank, **_fields(action.score))
+        wire.RankedCandidate(
+            index=action.index,
+            rank=rank,
+            **_fields(action.score),
+            **({} if sampled is None else _sampled_fields(sampled[action.index])),
+        )
         for rank, action in enumerate(item.ranking)
     ]
     return wire.RankResult(id=item_id, ranking=ranking, usage=_usage(item.usage))
@@ -260,6 +236,10 @@ def _usage(usage: Usage) -> wire.UsageBody:
         prefix_cache=usage.prefix_cache,
         score_cache=usage.score_cache,
     )
+
+
+def _sampled_fields(action: SampledAction) -> dict[str, Any]:
+    return {"action": action.text, "complete": action.complete}
 
 
 def _fields(score: StepScore) -> dict[str, Any]:

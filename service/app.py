@@ -21,9 +21,11 @@ from service.api import PROBE_ROUTES, ROUTES, SCORE_ROUTES, Probes, build_router
 from service.api_keys import ApiKeys
 from service.assembly import Assembly
 from service.door import Door, Room
+from service.generation.policy import Policy
+from service.generation.server import TextServer, read_key
 from service.guard import Guard
 from service.life import Life
-from service.loading import LoadedModel, load_checkpoint
+from service.loading import Loaded, load_checkpoint
 from service.memory import gpu_memory, release_memory
 from service.metrics import Metrics
 from service.middleware import App, ErrorReplies, RequestRecord, WholeBody
@@ -47,11 +49,11 @@ NO_TELEMETRY: Final = {"tracing": False, "metrics": False, "logs": False}
 
 
 def create_app(
-    loaded: Sequence[LoadedModel],
+    loaded: Sequence[Loaded],
     settings: Settings,
     *,
     aliases: Mapping[str, str] | None = None,
-    load: Callable[[Checkpoint, Settings], LoadedModel] = load_checkpoint,
+    load: Callable[[Checkpoint, Settings], Loaded] = load_checkpoint,
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application over models in memory; it scores between the start and the end of its lifespan.
@@ -78,7 +80,8 @@ def create_app(
         on_gone=metrics.remove_model,
         release=release_memory,
     )
-    life = Life(models, registry, cache, rates)
+    policy = _policy(settings)
+    life = Life(models, registry, cache, rates, policy)
     room = Room(settings.max_requests)
     _watch(metrics, settings, life, room)
     app = FastAPIOffline(  # whose /docs needs no other host
@@ -90,7 +93,12 @@ def create_app(
         static_url=DOCS_ASSETS,
         telemetry=NO_TELEMETRY,
     )
-    _add_routes(app, settings, models, registry, Probes(life.why_broken, life.why_not_ready, metrics.exposition))
+    probes = Probes(life.why_broken, life.why_not_ready, metrics.exposition)
+    app.include_router(
+        build_router(models, probes, policy, max_items=settings.max_items, max_candidates=settings.max_candidates)
+    )
+    if settings.api_keys_file is not None:
+        app.include_router(build_admin_router(registry, models))
     add_refusals(app)
     door = partial(Door, paths=SCORE_ROUTES, room=room, refuse_if_full=models.refuse_if_full, rates=rates)
     _add_middleware(app, settings, metrics, door, tracing)
@@ -131,14 +139,6 @@ async def _start(life: Life) -> None:
         raise
 
 
-def _add_routes(app: FastAPI, settings: Settings, models: Models, registry: Registry, probes: Probes) -> None:
-    app.include_router(
-        build_router(models, probes, max_items=settings.max_items, max_candidates=settings.max_candidates)
-    )
-    if settings.api_keys_file is not None:
-        app.include_router(build_admin_router(registry, models))
-
-
 def _add_middleware(
     app: FastAPI, settings: Settings, metrics: Metrics, door: Callable[[App], Door], tracing: Tracing | None
 ) -> None:
@@ -174,6 +174,14 @@ def _reloaded_by_hangup(registry: Registry) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _policy(settings: Settings) -> Policy | None:
+    if not settings.policy_url:
+        return None
+    timeout, key = settings.remote_timeout_ms / 1000, read_key(settings.policy_api_key_file)
+    server = TextServer("the policy's server", settings.policy_url, key, timeout=timeout)
+    return Policy(server, settings.policy_model, at_once=settings.remote_calls, max_waiting=settings.max_remote_queue)
 
 
 def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, Rates]:

@@ -5,42 +5,52 @@ from functools import partial
 
 from agentprm import wire
 from service.batcher import Batcher
-from service.loading import LoadedModel
+from service.generation.calls import Calls
+from service.generation.judge import Judgement, Prefix, RemoteJudge
+from service.generation.server import TextServer, read_key
+from service.judge_scorer import JudgeScorer
+from service.loading import Loaded, LoadedJudge, LoadedModel
 from service.metrics import Metrics
 from service.models import ServedModel
 from service.score_cache.contract import ScoreCache
-from service.score_cache.keys import KeyScope
+from service.score_cache.keys import Key, KeyScope
 from service.scorer import Scorer
 from service.sequences import Sequencer
 from service.settings import Settings
+from service.work import Batch
 
 
 class Assembly:
-    """One engine thread, one tokenizer thread and one score cache, whatever the models."""
+    """One engine thread, one tokenizer thread and one score cache, whatever the models.
+
+    Raises KeyUnreadable where the settings name a judge's key that cannot be read.
+    """
 
     def __init__(self, settings: Settings, cache: ScoreCache, metrics: Metrics) -> None:
         self._settings = settings
         self._cache = cache
         self._metrics = metrics
+        self._judge_key = read_key(settings.judge_api_key_file)
         self._engine_thread = ThreadPoolExecutor(1, "engine")
         self._tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
 
-    def serve(self, model: LoadedModel) -> ServedModel:
+    def serve(self, model: Loaded) -> ServedModel:
         """All that scores with a model, not started yet."""
         self._show(model)
-        reference = model.manifest.reference
-        batcher = self._batcher(model)
-        on_warm = partial(self._metrics.process.on_warm, reference, model.load_seconds)
-        return ServedModel(_info(model, self._settings), self._scorer(model, batcher), batcher, on_warm)
+        on_warm = partial(self._metrics.process.on_warm, model.manifest.reference, model.load_seconds)
+        scorer = self._judge_scorer(model) if isinstance(model, LoadedJudge) else self._scorer(model)
+        return ServedModel(_info(model, self._settings), scorer, on_warm)
 
     def close(self) -> None:
         for thread in (self._engine_thread, self._tokenizer_thread):
             thread.shutdown()
 
-    def _show(self, model: LoadedModel) -> None:
+    def _show(self, model: Loaded) -> None:
         metrics, reference = self._metrics, model.manifest.reference
         metrics.add_model(reference)
         metrics.process.show_model(reference, digest=model.manifest.digest, device=model.device, dtype=model.dtype)
+        if isinstance(model, LoadedJudge):
+            return
         metrics.engine.watch_padding(reference, model.padding)
         if model.prefix_cache is not None:
             metrics.engine.watch_prefix_cache(reference, model.prefix_cache)
@@ -61,21 +71,54 @@ class Assembly:
         metrics.engine.watch_queue(reference, batcher)
         return batcher
 
-    def _scorer(self, model: LoadedModel, batcher: Batcher) -> Scorer:
+    def _scorer(self, model: LoadedModel) -> Scorer:
         manifest = model.manifest
-        scope = KeyScope(self._settings.score_cache_namespace, manifest.digest, manifest.render_version, model.dtype)
         return Scorer(
-            Sequencer(model.renderer, scope, context_length=manifest.context_length),
+            Sequencer(model.renderer, self._scope(model), context_length=manifest.context_length),
             self._cache,
-            batcher,
+            self._batcher(model),
             self._tokenizer_thread,
             promise=manifest.score.promise,
             on_cached=partial(self._metrics.engine.on_cached, manifest.reference),
             on_answer=self._metrics.scores.answers_of(manifest.reference),
         )
 
+    def _judge_scorer(self, model: LoadedJudge) -> JudgeScorer:
+        manifest, settings, metrics = model.manifest, self._settings, self._metrics
+        assert manifest.judge is not None
+        server = TextServer(
+            "the judge's server",
+            settings.judge_url,
+            self._judge_key,
+            timeout=settings.remote_timeout_ms / 1000,
+        )
+        judge = RemoteJudge(manifest.judge, manifest.template, server)
+        calls = Calls[Key, Prefix, Judgement](
+            judge.judge,
+            at_once=settings.remote_calls,
+            max_waiting=settings.max_remote_queue,
+            on_call=lambda judgement, seconds: metrics.engine.on_batch(
+                manifest.reference, Batch(1, judgement.tokens, 0, seconds)
+            ),
+        )
+        metrics.engine.watch_calls(manifest.reference, lambda: calls.waiting)
+        return JudgeScorer(
+            judge,
+            self._scope(model),
+            self._cache,
+            calls,
+            self._tokenizer_thread,
+            promise=manifest.score.promise,
+            on_cached=partial(metrics.engine.on_cached, manifest.reference),
+            on_answer=metrics.scores.answers_of(manifest.reference),
+        )
 
-def _info(model: LoadedModel, settings: Settings) -> wire.ModelInfo:
+    def _scope(self, model: Loaded) -> KeyScope:
+        manifest = model.manifest
+        return KeyScope(self._settings.score_cache_namespace, manifest.digest, manifest.render_version, model.dtype)
+
+
+def _info(model: Loaded, settings: Settings) -> wire.ModelInfo:
     manifest = model.manifest
     return wire.ModelInfo(
         name=manifest.name,

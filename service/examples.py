@@ -43,6 +43,10 @@ RANK_REQUESTS: Final = {
         },
     ),
     "messages": _request("An OpenAI chat", {"messages": _CHAT, "candidates": ["search again", _CLICK]}),
+    "sample": _request(
+        "Best of n, sampled from the policy of AGENTPRM_POLICY_URL",
+        {"task": _TASK, "steps": _STEPS, "sample": {"n": 8, "temperature": 1.0, "max_tokens": 256}},
+    ),
 }
 STEP_REPLY: Final = {
     "model": _MODEL,

@@ -1,5 +1,6 @@
 """From warm-up to drained: the answers to ``/health`` and ``/ready``."""
 
+from service.generation.policy import Policy
 from service.models import Models
 from service.rates import Rates
 from service.registry import Registry
@@ -7,11 +8,14 @@ from service.score_cache.contract import ScoreCache
 
 
 class Life:
-    def __init__(self, models: Models, registry: Registry, cache: ScoreCache, rates: Rates) -> None:
+    def __init__(
+        self, models: Models, registry: Registry, cache: ScoreCache, rates: Rates, policy: Policy | None
+    ) -> None:
         self._models = models
         self._registry = registry
         self._cache = cache
         self._rates = rates
+        self._policy = policy
         self._phase = "the service is warming up"
         self._started = False
 
@@ -29,11 +33,15 @@ class Life:
         await self._rates.start()
         for model in self._models.all:
             await model.start()
+        if self._policy is not None:
+            self._policy.open()
         self._phase, self._started = "", True
 
     async def drain(self) -> None:
         """Turns ``/ready`` red, answers what was admitted, then stores the last scores."""
         self._phase, self._started = "the service is shutting down", False
+        if self._policy is not None:
+            await self._policy.close()
         await self._registry.close()
         await self._rates.close()
         await self._cache.close()

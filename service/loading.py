@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from agentprm.errors import CheckpointError
 from model_store.manifest import Manifest
 from model_store.render import Renderer, load_renderer
 from model_store.store import Checkpoint, Store
@@ -33,7 +34,23 @@ class LoadedModel:
     load_seconds: float = 0.0
 
 
-def load_models(settings: Settings) -> list[LoadedModel]:
+@dataclass(frozen=True, slots=True)
+class LoadedJudge:
+    """A judge, of which nothing is in memory: its model lives behind a server."""
+
+    manifest: Manifest
+    device: str = "remote"
+    load_seconds: float = 0.0
+
+    @property
+    def dtype(self) -> str:
+        return self.manifest.dtype
+
+
+Loaded = LoadedModel | LoadedJudge
+
+
+def load_models(settings: Settings) -> list[Loaded]:
     """Every model that the settings name, once each.
 
     Raises:
@@ -45,8 +62,17 @@ def load_models(settings: Settings) -> list[LoadedModel]:
     return [load_checkpoint(store.resolve(reference), settings) for reference in references]
 
 
-def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
+def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Loaded:
     """One resolved checkpoint. Raises as ``load_models`` does."""
+    if checkpoint.manifest.judge is not None:
+        if not settings.judge_url:
+            raise CheckpointError(f"{checkpoint.manifest.reference} is a judge, and AGENTPRM_JUDGE_URL names no server")
+        return LoadedJudge(checkpoint.manifest)
+    return load_model(checkpoint, settings)
+
+
+def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
+    """One that has weights. Raises as ``load_models`` does."""
     started = perf_counter()
     engine = load_engine(
         checkpoint,

@@ -18,6 +18,8 @@ def set_up_logging(level: str, form: Format) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if form == "json" else TextLines(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for chatty in ("httpx2", "httpcore2"):  # a line for each call to a judge or a policy, with its address
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 class TextLines(logging.Formatter):

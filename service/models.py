@@ -7,19 +7,50 @@ from asyncio import Event
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Final
+from typing import Protocol
 
 from agentprm import wire
 from agentprm.errors import InternalError, ModelNotFound, Overloaded, RequestError
+from agentprm.types import State, Trajectory
 from model_store.store import natural_order
-from service.batcher import Batcher
-from service.scorer import Scorer
+from service.scores import Rankings, Scores, Terms
 
-WARM_UP_TOKENS: Final = 16
+
+class Scorer(Protocol):
+    """One model's scores, computed here or by a judge elsewhere."""
+
+    @property
+    def alive(self) -> bool:
+        """False where only a new process can score again."""
+        ...
+
+    def refuse_if_full(self) -> None:
+        """Raises Overloaded while its queue takes no more."""
+        ...
+
+    async def start(self) -> None:
+        """Begins to answer, once something like a first score has come through. Raises RequestError."""
+        ...
+
+    async def close(self) -> None:
+        """Answers what was admitted, refuses what is new."""
+        ...
+
+    async def score_steps(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
+        """The last step of each."""
+        ...
+
+    async def score_trajectories(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
+        """Every step of each."""
+        ...
+
+    async def rank(self, states: Sequence[State], candidates: Sequence[Sequence[str]], terms: Terms) -> Rankings:
+        """The candidates of each state, best promise first."""
+        ...
 
 
 class ServedModel:
-    """A model in memory, with all that scores with it.
+    """A model that answers: what scores with it, and who holds it.
 
     Args:
         info: what ``/models`` tells.
@@ -30,12 +61,10 @@ class ServedModel:
         self,
         info: wire.ModelInfo,
         scorer: Scorer,
-        batcher: Batcher,
         on_warm: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.info = info
         self.scorer = scorer
-        self._batcher = batcher
         self._on_warm = on_warm
         self._leases = 0
         self._unused = Event()
@@ -51,23 +80,17 @@ class ServedModel:
 
     @property
     def alive(self) -> bool:
-        return self._batcher.alive
+        return self.scorer.alive
 
     def refuse_if_full(self) -> None:
         """Raises Overloaded while its queue takes no more."""
-        self._batcher.refuse_if_full()
+        self.scorer.refuse_if_full()
 
     async def start(self) -> None:
-        """Begins to answer, and sends one forward through, so that the first caller does not pay for it.
-
-        Raises:
-            InternalError: that failed.
-        """
+        """Begins to answer. Raises InternalError where its warm-up fails."""
         started = perf_counter()
-        self._batcher.start()
-        warm_up = self._batcher.measure([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]], ["warm-up"])
         try:
-            await self._batcher.submit(warm_up)
+            await self.scorer.start()
         except RequestError as error:
             raise InternalError(f"{self.reference} failed its warm-up: {error}", details=error.details) from error
         self._on_warm(perf_counter() - started)
@@ -90,7 +113,7 @@ class ServedModel:
 
     async def close(self) -> None:
         """Answers what was admitted, refuses what is new."""
-        await self._batcher.close()
+        await self.scorer.close()
 
 
 class Models:

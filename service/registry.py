@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from agentprm.errors import AgentPRMError, CheckpointError, CheckpointNotFound, InvalidRequest, ModelNotFound
 from model_store.store import Checkpoint, Store
-from service.loading import LoadedModel
+from service.loading import Loaded
 from service.models import Models, ServedModel
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,8 @@ class Registry:
         wanted: Sequence[str],
         models: Models,
         *,
-        load: Callable[[Checkpoint], LoadedModel],
-        assemble: Callable[[LoadedModel], ServedModel],
+        load: Callable[[Checkpoint], Loaded],
+        assemble: Callable[[Loaded], ServedModel],
         on_gone: Callable[[str], None],
         release: Callable[[], None],
     ) -> None:

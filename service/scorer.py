@@ -1,77 +1,36 @@
 """One model's scores: render, look up, submit what is not known, store it, derive promise and progress."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from time import perf_counter
 from typing import Final, NamedTuple, TypeVar
 
-from agentprm.errors import DeadlineExceeded
 from agentprm.types import State, StepScore, Trajectory, Usage
 from service.batcher import Batcher
-from service.fair_queue import Priority
 from service.score_cache.contract import ScoreCache
 from service.score_cache.keys import Key
+from service.scores import (
+    Answered,
+    ItemRanking,
+    ItemScores,
+    Promise,
+    Rankings,
+    Scores,
+    Terms,
+    Timings,
+    rank,
+    step_scores,
+    until,
+)
 from service.sequences import KeyedSequence, Sequencer, distinct
 from service.work import Answer
 
 T = TypeVar("T")
 MEASURED_AT_ONCE: Final = 4096
 """Tokens whose cost is estimated on the event loop: that takes some 0.1 ms, as going to another thread does."""
-
-
-class Timings(NamedTuple):
-    """Where the seconds of a request went."""
-
-    tokenize: float
-    cache: float
-    queue: float
-    forward: float
-
-
-class ItemScores(NamedTuple):
-    steps: list[StepScore]
-    usage: Usage
-
-
-class Scores(NamedTuple):
-    items: list[ItemScores]
-    timings: Timings
-
-    @property
-    def every(self) -> list[StepScore]:
-        return [step for item in self.items for step in item.steps]
-
-
-@dataclass(frozen=True, slots=True)
-class RankedAction:
-    """``index`` is the action's position among the candidates."""
-
-    index: int
-    score: StepScore
-
-
-class ItemRanking(NamedTuple):
-    """Best first."""
-
-    ranking: list[RankedAction]
-    usage: Usage
-
-
-class Rankings(NamedTuple):
-    items: list[ItemRanking]
-    timings: Timings
-
-    @property
-    def every(self) -> list[StepScore]:
-        return [action.score for item in self.items for action in item.ranking]
-
-
-Answered = TypeVar("Answered", Scores, Rankings)
+WARM_UP_TOKENS: Final = 16
 
 
 class _Raw(NamedTuple):
@@ -81,27 +40,10 @@ class _Raw(NamedTuple):
     usage: Usage
 
 
-class Terms(NamedTuple):
-    """For whom a request is scored, how soon, and until when it is of use (loop time)."""
-
-    caller: str = ""
-    priority: Priority = Priority.INTERACTIVE
-    arrived: float = 0.0
-    deadline: float | None = None
-
-    def within(self, milliseconds: int | None) -> "Terms":
-        """No later than so long after it arrived."""
-        if milliseconds is None:
-            return self
-        deadline = self.arrived + milliseconds / 1000
-        return self._replace(deadline=deadline if self.deadline is None else min(self.deadline, deadline))
-
-
 class Scorer:
     """Scores trajectories and ranks actions with one model.
 
     Args:
-        promise: maps a raw score into [0, 1].
         on_cached: hears how many tokens of a request needed no forward because their scores were known.
         on_answer: hears the scores of an answer and where its time went.
     """
@@ -113,7 +55,7 @@ class Scorer:
         batcher: Batcher,
         tokenizer_thread: Executor,
         *,
-        promise: Callable[[float], float],
+        promise: Promise,
         on_cached: Callable[[int], None] = lambda _: None,
         on_answer: Callable[[Sequence[StepScore], Timings], None] = lambda *_: None,
     ) -> None:
@@ -125,6 +67,21 @@ class Scorer:
         self._on_cached = on_cached
         self._on_answer = on_answer
 
+    @property
+    def alive(self) -> bool:
+        return self._batcher.alive
+
+    def refuse_if_full(self) -> None:
+        self._batcher.refuse_if_full()
+
+    async def start(self) -> None:
+        """Begins to answer, and sends one forward through, so that the first caller does not pay for it."""
+        self._batcher.start()
+        await self._batcher.submit(self._batcher.measure([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]], ["warm-up"]))
+
+    async def close(self) -> None:
+        await self._batcher.close()
+
     async def score_steps(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
         """The last step of each; the step before it is read in the same pass, so progress costs nothing."""
         scores = await self._score_trajectories(trajectories, terms, reads=2)
@@ -135,10 +92,7 @@ class Scorer:
         return self._told(await self._score_trajectories(trajectories, terms, reads=None))
 
     async def rank(self, states: Sequence[State], candidates: Sequence[Sequence[str]], terms: Terms) -> Rankings:
-        """The candidates of each state, best promise first.
-
-        Where the activation saturates, equal promises are told apart by raw; equal raws keep the caller's order.
-        """
+        """The candidates of each state, best promise first."""
         items, timings = await self._score(lambda: self._sequencer.candidates(states, candidates), terms)
         rankings = [self._ranking(one, raw) for one, raw in zip(candidates, items, strict=True)]
         return self._told(Rankings(rankings, timings))
@@ -152,12 +106,12 @@ class Scorer:
     ) -> Scores:
         """Scores at the last ``reads`` steps of each; None: at every step."""
         items, timings = await self._score(lambda: self._sequencer.trajectories(trajectories, reads), terms)
-        return Scores([ItemScores(self._step_scores(raw.sequences[0]), raw.usage) for raw in items], timings)
+        return Scores([ItemScores(step_scores(raw.sequences[0], self._promise), raw.usage) for raw in items], timings)
 
     async def _score(self, render: Callable[[], list[list[KeyedSequence]]], terms: Terms) -> tuple[list[_Raw], Timings]:
         """Renders items off the event loop; what the score cache lacks of them is scored as one request."""
         self._batcher.refuse_unless_open()
-        async with _until(terms.deadline) as stages:
+        async with until(terms.deadline) as stages:
             items = await self._off_the_loop(render)
             stages.enter("cache")
             sequences = [sequence for item in items for sequence in item]
@@ -185,27 +139,10 @@ class Scorer:
     async def _off_the_loop(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, call)
 
-    def _step_scores(self, raws: Sequence[float]) -> list[StepScore]:
-        """Scores of consecutive steps; the first of them counts as without a predecessor."""
-        scores: list[StepScore] = []
-        for raw in raws:
-            scores.append(self._step_score(raw, scores[-1].promise if scores else None))
-        return scores
-
-    def _step_score(self, raw: float, previous: float | None) -> StepScore:
-        promise = self._promise(raw)
-        return StepScore(promise, None if previous is None else promise - previous, raw)
-
     def _ranking(self, candidates: Sequence[str], raw: _Raw) -> ItemRanking:
         *before, _ = raw.sequences[0]
-        previous = self._promise(before[0]) if before else None
-        scores = {
-            action: self._step_score(read[-1], previous)
-            for action, read in zip(distinct(candidates), raw.sequences, strict=True)
-        }
-        ranking = [RankedAction(index, scores[action]) for index, action in enumerate(candidates)]
-        ranking.sort(key=lambda ranked: (-ranked.score.promise, -ranked.score.raw))
-        return ItemRanking(ranking, raw.usage)
+        raws = {action: read[-1] for action, read in zip(distinct(candidates), raw.sequences, strict=True)}
+        return ItemRanking(rank(candidates, raws, before[0] if before else None, self._promise), raw.usage)
 
 
 def _scores(computed: Sequence[KeyedSequence], answer: Answer) -> dict[Key, float]:
@@ -238,30 +175,3 @@ def _by_item(
         usage = sum(islice(usages, len(item)), Usage(0, 0))
         found.append(_Raw([[known[key] for key in sequence.keys] for sequence in item], usage))
     return found
-
-
-class _Stages:
-    """Which one a request is in, and the seconds of those before."""
-
-    def __init__(self) -> None:
-        self.now = "tokenize"
-        self.seconds: dict[str, float] = {}
-        self._entered = perf_counter()
-
-    def enter(self, stage: str) -> None:
-        entered = perf_counter()
-        self.seconds[self.now] = entered - self._entered
-        self.now, self._entered = stage, entered
-
-
-@asynccontextmanager
-async def _until(deadline: float | None) -> AsyncIterator[_Stages]:
-    """Cancels what runs inside at ``deadline`` (loop time), and tells in which stage that was."""
-    stages = _Stages()
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield stages
-    except TimeoutError as error:
-        raise DeadlineExceeded(
-            "the deadline passed before the scores were ready", details={"stage": stages.now}
-        ) from error

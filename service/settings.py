@@ -25,6 +25,7 @@ def _split(names: Any) -> Any:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Telemetry = Literal["off", "traces", "events"]
+Url = Annotated[str, Field(pattern=r"^(https?://[^/]\S*)?$")]
 
 
 class Settings(BaseSettings):
@@ -69,6 +70,22 @@ class Settings(BaseSettings):
     redis_timeout_ms: float = Field(
         default=25, gt=0, le=1000, description="How long a request waits for Redis before it computes."
     )
+    judge_url: Url = Field(
+        default="", description="Text-generation server that judges run on; empty: none, and no judge can be loaded."
+    )
+    judge_api_key_file: Path | None = Field(default=None, description="Holds the key for it; unset: it wants none.")
+    policy_url: Url = Field(
+        default="", description="Text-generation server that actions are sampled from; empty: none are."
+    )
+    policy_api_key_file: Path | None = Field(default=None, description="Holds the key for it; unset: it wants none.")
+    policy_model: str = Field(default="", description="Name of the model on that server; a TGI server needs none.")
+    remote_calls: Count = Field(
+        default=32, description="Calls that may run at once to such a server, for each judge and for the policy."
+    )
+    max_remote_queue: Count = Field(
+        default=4096, description="Calls that may wait for that; over it 429, a request over it by itself 413."
+    )
+    remote_timeout_ms: Count = Field(default=120_000, description="How long one attempt of a call may take.")
     tls_certfile: Path | None = Field(
         default=None, description="Certificate chain in PEM; with it the service speaks HTTPS. Unset: HTTP."
     )

@@ -60,7 +60,12 @@ def verify_checkpoints(store: Store, given: argparse.Namespace) -> Report:
 
 
 def recipe_in_words(score: ScoreRecipe) -> str:
-    read = {"token": f"token {score.tokens}", "token_pair": f"tokens {score.tokens}", "vocabulary_mean": "all logits"}
+    read = {
+        "token": f"token {score.tokens}",
+        "token_pair": f"tokens {score.tokens}",
+        "vocabulary_mean": "all logits",
+        "judge": "the verdict that it writes",
+    }
     words = [score.head, read.get(score.head, ", ".join(score.layers))]
     words += [f"output {score.output}"] if score.output is not None else []
     words += (

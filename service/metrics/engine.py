@@ -76,6 +76,9 @@ class EngineMetrics:
         self._queue_tokens.labels(model).set_function(lambda: batcher.queued_tokens)
         self._queue_sequences.labels(model).set_function(lambda: batcher.queued_sequences)
 
+    def watch_calls(self, model: str, waiting: Callable[[], int]) -> None:
+        self._queue_sequences.labels(model).set_function(waiting)
+
     def watch_padding(self, model: str, padding: Callable[[], int]) -> None:
         self._padding.set_function(model, padding)
 

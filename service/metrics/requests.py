@@ -7,10 +7,10 @@ from agentprm.errors import DeadlineExceeded, NotReady, Overloaded, RateLimited,
 from service.metrics.buckets import SECONDS
 from service.metrics.families import Families
 
-CODES: Final = (200, 401, 403, 404, 405, 413, 422, 429, 499, 500, 503, 504)
+CODES: Final = (200, 401, 403, 404, 405, 413, 422, 429, 499, 500, 502, 503, 504)
 CLIENT_LEFT: Final = 499
 REASONS: Final = (TooLong.code, Overloaded.code, RateLimited.code, NotReady.code, DeadlineExceeded.code)
-DEADLINE_STAGES: Final = ("admission", "tokenize", "cache", "queue")
+DEADLINE_STAGES: Final = ("sample", "admission", "tokenize", "cache", "queue")
 OTHER_ROUTE: Final = "other"
 NO_MODEL: Final = ""
 

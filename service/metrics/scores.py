@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from agentprm.types import StepScore
 from service.metrics.buckets import PROGRESS, PROMISE, SECONDS
 from service.metrics.families import MODEL, Families
-from service.scorer import Timings
+from service.scores import Timings
 
 
 class ScoreMetrics:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import agentprm
-from agentprm import AsyncClient, Client, RankItem, State, Step, Trajectory, TrajectoryItem
+from agentprm import AsyncClient, Client, RankItem, Sample, State, Step, Trajectory, TrajectoryItem
 from agentprm.errors import BY_CODE, ConnectionFailed, InternalError, InvalidRequest, RequestError, UnexpectedReply
 from tests.agentprm.scripted import MODEL, STEP, USAGE, ScriptedService, refusal, reply
 
@@ -21,7 +21,7 @@ STEPS = [
     {"observation": "Got 1 stick", "action": "craft 1 torch"},
 ]
 CALL = {"type": "function", "function": {"name": "craft", "arguments": '{"item": "torch"}'}}
-RANKED = {
+RANKED: dict[str, Any] = {
     "id": None,
     "ranking": [
         {"index": 1, "rank": 0, "promise": 0.8, "progress": 0.1, "raw": 1.4},
@@ -105,6 +105,15 @@ def test_rank_sends_a_state_and_its_candidates(service: ScriptedService) -> None
     }
     assert sent(service) == ("POST", "http://prm:8000/rank_actions", {"items": [item]})
     assert [one.index for one in result.ranking] == [1, 0]
+
+
+def test_rank_has_the_service_sample_the_candidates_and_gets_their_texts(service: ScriptedService) -> None:
+    service.answers = [reply({**RANKED, "ranking": [{**RANKED["ranking"][0], "action": "look", "complete": True}]})]
+    best = service.call("rank", State("craft a torch"), Sample(n=8, temperature=0.7)).ranking[0]
+    sample = {"n": 8, "temperature": 0.7, "max_tokens": 512, "stop": []}
+    item = {"task": "craft a torch", "steps": [], "observation": "", "sample": sample}
+    assert sent(service)[2] == {"items": [item]}
+    assert (best.action, best.complete) == ("look", True)
 
 
 def test_rank_actions_takes_chats_with_tool_calls_and_wire_items(service: ScriptedService) -> None:

@@ -17,6 +17,7 @@ STATUSES = {
     "too_long": 413,
     "overloaded": 429,
     "rate_limited": 429,
+    "upstream_failed": 502,
     "not_ready": 503,
     "deadline_exceeded": 504,
     "internal": 500,

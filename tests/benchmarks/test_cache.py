@@ -127,7 +127,7 @@ def test_recorded_traffic_is_requests_for_the_scores_that_the_engine_is_asked_fo
     assert [as_call(renderer, load.path, [body]) for body in load.bodies] == list(sent.calls)
     for body in load.bodies:
         (item,) = RankRequest.model_validate(body).items
-        assert len(item.candidates) == PROPOSALS
+        assert len(item.candidates or ()) == PROPOSALS
     assert load.items == sent.items
 
 

@@ -15,7 +15,7 @@ from model_store.render import Renderer
 from service.app import create_app
 from service.batcher import Engine
 from service.echo import EchoEngine
-from service.loading import LoadedModel
+from service.loading import Loaded, LoadedJudge, LoadedModel
 from service.prefix_cache import PrefixCache
 from service.settings import Settings
 from service.tracing import open_tracing
@@ -154,10 +154,10 @@ def loaded(engine: Engine, name: str = "echo") -> LoadedModel:
 
 @asynccontextmanager
 async def serving(
-    *engines: Engine | LoadedModel, aliases: Mapping[str, str] = ALIASES, **settings: Any
+    *engines: Engine | Loaded, aliases: Mapping[str, str] = ALIASES, **settings: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a started service; a bare engine is served as the model ``echo``."""
-    models = [one if isinstance(one, LoadedModel) else loaded(one) for one in engines or [EchoEngine()]]
+    models = [one if isinstance(one, LoadedModel | LoadedJudge) else loaded(one) for one in engines or [EchoEngine()]]
     # Repeated texts are computed again unless a test asks for the score cache.
     chosen = Settings(**{"score_cache_items": 0, **settings})
     app = create_app(models, chosen, aliases=aliases, tracing=open_tracing(chosen.otel))

@@ -102,13 +102,15 @@ def test_what_the_description_allows_is_scored(operation: Any, tmp_path: Path) -
 
 
 def with_unstated_rules(case: Case) -> Case:
-    """The rules between fields that a schema cannot state: one form of history, and a step to score."""
+    """The rules between fields that a schema cannot state: one form of history, and a step or candidates to score."""
     body: Any = case.body
     for item in body["items"]:
         item.pop("messages", None)
         item["task"] = item.get("task") or "Craft."
-        if "candidates" in item:
-            item["candidates"] = [one if isinstance(one, str) else "look" for one in item["candidates"]]
+        if case.path == "/rank_actions":
+            item.pop("sample", None)  # there is no policy here
+            proposed = item.get("candidates") or ["look"]
+            item["candidates"] = [one if isinstance(one, str) else "look" for one in proposed]
         else:
             item["steps"] = item.get("steps") or [{"action": "look"}]
     return case

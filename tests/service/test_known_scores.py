@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentprm.types import State, Step, Trajectory
-from service.scorer import Scorer, Terms
+from service.scorer import Scorer
+from service.scores import Terms
 from tests.service.echo_app import GatedEngine, item, loaded, metric, proposal, serving
 from tests.service.test_scorer import scoring, trajectories
 from tests.service.test_service_under_load import queued_tokens

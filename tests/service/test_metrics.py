@@ -264,10 +264,10 @@ def test_a_request_that_ends_after_its_model_has_left_brings_no_series_back() ->
 
 def test_a_deadline_counts_at_its_stage() -> None:
     metrics = Metrics()
-    for stage in ("admission", "tokenize", "cache", "queue"):
+    for stage in ("sample", "admission", "tokenize", "cache", "queue"):
         metrics.requests.on_error(DeadlineExceeded("late", details={"stage": stage}))
         assert f'agentprm_deadline_exceeded_total{{stage="{stage}"}} 1.0' in metrics.exposition().decode()
-    assert 'agentprm_rejected_total{reason="deadline_exceeded"} 4.0' in metrics.exposition().decode()
+    assert 'agentprm_rejected_total{reason="deadline_exceeded"} 5.0' in metrics.exposition().decode()
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:

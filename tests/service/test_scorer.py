@@ -14,7 +14,8 @@ from service.batcher import Batcher
 from service.metrics import Metrics
 from service.score_cache.keys import KeyScope
 from service.score_cache.memory import MemoryTier
-from service.scorer import Scorer, Terms
+from service.scorer import Scorer
+from service.scores import Terms
 from service.sequences import Sequencer
 from tests.service.echo_app import MANIFEST, GatedEngine, PrefixEchoEngine, byte_renderer
 

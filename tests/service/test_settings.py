@@ -8,6 +8,8 @@ NAMES = {
     "HOST", "PORT", "MODEL_STORE", "MODELS", "DEVICE", "DTYPE", "PREFIX_CACHE_BYTES", "MAX_BATCH_TOKENS",
     "MAX_QUEUE_TOKENS", "MAX_WAIT_MS", "MAX_ITEMS", "MAX_CANDIDATES", "MAX_BODY_BYTES", "LOG_FORMAT", "LOG_LEVEL",
     "API_KEYS_FILE", "GUARD_METRICS", "TLS_CERTFILE", "TLS_KEYFILE", "MAX_REQUESTS",
+    "JUDGE_URL", "JUDGE_API_KEY_FILE", "POLICY_URL", "POLICY_API_KEY_FILE", "POLICY_MODEL",
+    "REMOTE_CALLS", "REMOTE_TIMEOUT_MS", "MAX_REMOTE_QUEUE",
     "CPU_THREADS", "REDIS_URL", "REDIS_TIMEOUT_MS",
     "SCORE_CACHE_ITEMS", "SCORE_CACHE_NAMESPACE", "SCORE_CACHE_TTL_SECONDS", "OTEL",
 }  # fmt: skip
@@ -43,6 +45,8 @@ def test_an_unknown_variable_is_an_error_that_names_the_nearest(monkeypatch: pyt
         ("PREFIX_CACHE_BYTES", "-1"),
         ("MAX_WAIT_MS", "-1"),
         ("MAX_WAIT_MS", "nan"),
+        ("JUDGE_URL", "judge:8000"),
+        ("REMOTE_CALLS", "0"),
         ("LOG_LEVEL", "loud"),
     ],
 )
