@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from time import monotonic
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -61,6 +62,7 @@ class Call(Generic[R]):
     reply: type[R]
     body: bytes | None = None
     items: int = 0
+    trajectory_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +81,19 @@ PROBE: Final = Patience(timeout=5.0, max_retries=0)
 def score_step(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.ScoreStepReply]:
     bodies = [_trajectory(item) for item in items]
     body = wire.encode(wire.ScoreRequest, {"model": model, "items": bodies})
-    return Call("POST", "/score_step", wire.ScoreStepReply, body, len(bodies))
+    return Call("POST", "/score_step", wire.ScoreStepReply, body, len(bodies), _trajectory_id(bodies))
 
 
 def score_trajectory(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.ScoreTrajectoryReply]:
     bodies = [_trajectory(item) for item in items]
     body = wire.encode(wire.ScoreRequest, {"model": model, "items": bodies})
-    return Call("POST", "/score_trajectory", wire.ScoreTrajectoryReply, body, len(bodies))
+    return Call("POST", "/score_trajectory", wire.ScoreTrajectoryReply, body, len(bodies), _trajectory_id(bodies))
 
 
 def rank_actions(items: Iterable[RankLike], model: str | None) -> Call[wire.RankActionsReply]:
     bodies = [_proposal(item) for item in items]
     body = wire.encode(wire.RankRequest, {"model": model, "items": bodies})
-    return Call("POST", "/rank_actions", wire.RankActionsReply, body, len(bodies))
+    return Call("POST", "/rank_actions", wire.RankActionsReply, body, len(bodies), _trajectory_id(bodies))
 
 
 class Exchange(Generic[R]):
@@ -118,6 +120,8 @@ class Exchange(Generic[R]):
         headers = dict(self._headers)
         if self._call.body is not None:
             headers["content-type"] = "application/json"
+        if self._call.trajectory_id is not None:
+            headers["x-trajectory-id"] = self._call.trajectory_id
         if remaining < math.inf:
             headers["x-deadline-ms"] = str(max(1, round(remaining * 1000)))
         seconds = min(self._patience.timeout, remaining)
@@ -224,6 +228,29 @@ def _history(past: Trajectory | State | Chat) -> dict[str, Any]:
         return {"messages": past}
     steps = [{"observation": step.observation, "action": step.action} for step in past.steps]
     return {"task": past.task, "steps": steps}
+
+
+def _trajectory_id(items: Sequence[wire.TrajectoryItem | wire.RankItem | dict[str, Any]]) -> str | None:
+    """What a proxy may keep a trajectory by, on the replica that has its prefix: a hash of how all the items begin.
+
+    None where they begin differently.
+    """
+    beginnings = {_beginning(item) for item in items}
+    return blake2b(beginnings.pop().encode(), digest_size=8).hexdigest() if len(beginnings) == 1 else None
+
+
+def _beginning(item: wire.TrajectoryItem | wire.RankItem | dict[str, Any]) -> str:
+    """The task; of a chat all up to the first turn of the user, as every step of it has."""
+    fields: dict[str, Any] = item if isinstance(item, dict) else {"task": item.task, "messages": item.messages}
+    if fields.get("task") is not None:
+        return str(fields["task"])
+    beginning = []
+    for given in fields["messages"]:
+        message = given if isinstance(given, wire.Message) else wire.Message.model_validate(given)
+        beginning.append(f"{message.role}: {message.content}")
+        if message.role == "user":
+            break
+    return "\n".join(beginning)
 
 
 def _is_transient(error: Exception) -> bool:

@@ -2,8 +2,10 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +283,39 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_every_exported_name_exists_once() -> None:
     assert len(set(agentprm.__all__)) == len(agentprm.__all__)
     assert all(hasattr(agentprm, name) for name in agentprm.__all__)
+
+
+def test_every_step_of_a_trajectory_has_one_id_for_proxies_and_another_trajectory_has_another(
+    service: ScriptedService,
+) -> None:
+    """Whatever the form, and without a word of its text."""
+
+    def sent_id(method: str, *arguments: Any, answers: int = 1) -> str | None:
+        result: dict[str, Any] = {**STEP, "ranking": [], "steps": []}
+        service.answers = [reply(*[result] * answers)]
+        service.call(method, *arguments)
+        headers: Mapping[str, str] = service.requests[-1].headers
+        return headers.get("x-trajectory-id")
+
+    state = State("Craft a door.", (), "a forest")
+    first = state.take("get 1 log")
+    second = Trajectory(first.task, (*first.steps, Step("Got it.", "craft 4 planks")))
+    mine = sent_id("score_step", [first])
+    assert mine is not None
+    assert re.fullmatch(r"[0-9a-f]{16}", mine)
+    assert {sent_id("score_step", [second]), sent_id("score_trajectory", [second, first], answers=2)} == {mine}
+    assert sent_id("rank_actions", [(state, ["get 1 log"])]) == mine
+    assert sent_id("score_step", [Trajectory("Craft a bed.", first.steps)]) not in (mine, None)
+    assert sent_id("score_step", [first, Trajectory("Craft a bed.", first.steps)], answers=2) is None
+
+    rules, task = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Craft a door."}
+    chat = [rules, task, {"role": "assistant", "content": "get 1 log"}]
+    longer = [*chat, {"role": "user", "content": "Got it."}, {"role": "assistant", "content": "craft 4 planks"}]
+    chats = {
+        sent_id("score_step", [chat]),
+        sent_id("score_step", [longer]),
+        sent_id("rank_actions", [(chat[:2], ["x"])]),
+    }
+    assert len(chats) == 1
+    other = [rules, {"role": "user", "content": "Craft a bed."}, chat[-1]]
+    assert sent_id("score_step", [other]) not in chats
