@@ -70,6 +70,8 @@ def _foreign() -> argparse.ArgumentParser:
     how.add_argument("--preset", choices=list(PRESETS), help="its family, where its files do not tell")
     how.add_argument("--recipe", type=Path, help="a JSON file with score and template, for what no preset says")
     parser.add_argument("--base", help="the checkpoint that an adapter belongs to")
+    parser.add_argument("--reference", help="the checkpoint that a log-ratio compares with")
+    parser.add_argument("--beta", type=float, help="the factor of a log-ratio")
     parser.add_argument("--context-length", type=int, help="in tokens; what its config.json says if not given")
     return parser
 

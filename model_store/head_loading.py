@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from agentprm.errors import CheckpointCorrupt
-from model_store.heads import MlpHead, output_head
+from model_store.heads import MlpHead, VocabularyHead, output_head
 from model_store.manifest import ScoreRecipe
 from model_store.tensors import read_tensors
 
 OUTPUT_LAYER: Final = "lm_head.weight"
+_OUTPUT_BIAS: Final = "lm_head.bias"
 _SCALED_LOGITS: Final = ("logit_scale", "logits_scaling")
 
 
@@ -78,12 +79,31 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return layer
 
 
-def _token_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> nn.Module:
-    """The rows of the output layer that give the tokens of the recipe their logits."""
+def vocabulary_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> VocabularyHead:
+    """The whole output layer of a language model that knows the tokens of a ``log_ratio``. Raises as ``load_head``."""
+    cap, rows_VH = _soft_cap(path, backbone), _output_layer(path, backbone)
+    if absent := [token for token in (*score.opens, score.closes or 0) if token >= len(rows_VH)]:
+        raise CheckpointCorrupt(
+            f"{path}: score.opens and closes name {absent[0]}, the output layer knows {len(rows_VH)} tokens"
+        )
+    if read_tensors(path, {_OUTPUT_BIAS}):
+        raise CheckpointCorrupt(f"{path}: {_OUTPUT_BIAS} moves the logits, which no log_ratio head here does")
+    _refuse_unusable(rows_VH, f"{path}: the output layer")
+    return VocabularyHead(rows_VH, cap)
+
+
+def _soft_cap(path: Path, backbone: PreTrainedModel) -> float | None:
+    """Refuses logits that are changed in any other way."""
     config = backbone.config
-    cap: float | None = getattr(config, "final_logit_softcapping", None)
     if scaled := [name for name in _SCALED_LOGITS if getattr(config, name, None) not in (None, 1)]:
         raise CheckpointCorrupt(f"{path}: {scaled[0]} in config.json scales the logits, which no token head here does")
+    cap: float | None = getattr(config, "final_logit_softcapping", None)
+    return cap
+
+
+def _token_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> nn.Module:
+    """The rows of the output layer that give the tokens of the recipe their logits."""
+    cap = _soft_cap(path, backbone)
     rows_VH = _output_layer(path, backbone)
     if score.head == "vocabulary_mean":
         if cap is not None:

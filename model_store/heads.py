@@ -1,12 +1,16 @@
 """What turns hidden states into raw scores, always in float32: a score must not be rounded to the backbone's dtype.
 
-Axes: B batch, T tokens, H hidden, K outputs.
+Axes: B batch, T tokens, H hidden, K outputs, V vocabulary, N of any tokens.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+
+LOGITS: Final = 2**25
+"""128 MiB of float32."""
 
 
 class LinearHead(nn.Module):
@@ -67,6 +71,27 @@ class MlpHead(nn.Module):
             x_BTH = layer(x_BTH).relu()
         raw_BT: Tensor = self.last(x_BTH)
         return raw_BT
+
+
+class VocabularyHead(nn.Module):
+    """A language model's output layer: the log-probability of one token after each hidden state."""
+
+    def __init__(self, weight_VH: Tensor, cap: float | None = None) -> None:
+        super().__init__()
+        self.weight_VH = nn.Parameter(weight_VH.float())
+        self._cap = cap
+
+    def forward(self, hidden_NH: Tensor, token_ids_N: Tensor) -> Tensor:
+        """[N]; only ``LOGITS`` logits are held at a time, however many states there are."""
+        at_once = max(1, LOGITS // len(self.weight_VH))
+        parts = zip(torch.split(hidden_NH, at_once), torch.split(token_ids_N, at_once), strict=True)
+        return torch.cat([self._log_probabilities(*part) for part in parts])
+
+    def _log_probabilities(self, hidden_NH: Tensor, token_ids_N: Tensor) -> Tensor:
+        logits_NV = nn.functional.linear(hidden_NH.float(), self.weight_VH)
+        if self._cap is not None:
+            logits_NV = self._cap * torch.tanh(logits_NV / self._cap)
+        return logits_NV.gather(1, token_ids_N[:, None])[:, 0] - logits_NV.logsumexp(1)
 
 
 def output_head(

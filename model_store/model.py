@@ -13,10 +13,11 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.utils import logging
 
 from agentprm.errors import CheckpointCorrupt, CheckpointError
-from model_store.head_loading import load_head
+from model_store.head_loading import load_head, vocabulary_head
 from model_store.heads import LinearHead
+from model_store.log_ratio import LogRatioHead
 from model_store.manifest import ScoreRecipe, shown
-from model_store.store import Checkpoint
+from model_store.store import REFERENCE, Checkpoint
 
 
 class RewardModel(nn.Module):
@@ -39,6 +40,23 @@ class RewardModel(nn.Module):
         """The backbone's last hidden states [B, T, H], final norm applied."""
         hidden_BTH: Tensor = self.backbone(input_ids=token_ids_BT, use_cache=False, **options).last_hidden_state
         return hidden_BTH
+
+    def backbones(self) -> list[PreTrainedModel]:
+        """Every transformer that a forward runs."""
+        return [self.backbone]
+
+
+class RatioModel(RewardModel):
+    """A policy under a head that compares it with another model, and so reads the tokens too."""
+
+    head: LogRatioHead
+
+    def forward(self, token_ids_BT: Tensor, **options: Any) -> Tensor:
+        raw_BT: Tensor = self.head(self.hidden(token_ids_BT, **options), token_ids_BT)
+        return raw_BT
+
+    def backbones(self) -> list[PreTrainedModel]:
+        return [self.backbone, self.head.backbone]
 
 
 @torch.inference_mode()
@@ -100,7 +118,8 @@ def load_model(checkpoint: Checkpoint, device: str, dtype: str) -> RewardModel:
         raise
     except Exception as error:
         raise CheckpointCorrupt(f"{manifest.reference} cannot be loaded: {shown(str(error), 500)}") from error
-    context = getattr(model.backbone.config, "max_position_embeddings", manifest.context_length)
+    known = manifest.context_length
+    context = min(getattr(one.config, "max_position_embeddings", known) for one in model.backbones())
     if manifest.context_length > context:
         raise CheckpointCorrupt(
             f"{manifest.reference}: context_length {manifest.context_length} is over the backbone's {context} positions"
@@ -121,9 +140,22 @@ def save_model(model: RewardModel, path: Path) -> None:
 
 
 def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype) -> RewardModel:
+    backbone = _read_backbone(path, dtype)
+    if score.head != "log_ratio":
+        return RewardModel(backbone, load_head(path, score, backbone))
+    other = path / REFERENCE
+    if not other.is_dir():
+        raise CheckpointCorrupt(f"{path} has no directory {REFERENCE} with the model that a log_ratio compares with")
+    reference = _read_backbone(other, dtype)
+    heads = vocabulary_head(path, score, backbone), vocabulary_head(other, score, reference)
+    return RatioModel(backbone, LogRatioHead(heads[0], reference, heads[1], score))
+
+
+def _read_backbone(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     logging.set_verbosity_error()  # its report calls the head's tensors unexpected; what is missing is checked below
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    backbone: PreTrainedModel
     backbone, loading = AutoModel.from_pretrained(
         path,
         config=config,
@@ -137,4 +169,4 @@ def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype) -> RewardMod
         raise CheckpointCorrupt(f"{path}: tensors are missing: {', '.join(sorted(loading['missing_keys'])[:5])}")
     if loading["mismatched_keys"]:
         raise CheckpointCorrupt(f"{path}: tensors of the wrong shape: {sorted(loading['mismatched_keys'])[:5]}")
-    return RewardModel(backbone, load_head(path, score, backbone))
+    return backbone

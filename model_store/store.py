@@ -20,6 +20,8 @@ from model_store.manifest import Manifest, parse_manifest, shown
 
 MANIFEST: Final = "prm.json"
 ALIASES: Final = "aliases.json"
+REFERENCE: Final = "reference"
+"""The directory of the model that a ``log_ratio`` compares with, in the same layout."""
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"})
 

@@ -1,7 +1,7 @@
 """Token ids in, raw scores out, on one device. Knows no text, no steps and no requests.
 
 ``PrefixEngine`` computes each token once, whoever shares it; ``PaddedEngine`` computes whole rows, for the few
-architectures whose attention cannot be joined from parts.
+architectures whose attention cannot be joined from parts, and for ratios of two models.
 
 Axes: L layers, K key/value heads, T tokens of a row, D head size.
 """
@@ -160,7 +160,7 @@ class PaddedEngine:
 
 def rescales_positions(model: RewardModel) -> bool:
     """Whether a token's position embedding depends on how long the sequences beside it are (dynamic and long rope)."""
-    rope = json.dumps(getattr(model.backbone.config, "rope_parameters", None), default=str)
+    rope = json.dumps([getattr(one.config, "rope_parameters", None) for one in model.backbones()], default=str)
     return '"dynamic"' in rope or '"longrope"' in rope
 
 

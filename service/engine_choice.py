@@ -10,8 +10,8 @@ from torch import Tensor
 
 from agentprm.errors import AgentPRMError, CheckpointTooLarge
 from model_store.heads import LinearHead
-from model_store.model import RewardModel, load_model, score_rows
-from model_store.store import Checkpoint
+from model_store.model import RatioModel, RewardModel, load_model, score_rows
+from model_store.store import REFERENCE, Checkpoint
 from model_store.tensors import tensor_shapes
 from service.engine import PaddedEngine, PrefixEngine, rescales_positions
 from service.memory import free_bytes
@@ -52,6 +52,10 @@ def choose_engine(model: RewardModel, *, prefix_cache_bytes: int, longest: int) 
 
     Takes the model over: its linear layers are packed for the device.
     """
+    if isinstance(model, RatioModel):  # what it reads at a token is a sum over those before, and needs two forwards
+        for backbone in model.backbones():
+            pack_linears(backbone)
+        return PaddedEngine(model)
     plain = model.backbone.config._attn_implementation  # noqa: SLF001  (transformers has no public reader)
     probe = _Probe.of(model, longest)  # by the plain forward, before anything is made faster
     pack_linears(model.backbone)
@@ -71,7 +75,8 @@ def refuse_what_does_not_fit(checkpoint: Checkpoint, device: str, dtype: str) ->
     """
     manifest = checkpoint.manifest
     each = getattr(torch, manifest.dtype if dtype == "auto" else dtype).itemsize
-    needed = each * sum(map(prod, tensor_shapes(checkpoint.path).values()))
+    shapes = [tensor_shapes(path) for path in (checkpoint.path, checkpoint.path / REFERENCE)]  # few have the second
+    needed = each * sum(prod(shape) for model in shapes for shape in model.values())
     free = free_bytes(device)
     if free is not None and needed > free:
         raise CheckpointTooLarge(

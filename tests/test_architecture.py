@@ -114,6 +114,7 @@ EXTERNAL = {
         "model_store.model",
         "model_store.heads",
         "model_store.head_loading",
+        "model_store.log_ratio",
         "model_store.tensors",
         "model_store.foreign",
         "service.engine",
@@ -126,6 +127,7 @@ EXTERNAL = {
     "transformers": {
         "model_store.model",
         "model_store.head_loading",
+        "model_store.log_ratio",
         "model_store.foreign",
         "service.attention",
         "training",

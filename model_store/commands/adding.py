@@ -45,6 +45,8 @@ def _wanted(given: argparse.Namespace, name: str, version: str) -> Wanted:
         preset=given.preset,
         recipe=given.recipe,
         context_length=given.context_length,
+        reference=find_source(given.reference) if given.reference else None,
+        beta=given.beta,
         base_model=" merged into ".join(_origin(source) for source in (given.source, given.base) if source),
     )
 

@@ -65,6 +65,7 @@ def recipe_in_words(score: ScoreRecipe) -> str:
         "token_pair": f"tokens {score.tokens}",
         "vocabulary_mean": "all logits",
         "judge": "the verdict that it writes",
+        "log_ratio": f"{score.beta} x the sum from {score.opens} to {score.closes}",
     }
     words = [score.head, read.get(score.head, ", ".join(score.layers))]
     words += [f"output {score.output}"] if score.output is not None else []

@@ -68,7 +68,26 @@ def score_and_template(preset: Preset, path: Path, tokenizer: Tokenizer) -> tupl
         score["tokens"] = [_token_id(tokenizer, token) if isinstance(token, str) else token for token in tokens]
     if preset.separator:
         _check_separator(tokenizer, preset.separator)
+    texts = {name: score[name] for name in ("opens", "closes") if isinstance(score.get(name), str)}
+    for name, text in (_filled(texts, path) if texts else {}).items():
+        if name in texts:  # a chat template's strip is none of them
+            ids = _speech_ids(tokenizer, name, text)
+            score[name] = ids if name == "opens" else ids[0]
     return score, _filled(preset.template, path)
+
+
+def _speech_ids(tokenizer: Tokenizer, name: str, text: str) -> list[int]:
+    """White space at the end is left out: it may grow into what the agent says, and counts as said."""
+    runs = RunTokenizer(tokenizer)
+    parts = runs.split(text.rstrip())
+    if not parts or isinstance(parts[0], str) or (name == "closes" and len(parts) > 1):
+        raise CheckpointError(
+            f"score: {name} must {'be' if name == 'closes' else 'begin with'} a special token of tokenizer.json, or an "
+            f"agent could write it; it is {shown(text)!r}"
+        )
+    return [
+        one for part in parts for one in (runs.encode([Run(part, Place.WITHIN)])[0] if isinstance(part, str) else part)
+    ]
 
 
 def _filled(template: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from model_store.foreign.adapters import Adapter
 from model_store.foreign.families import read_recipe, recognise, score_and_template
 from model_store.foreign.presets import PRESETS
 from model_store.foreign.weights import link_or_copy, stage_weights
-from model_store.manifest import FORMAT, Manifest, parse_manifest, shown
+from model_store.log_ratio import own_tokens
+from model_store.manifest import FORMAT, Manifest, ScoreRecipe, parse_manifest, shown
 from model_store.model import load_model, score_rows
-from model_store.render import load_renderer, load_tokenizer
-from model_store.store import Checkpoint, Store
+from model_store.render import Rendered, load_renderer, load_tokenizer
+from model_store.store import REFERENCE, Checkpoint, Store
 from model_store.tensors import tensor_shapes
 
 SAMPLE: Final = Trajectory(
@@ -31,7 +32,10 @@ SAMPLE: Final = Trajectory(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to make of a checkpoint. ``preset`` and ``recipe``: at most one; neither: as its files tell."""
+    """What to make of a checkpoint. ``preset`` and ``recipe``: at most one; neither: as its files tell.
+
+    ``reference`` and ``beta``: what a ``log_ratio`` compares with, and its factor.
+    """
 
     name: str
     version: str
@@ -39,6 +43,8 @@ class Wanted:
     recipe: Path | None = None
     context_length: int | None = None
     base_model: str = ""
+    reference: Path | None = None
+    beta: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +84,38 @@ def stage(source: Path, into: Path, wanted: Wanted, base: Path | None = None) ->
         )
     link_or_copy(tokenizer_from / "tokenizer.json", into / "tokenizer.json")
     manifest, preset = _manifest(into, tokenizer_from, config, wanted)
+    if (wanted.reference is not None) != (manifest.score.head == "log_ratio"):
+        raise CheckpointError(
+            "a log_ratio needs a --reference, the model that it compares with, and no other head does"
+        )
+    if wanted.reference:
+        stage_reference(wanted.reference, into)
     checkpoint = Checkpoint(into, manifest)
     return Imported(checkpoint, preset, sample_scores(checkpoint))
+
+
+def stage_reference(source: Path, into: Path) -> None:
+    """Puts the model that a ``log_ratio`` compares with beside its policy.
+
+    Raises:
+        CheckpointError: it reads other tokens than the policy, or its files cannot be used.
+    """
+    mine, other = (_tokens_of(path) for path in (into, source))
+    if mine != other:
+        raise CheckpointError(f"the reference {source} has another tokenizer than the policy; a ratio needs the same")
+    path = into / REFERENCE
+    path.mkdir()
+    stage_weights(source, path, None)
+    (path / "config.json").write_text(json.dumps(_read_config(source), indent=2), encoding="utf-8")
+
+
+def _tokens_of(path: Path) -> dict[str, Any]:
+    """A tokenizer as the library writes it, whatever wrote its file; how long its texts may be does not matter."""
+    tokenizer = load_tokenizer(path)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    content: dict[str, Any] = json.loads(tokenizer.to_str())
+    return content
 
 
 def sample_scores(checkpoint: Checkpoint) -> list[float]:
@@ -89,11 +125,23 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
         CheckpointError: the checkpoint cannot be loaded, or a score is not finite.
     """
     rendered = load_renderer(checkpoint).trajectory(SAMPLE)
+    _refuse_silence(rendered, checkpoint.manifest.score)
     model = load_model(checkpoint, "cpu", "auto")
     (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])
     if not all(map(math.isfinite, raw)):
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
     return raw
+
+
+def _refuse_silence(rendered: Rendered, score: ScoreRecipe) -> None:
+    """A ratio over steps of which no token counts would be 0, and look like a score."""
+    if score.closes is None:
+        return
+    own, begin = own_tokens(rendered.token_ids, score.opens, score.closes), rendered.task_len
+    for end in rendered.step_ends:
+        if not any(own[begin : end + 1]):
+            raise CheckpointError("score: opens and closes find nothing that the agent says in a step of the template")
+        begin = end + 1
 
 
 def _adapter(source: Path, base: Path | None) -> Adapter | None:
@@ -133,6 +181,7 @@ def _manifest(staged: Path, tokenizer_from: Path, config: dict[str, Any], wanted
             raise CheckpointError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
         preset = PRESETS[name]
     score, template = score_and_template(preset, tokenizer_from, load_tokenizer(staged))
+    score |= {} if wanted.beta is None else {"beta": wanted.beta}
     data = {
         "format": FORMAT,
         "name": wanted.name,

@@ -23,7 +23,7 @@ _LINE: Final = ("", "\n")
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """``score`` and ``template`` as in ``prm.json``, but tokens are entries of the vocabulary.
+    """``score`` and ``template`` as in ``prm.json``, but tokens are entries of the vocabulary or texts.
 
     ``separator`` must be one token of the tokenizer; a checkpoint without it is not of this family.
     """
@@ -44,6 +44,8 @@ def _pair(good: str, bad: str) -> dict[str, Any]:
 
 
 _CHAT_TURNS: Final = _text("", ("{start}", "{user_end}"), ("{user}", "{user_end}"), ("{assistant}", "{assistant_end}"))
+
+_RATIO: Final = {"head": "log_ratio", "activation": "sigmoid", "opens": "{assistant}", "closes": "{assistant_end}"}
 
 PRESETS: Final[Mapping[str, Preset]] = {
     "sequence-classification": Preset({"head": "linear", "activation": "sigmoid"}, _CHAT_TURNS),
@@ -107,5 +109,12 @@ PRESETS: Final[Mapping[str, Preset]] = {
         {"head": "vocabulary_mean", "activation": "sigmoid"},
         _text("{bos}", ("# Question\n\n", "\n\n# Solution\n\n"), _LINE, ("", "\n"), "\n"),
         separator="\n",
+    ),
+    "implicit-prm": Preset(_RATIO, _CHAT_TURNS),
+    "eurus-prm": Preset(
+        _RATIO,
+        _text(
+            "", ("{start}", "{user_end}{assistant}"), ("{assistant_end}{user}", "{user_end}{assistant}"), ("", "\n\n")
+        ),
     ),
 }
