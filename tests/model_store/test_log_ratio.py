@@ -68,7 +68,7 @@ def make_pair(tmp_path: Path, chat: str = CHATML) -> Tokenizer:
     return tokenizer
 
 
-def add(tmp_path: Path, preset: str = "implicit-prm", beta: float | None = BETA, **more: Any) -> Imported:
+def add(tmp_path: Path, preset: str | None = "implicit-prm", beta: float | None = BETA, **more: Any) -> Imported:
     wanted = {"reference": tmp_path / "reference", "beta": beta, "preset": preset} | more
     return add_checkpoint(Store(tmp_path / "store"), tmp_path / "policy", Wanted("ratio", "1", **wanted))
 
