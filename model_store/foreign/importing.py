@@ -103,10 +103,13 @@ def stage_reference(source: Path, into: Path) -> None:
     mine, other = (_tokens_of(path) for path in (into, source))
     if mine != other:
         raise CheckpointError(f"the reference {source} has another tokenizer than the policy; a ratio needs the same")
+    config, needed = _read_config(source), load_tokenizer(into).get_vocab_size()
+    if isinstance(known := config.get("vocab_size"), int) and known < needed:
+        raise CheckpointError(f"the reference {source} knows {known} tokens, the policy's tokenizer has {needed}")
     path = into / REFERENCE
     path.mkdir()
     stage_weights(source, path, None)
-    (path / "config.json").write_text(json.dumps(_read_config(source), indent=2), encoding="utf-8")
+    (path / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _tokens_of(path: Path) -> dict[str, Any]:

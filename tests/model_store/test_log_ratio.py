@@ -266,6 +266,13 @@ def test_a_reference_with_another_tokenizer_is_refused(tmp_path: Path) -> None:
         add(tmp_path)
 
 
+def test_a_reference_with_a_smaller_vocabulary_is_refused(tmp_path: Path) -> None:
+    make_pair(tmp_path)
+    edit_config(tmp_path / "reference", vocab_size=100)
+    with pytest.raises(CheckpointError, match="knows 100 tokens, the policy's tokenizer has"):
+        add(tmp_path)
+
+
 def test_a_checkpoint_without_its_reference_does_not_load(tmp_path: Path) -> None:
     make_pair(tmp_path)
     checkpoint = add(tmp_path).checkpoint
