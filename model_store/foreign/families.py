@@ -86,7 +86,9 @@ def _speech_ids(tokenizer: Tokenizer, name: str, text: str) -> list[int]:
             f"agent could write it; it is {shown(text)!r}"
         )
     return [
-        one for part in parts for one in (runs.encode([Run(part, Place.WITHIN)])[0] if isinstance(part, str) else part)
+        one
+        for part in parts
+        for one in (runs.encode([Run(part, Place.AFTER_SPECIAL)])[0] if isinstance(part, str) else part)
     ]
 
 
