@@ -27,6 +27,12 @@ class RewardModel(nn.Module):
         self.backbone = backbone
         self.head = head
 
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding: token ids are below it."""
+        embedding: Any = self.backbone.get_input_embeddings()
+        return int(embedding.weight.shape[0])
+
     def forward(self, token_ids_BT: Tensor, **options: Any) -> Tensor:
         """Raw score at every token, float32 [B, T]; ``options`` go to the backbone and its attention function.
 

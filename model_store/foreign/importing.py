@@ -88,8 +88,9 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     Raises:
         CheckpointError: the checkpoint cannot be loaded, or a score is not finite.
     """
-    rendered = load_renderer(checkpoint).trajectory(SAMPLE)
-    model = load_model(checkpoint, "cpu", "auto")
+    renderer, model = load_renderer(checkpoint), load_model(checkpoint, "cpu", "auto")
+    renderer.refuse_too_few_rows(model.vocabulary)
+    rendered = renderer.trajectory(SAMPLE)
     (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])
     if not all(map(math.isfinite, raw)):
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
