@@ -8,6 +8,7 @@ AgentPRMError
 │   ├── NotFound                404  no such route
 │   │   ├── MethodNotAllowed    405  the route exists, the method does not
 │   │   └── ModelNotFound       404  no such model is loaded
+│   ├── TooSlow                 408  the body did not arrive in time
 │   ├── TooLong                 413  a body, item or trajectory over a published limit
 │   ├── Overloaded              429  try again after ``retry_after`` seconds
 │   │   └── RateLimited         429  the key has sent all that it may for now
@@ -77,6 +78,11 @@ class MethodNotAllowed(NotFound):
 
 class ModelNotFound(NotFound):
     code = "model_not_found"
+
+
+class TooSlow(RequestError):
+    code = "too_slow"
+    status = 408
 
 
 class TooLong(RequestError):
@@ -155,6 +161,7 @@ BY_CODE: dict[str, type[RequestError]] = {
         NotFound,
         MethodNotAllowed,
         ModelNotFound,
+        TooSlow,
         TooLong,
         Overloaded,
         RateLimited,

@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AgentPRMError as error:
         print(f"agentprm: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"agentprm: {error.filename or given.command}: {error.strerror or error}", file=sys.stderr)
+        return 1
     print(json.dumps(report.data, indent=2, ensure_ascii=False) if given.json else report.text)
     return 0 if report.fine else 1
 

@@ -28,6 +28,12 @@ class RewardModel(nn.Module):
         self.backbone = backbone
         self.head = head
 
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding, or of the smaller one: token ids are below it."""
+        embeddings: list[Any] = [one.get_input_embeddings() for one in self.backbones()]
+        return min(int(one.weight.shape[0]) for one in embeddings)
+
     def forward(self, token_ids_BT: Tensor, **options: Any) -> Tensor:
         """Raw score at every token, float32 [B, T]; ``options`` go to the backbone and its attention function.
 

@@ -96,6 +96,19 @@ class Renderer:
         if not any(self._ids([end])[0]):
             raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
 
+    def refuse_too_few_rows(self, rows: int) -> None:
+        """For an embedding of so many.
+
+        Raises:
+            CheckpointCorrupt: a text could become a token that it has no row for.
+        """
+        boundaries = [self._begin, self._next]
+        boundaries += [parts for one in (self._task, self._observation, self._action) for parts in one[:2]]
+        in_template = (index for parts in boundaries for part in parts if isinstance(part, list) for index in part)
+        largest = max(self._runs.largest_id, *in_template, 0)
+        if largest >= rows:
+            raise CheckpointCorrupt(f"the tokenizer has a token {largest} and the embedding only {rows} rows")
+
     def trajectory(self, trajectory: Trajectory) -> Rendered:
         """The whole trajectory, up to the end of its last action."""
         line, task_items, end_items = self._line(trajectory)

@@ -57,6 +57,13 @@ class RunTokenizer:
         }
         self._ids, self._ends = _Kept[list[int]](), _Kept[int]()
 
+    @property
+    def largest_id(self) -> int:
+        """Of all tokens that a run can hold: special ones are ordinary characters there."""
+        tokenizer = self._tokenizers[Place.ALONE]
+        special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        return max(set(tokenizer.get_vocab(with_added_tokens=True).values()) - special, default=0)
+
     def boundary(self, text: str) -> Parts:
         """A text of a template that stands on its own."""
         tokenizer = self._tokenizers[Place.ALONE]

@@ -157,7 +157,8 @@ def compute_digest(path: Path, manifest: Manifest) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    return (file for file in sorted(path.rglob("*")) if not file.is_dir())
+    """Links too, wherever they lead: what is behind one to a directory would be neither hashed nor looked at."""
+    return (file for file in sorted(path.rglob("*")) if file.is_symlink() or not file.is_dir())
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -15,13 +15,14 @@ from agentprm.errors import AgentPRMError
 from service.app import create_app
 from service.loading import load_models
 from service.logs import set_up_logging
-from service.settings import Settings, load_settings
+from service.settings import Settings, SettingsError, load_settings
 from service.tracing import open_tracing
 
 logger = logging.getLogger("service")
 
 KEEP_ALIVE_SECONDS: Final = 75  # above the 60 that load balancers usually keep an idle connection
 DRAIN_SECONDS: Final = 30
+BACKLOG: Final = 2048
 
 
 class CannotListen(AgentPRMError):
@@ -35,11 +36,14 @@ class CannotStart(AgentPRMError):
 def main() -> int:
     # uvicorn drains on SIGTERM and then raises it again for whoever had it before: to be told to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes too early or too late ends nothing
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, settings.log_format)
         # The port comes first, so that a taken one is known before minutes of loading.
         check_certificate(settings)
+        if settings.guard_metrics and settings.api_keys_file is None:
+            raise SettingsError("AGENTPRM_GUARD_METRICS is of no use without AGENTPRM_API_KEYS_FILE")
         with take_port(settings.host, settings.port) as listener:
             return serve(settings, listener)
     except AgentPRMError as error:
@@ -51,6 +55,7 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     """Loads the models, then answers until told to stop.
 
     Raises:
+        CannotListen: another process was quicker.
         CannotStart: it never became ready.
     """
     tracing = open_tracing(settings.otel)  # first too: it may lack a package
@@ -69,6 +74,7 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     logger.info("serving %s on %s://%s:%d", names, scheme, settings.host, listener.getsockname()[1])
     gc.collect()
     gc.freeze()  # what was loaded stays; no collection during a request needs to walk it
+    start_to_listen(listener)
     server = uvicorn.Server(config)
     try:
         with suppress(KeyboardInterrupt):
@@ -111,6 +117,15 @@ def take_port(host: str, port: int) -> socket.socket:
         listener.close()
         raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return listener
+
+
+def start_to_listen(listener: socket.socket) -> None:
+    """Raises CannotListen where somebody else has begun to listen since the port was taken: both could bind it."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

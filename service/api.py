@@ -19,6 +19,7 @@ from agentprm.errors import (
     Overloaded,
     RequestError,
     TooLong,
+    TooSlow,
     Unauthorized,
     UpstreamFailed,
 )
@@ -173,6 +174,7 @@ def _documented(reply: type[wire.Body], example: dict[str, Any]) -> dict[str, An
         Unauthorized,
         Forbidden,
         InvalidRequest,
+        TooSlow,
         TooLong,
         ModelNotFound,
         Overloaded,

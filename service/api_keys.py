@@ -55,8 +55,8 @@ class ApiKeys:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._keys = read_keys(path)
         self._seen = self._state()
+        self._keys = read_keys(path)
         self._checked = monotonic()
 
     def find(self, token: str) -> ApiKey | None:
@@ -83,12 +83,12 @@ class ApiKeys:
         else:
             logger.info("%d API keys are in force", len(self._keys))
 
-    def _state(self) -> tuple[int, int, int] | None:
+    def _state(self) -> tuple[int, ...] | None:
         try:
             stat = self._path.stat()
         except OSError:
             return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def read_keys(path: Path) -> list[ApiKey]:

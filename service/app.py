@@ -174,6 +174,7 @@ def _reloaded_by_hangup(registry: Registry) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # instead of the death that is its default
 
 
 def _policy(settings: Settings) -> Policy | None:
@@ -194,11 +195,12 @@ def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, Rates]:
     metrics.score_cache.watch_memory_tier(lambda: len(memory))
     if not settings.redis_url:
         return memory, LocalRates()
-    server = connect(settings.redis_url, timeout=GRACE_SECONDS)
+    open_server = partial(connect, settings.redis_url, timeout=GRACE_SECONDS)
     namespace, budget = settings.score_cache_namespace, settings.redis_timeout_ms / 1000
     redis = RedisTier(
-        server, namespace, budget=budget, ttl=settings.score_cache_ttl_seconds, watcher=metrics.score_cache
+        open_server(), namespace, budget=budget, ttl=settings.score_cache_ttl_seconds, watcher=metrics.score_cache
     )
     metrics.score_cache.watch_redis_tier(lambda: redis.unwritten, lambda: redis.states)
-    shared = settings.api_keys_file is not None  # only keys have rates
-    return Tiers(memory, redis), SharedRates(server, namespace, budget=budget) if shared else LocalRates()
+    if settings.api_keys_file is None:  # only keys have rates
+        return Tiers(memory, redis), LocalRates()
+    return Tiers(memory, redis), SharedRates(open_server(), namespace, budget=budget)

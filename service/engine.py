@@ -63,6 +63,7 @@ class PrefixEngine:
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = str(weight.dtype).removeprefix("torch.")
+        self.vocabulary = model.vocabulary
         self.row_tokens = ROW_TOKENS[self.device.type]
         self.prefix_cache: PrefixCache[KV] = PrefixCache(cache_bytes, size=lambda kv: kv.bytes, split=KV.split)
 
@@ -143,6 +144,7 @@ class PaddedEngine:
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = str(weight.dtype).removeprefix("torch.")
+        self.vocabulary = model.vocabulary
         self.row_tokens = 1 if rescales_positions(model) else ROW_TOKENS[self.device.type]
         self.padding_tokens = 0
         """Computed so far only to fill rows."""

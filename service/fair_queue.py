@@ -14,6 +14,10 @@ BULK_EVERY: Final = 32
 requests are not those that it kept waiting."""
 
 
+LEAST_PIECE: Final = 64
+"""Tokens that are worth a piece to fill a batch: its keys and values are joined to the rest's later on."""
+
+
 class Priority(StrEnum):
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -101,8 +105,9 @@ class _Line(Generic[E]):
 class FairQueue(Generic[E]):
     """Forms batches; ``tokens`` is what all that waits will cost.
 
-    A turn is a caller's oldest entry, as much of it as fits: its sequences stay together, and whoever fills a batch
-    lets the next caller lead the next one.
+    A turn is a caller's oldest entry, as much of it as fits: its sequences stay together, and whoever leads a batch
+    lets the next caller lead the next one. What is left of a batch is filled with a piece of the next sequence, where
+    pieces are possible; the entry that it is cut from leads the next batch.
 
     Args:
         estimate: the present cost of a sequence of an entry, asked for where the last estimate does not fit.
@@ -157,10 +162,12 @@ class FairQueue(Generic[E]):
         for line in self._lines_in_order():
             while line and room > 0:
                 entry = line.front
-                turn = self._turn(entry, room, leads=not batch)
+                leads = not batch
+                fills = leads or batch[0].entry.priority is entry.priority
+                turn = self._turn(entry, room, leads=leads, fills=fills)
                 batch += turn
                 room -= sum(part.cost for part in turn)
-                if turn:
+                if turn and (leads or not entry.cut):
                     line.end_turn(entry)
                 if not entry.spent:
                     break
@@ -172,14 +179,17 @@ class FairQueue(Generic[E]):
             self._bulk_waited = (self._bulk_waited + 1) % BULK_EVERY
         return [interactive, bulk] if self._bulk_waited else [bulk, interactive]
 
-    def _turn(self, entry: E, room: int, *, leads: bool) -> list[Part[E]]:
-        """As much of an entry as fits; if it leads the batch, at least a part."""
+    def _turn(self, entry: E, room: int, *, leads: bool, fills: bool) -> list[Part[E]]:
+        """As much of an entry as fits; if it leads the batch, at least a part.
+
+        ``fills``: a piece may take what is left. Of bulk it may not where interactive work leads and would wait for it.
+        """
         parts: list[Part[E]] = []
         while room > 0 and not entry.spent:
             alone = leads and not parts
             if entry.cost > room:
                 self._refresh(entry, alone=alone)
-            if entry.cost > room and not alone:
+            if entry.cost > room and not alone and not (fills and entry.in_pieces and room >= LEAST_PIECE):
                 break
             parts.append(self._cut(entry, room) if entry.cost > room and entry.in_pieces else self._take(entry))
             room -= parts[-1].cost

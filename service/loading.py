@@ -82,6 +82,7 @@ def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
         cpu_threads=settings.cpu_threads or usable_cores(),
     )
     renderer = load_renderer(checkpoint)
+    renderer.refuse_too_few_rows(engine.vocabulary)
     return LoadedModel(
         checkpoint.manifest,
         renderer,

@@ -59,7 +59,8 @@ def gpu_memory() -> dict[str, dict[str, int]]:
 def free_bytes(device: str) -> int | None:
     """What more the device can hold: on a CPU as the kernel and the container's limit have it. None: nobody knows."""
     if device != "cpu":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     known = [_available_on_machine(), _left_in_container()]
     return min((one for one in known if one is not None), default=None)
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from time import perf_counter
 from typing import Any, Final
 
-from agentprm.errors import InternalError, RequestError, TooLong, Unauthorized
+from agentprm.errors import InternalError, RequestError, TooLong, TooSlow, Unauthorized
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+BODY_SECONDS: Final = 30
+"""Until when a body has to be there: who sends none would keep a place for ever."""
 CLIENT_LEFT: Final = 499  # nginx's code for a request whose client did not wait for the reply
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -117,9 +119,10 @@ class ErrorReplies:
 class WholeBody:
     """Hands the app a body that is whole and within the limit, and cancels the app when the client leaves."""
 
-    def __init__(self, app: App, max_bytes: int) -> None:
+    def __init__(self, app: App, max_bytes: int, seconds: float = BODY_SECONDS) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -134,6 +137,13 @@ class WholeBody:
         announced = header(scope, b"content-length")
         if announced.isdigit() and int(announced[:19]) > self._max_bytes:  # Python refuses to read endless digits
             raise self._too_long()
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._received(receive)
+        except TimeoutError:
+            raise TooSlow(f"the body did not arrive within {self._seconds:g} s") from None
+
+    async def _received(self, receive: Receive) -> bytes | None:
         body = bytearray()
         while True:
             message = await receive()
@@ -180,6 +190,8 @@ async def _send_error(error: RequestError, send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if error.retry_after is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
+    if isinstance(error, TooSlow):
+        headers.append((b"connection", b"close"))
     if isinstance(error, Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))
     if allow := error.details.get("allow"):

@@ -4,6 +4,7 @@ A bucket is one number, the time at which it will be full again (the virtual sch
 every request moves it on by the time that one token needs to come back.
 """
 
+import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from service.score_cache.breaker import CircuitBreaker
 from service.score_cache.connections import RedisServer
 
 PERIODS: Final = {"s": 1.0, "min": 60.0, "h": 3600.0}
-_RATE: Final = re.compile(r"([1-9][0-9]{0,8})/(s|min|h)")
+_RATE: Final = re.compile(r"([1-9][0-9]{0,5})/(s|min|h)")
+AT_ONCE: Final = 16
+"""Round trips; a crowd takes turns, so that it is never the connections that run out."""
 _CONNECT_SECONDS: Final = 1.0
 
 
@@ -61,7 +64,8 @@ class LocalRates:
 
     async def wait(self, name: str, rate: Rate) -> float:
         now = self._clock()
-        full_at = max(self._full_at[name], now) + rate.interval
+        # No longer ago than this bucket takes to fill: it may have been another rate's.
+        full_at = min(max(self._full_at[name], now), now + rate.seconds) + rate.interval
         wait = full_at - now - rate.seconds
         if wait <= 1e-9 * rate.seconds:  # what is left of adding up fractions
             self._full_at[name] = full_at
@@ -77,6 +81,7 @@ class SharedRates:
     """Buckets in Redis, by its clock. While it does not answer in time every replica counts for itself.
 
     Args:
+        server: a client of its own, which is closed with this.
         budget: seconds that a request waits for Redis.
     """
 
@@ -85,23 +90,38 @@ class SharedRates:
         self._prefix = f"{namespace}-rates:"  # scores begin with "{namespace}:", and are counted
         self._budget = budget
         self._alone = LocalRates()
+        self._places = asyncio.Semaphore(AT_ONCE)
         self._breaker = CircuitBreaker("rate limits in Redis", self._probe)
 
     async def wait(self, name: str, rate: Rate) -> float:
         if self._breaker.is_closed:
-            # Whatever a sick server makes the client raise: the breaker counts it and says so once.
-            with suppress(Exception):
-                wait = await self._server.take(self._prefix + name, rate.interval, rate.seconds, within=self._budget)
-                self._breaker.succeeded()
-                return wait
-            self._breaker.failed()
+            with suppress(TimeoutError):  # too many before it is no fault of the server's
+                async with asyncio.timeout(self._budget):
+                    await self._places.acquire()
+                try:
+                    wait = await self._shared_wait(name, rate)
+                finally:
+                    self._places.release()
+                if wait is not None:
+                    return wait
         return await self._alone.wait(name, rate)
+
+    async def _shared_wait(self, name: str, rate: Rate) -> float | None:
+        # Whatever a sick server makes the client raise: the breaker counts it and says so once.
+        with suppress(Exception):
+            wait = await self._server.take(self._prefix + name, rate.interval, rate.seconds, within=self._budget)
+            self._breaker.succeeded()
+            return wait
+        self._breaker.failed()
+        return None
 
     async def start(self) -> None:
         await self._breaker.start(_CONNECT_SECONDS)
 
     async def close(self) -> None:
         await self._breaker.stop()
+        await self._server.close()
 
     async def _probe(self) -> None:
-        await self._server.take(f"{self._prefix}probe", 1.0, 60.0, within=_CONNECT_SECONDS)
+        name = "/probe"  # no key has it
+        await self._server.take(self._prefix + name, 1.0, 60.0, within=_CONNECT_SECONDS)

@@ -7,8 +7,8 @@ changed.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 from agentprm.errors import AgentPRMError, CheckpointError, CheckpointNotFound, InvalidRequest, ModelNotFound
 from model_store.store import Checkpoint, Store
@@ -50,6 +50,7 @@ class Registry:
         self._on_gone = on_gone
         self._release = release
         self._changing = asyncio.Lock()
+        self._changes: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def load(self, reference: str) -> None:
@@ -59,8 +60,7 @@ class Registry:
             ModelNotFound: the store has nothing of that name.
             InvalidRequest: the checkpoint cannot be loaded.
         """
-        async with self._change():
-            await self._follow([*self._wanted, reference])
+        await self._change(self._load_one_more(reference))
 
     async def unload(self, reference: str) -> None:
         """Lets go of a model, whatever it was asked for as.
@@ -69,11 +69,7 @@ class Registry:
             ModelNotFound: no loaded model answers to it.
             InvalidRequest: it is the default model.
         """
-        async with self._change():
-            model = self._models.find(reference)
-            if model is self._models.find(None):
-                raise InvalidRequest(f"{model.reference} is the default model: point its alias elsewhere instead")
-            await self._follow([one for one in self._wanted if self._store.reference(one) != model.reference])
+        await self._change(self._unload(reference))
 
     async def point(self, alias: str, reference: str) -> None:
         """Points an alias of the store to a checkpoint, once that is known to load, and serves it.
@@ -82,15 +78,7 @@ class Registry:
             ModelNotFound: the store has nothing of that name.
             InvalidRequest: the checkpoint cannot be loaded, or the store cannot be written.
         """
-        async with self._change():
-            before = self._wanted
-            await self._follow([*before, reference])
-            try:
-                await asyncio.to_thread(self._store.set_alias, alias, reference)
-            except BaseException:
-                await self._follow(before)
-                raise
-            await self._follow([*before, alias])
+        await self._change(self._point(alias, reference))
 
     async def reload(self) -> None:
         """Follows what the store's aliases and newest versions have become.
@@ -99,26 +87,63 @@ class Registry:
             ModelNotFound: what a wanted name stood for is gone from the store.
             InvalidRequest: a checkpoint cannot be loaded.
         """
-        async with self._change():
-            await self._follow(self._wanted)
+        await self._change(self._reload())
 
     async def close(self) -> None:
-        """Answers what was admitted, by whichever model."""
+        """Ends what is changing, then answers what was admitted, by whichever model."""
+        await asyncio.gather(*self._changes, return_exceptions=True)
         for model in self._models.all:
             await model.close()
         await asyncio.gather(*self._leaving)
 
-    @asynccontextmanager
-    async def _change(self) -> AsyncIterator[None]:
+    async def _change(self, change: Coroutine[Any, Any, None]) -> None:
+        """Runs to its end though its caller may leave: half a change would not be known to the next one."""
+        task = asyncio.create_task(self._in_turn(change), name="change of models")
+        self._changes.add(task)
+        task.add_done_callback(self._changed)
+        await asyncio.shield(task)
+
+    def _changed(self, task: asyncio.Task[None]) -> None:
+        self._changes.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.warning("a change of models failed: %s", error)
+
+    async def _in_turn(self, change: Coroutine[Any, Any, None]) -> None:
         try:
             async with self._changing:
-                yield
+                await change
         except CheckpointNotFound as error:
             raise ModelNotFound(str(error)) from error
         except CheckpointError as error:
             raise InvalidRequest(str(error)) from error
         except OSError as error:
             raise InvalidRequest(f"the model store cannot be used: {error.strerror}") from error
+        finally:
+            change.close()  # if its turn never came
+
+    async def _load_one_more(self, reference: str) -> None:
+        await self._follow([*self._wanted, reference])
+
+    async def _unload(self, reference: str) -> None:
+        model = self._models.find(reference)
+        left = [one for one in self._wanted if self._store.reference(one) != model.reference]
+        # What the default's name stands for now, it may not stand for in the store any more.
+        if model is self._models.find(None) or self._wanted[0] not in left:
+            raise InvalidRequest(f"{model.reference} is the default model: point its alias elsewhere instead")
+        await self._follow(left)
+
+    async def _point(self, alias: str, reference: str) -> None:
+        before = self._wanted
+        await self._follow([*before, reference])
+        try:
+            await asyncio.to_thread(self._store.set_alias, alias, reference)
+        except BaseException:
+            await self._follow(before)
+            raise
+        await self._follow([*before, alias])
+
+    async def _reload(self) -> None:
+        await self._follow(self._wanted)
 
     async def _follow(self, wanted: Sequence[str]) -> None:
         wanted = list(dict.fromkeys(wanted))

@@ -54,6 +54,8 @@ class Adapter:
             if down is not None or up is not None:
                 raise CheckpointCorrupt(f"the adapter has only one of the two matrices of {name}")
             return tensor
+        if up.shape[1] != down.shape[0]:
+            raise CheckpointCorrupt(f"the adapter's two matrices of {name} have different ranks")
         change = self._scale * (up.float() @ down.float())
         change = change.T if self._transposed else change
         return (tensor.float() + self._same_shape(name, tensor, change)).to(tensor.dtype)

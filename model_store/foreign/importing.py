@@ -103,13 +103,10 @@ def stage_reference(source: Path, into: Path) -> None:
     mine, other = (_tokens_of(path) for path in (into, source))
     if mine != other:
         raise CheckpointError(f"the reference {source} has another tokenizer than the policy; a ratio needs the same")
-    config, needed = _read_config(source), load_tokenizer(into).get_vocab_size()
-    if isinstance(known := config.get("vocab_size"), int) and known < needed:
-        raise CheckpointError(f"the reference {source} knows {known} tokens, the policy's tokenizer has {needed}")
     path = into / REFERENCE
     path.mkdir()
     stage_weights(source, path, None)
-    (path / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    (path / "config.json").write_text(json.dumps(_read_config(source), indent=2), encoding="utf-8")
 
 
 def _tokens_of(path: Path) -> dict[str, Any]:
@@ -127,9 +124,10 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     Raises:
         CheckpointError: the checkpoint cannot be loaded, or a score is not finite.
     """
-    rendered = load_renderer(checkpoint).trajectory(SAMPLE)
+    renderer, model = load_renderer(checkpoint), load_model(checkpoint, "cpu", "auto")
+    renderer.refuse_too_few_rows(model.vocabulary)
+    rendered = renderer.trajectory(SAMPLE)
     _refuse_silence(rendered, checkpoint.manifest.score)
-    model = load_model(checkpoint, "cpu", "auto")
     (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])
     if not all(map(math.isfinite, raw)):
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")

@@ -1,9 +1,10 @@
-"""``pytorch_model*.bin`` -> safetensors, in a process of its own that can neither fill the machine nor write elsewhere.
+"""``pytorch_model*.bin`` -> safetensors, in a process of its own that cannot fill the machine.
 
 torch reads nothing but tensors (``weights_only``). That has had holes before, hence the process and its limits.
 """
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from agentprm.errors import CheckpointCorrupt, CheckpointError
 from model_store.manifest import shown
 
 INDEX: Final = "pytorch_model.bin.index.json"
+_WEIGHTS: Final = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin")
+"""Trainers leave other pickles beside them."""
 SPARE_BYTES: Final = 2**30
 """Memory beside three times the file."""
 
@@ -30,9 +33,9 @@ def convert(source: Path, into: Path) -> list[Path]:
         CheckpointError: ``into`` is there already, or ``source`` holds no such file.
         CheckpointCorrupt: a file that holds anything but tensors, or needs more than a reader may use.
     """
-    files = sorted(source.glob("*.bin"))
+    files = [file for file in sorted(source.glob("*.bin")) if _WEIGHTS.fullmatch(file.name)]
     if not files:
-        raise CheckpointError(f"{source} holds no .bin file to convert")
+        raise CheckpointError(f"{source} holds no pytorch_model.bin or the like to convert")
     if into.exists():
         raise CheckpointError(f"{into} is there already")
     into.mkdir(parents=True)

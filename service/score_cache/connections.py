@@ -52,8 +52,9 @@ _CODE: Final = re.compile(r"([A-Z]{3,}) ")
 _TAKE: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + tonumber(ARGV[1])
-local wait = full_at - now - tonumber(ARGV[2])
+local most = now + tonumber(ARGV[2])
+local full_at = math.min(math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now), most) + tonumber(ARGV[1])
+local wait = full_at - most
 if wait > 0 then return wait end
 redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000))
 return 0

@@ -14,6 +14,7 @@ STATUSES = {
     "not_found": 404,
     "method_not_allowed": 405,
     "model_not_found": 404,
+    "too_slow": 408,
     "too_long": 413,
     "overloaded": 429,
     "rate_limited": 429,

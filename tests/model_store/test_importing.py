@@ -321,6 +321,7 @@ def test_a_recipe_that_is_wrong_names_the_field(store: Store, tmp_path: Path, cl
 def test_bin_files_become_the_same_tensors(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
+    torch.save({"lr": 1e-5}, source / "training_args.bin")  # as trainers leave it
     shared = torch.randn(3, 3)
     torch.save({"a": shared, "b": shared[1:]}, source / "pytorch_model-00001-of-00002.bin")
     torch.save({"c": torch.randn(2).bfloat16()}, source / "pytorch_model-00002-of-00002.bin")

@@ -267,9 +267,15 @@ def test_a_reference_with_another_tokenizer_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_reference_with_a_smaller_vocabulary_is_refused(tmp_path: Path) -> None:
-    make_pair(tmp_path)
-    edit_config(tmp_path / "reference", vocab_size=100)
-    with pytest.raises(CheckpointError, match="knows 100 tokens, the policy's tokenizer has"):
+    rows = make_pair(tmp_path).token_to_id("<|im_start|>")
+    whole = weights_of(tmp_path / "reference")
+    cut = {
+        name: one[:rows].clone() if name.endswith(("embed_tokens.weight", "head.weight")) else one
+        for name, one in whole.items()
+    }
+    save_file(cut, tmp_path / "reference" / "model.safetensors", metadata={"format": "pt"})
+    edit_config(tmp_path / "reference", vocab_size=rows)
+    with pytest.raises(CheckpointError, match=f"closes name {rows}, the output layer knows {rows} tokens"):
         add(tmp_path)
 
 

@@ -150,3 +150,14 @@ def test_kept_segments_stay_within_their_bound_and_change_no_id(texts: list[str]
             ]
             kept = renderer._runs._ids
             assert kept.chars == sum(len(run.text) + 64 for run in kept.values) <= 300
+
+
+def test_an_embedding_without_a_row_for_a_token_that_text_can_become_is_refused() -> None:
+    tokenizer = byte_level()
+    tokenizer.add_tokens(["plainly"])
+    tokenizer.add_special_tokens(["<never in a text>"])
+    last = tokenizer.get_vocab()["plainly"]
+    renderer = Renderer(tokenizer, TEMPLATE)
+    renderer.refuse_too_few_rows(last + 1)
+    with pytest.raises(CheckpointCorrupt, match=f"has a token {last} and the embedding only {last} rows"):
+        renderer.refuse_too_few_rows(last)

@@ -153,3 +153,19 @@ def test_names_that_are_not_there_or_leave_the_store_are_not_found(
 def test_a_missing_store_says_that_there_is_nothing(store: Store) -> None:
     with pytest.raises(CheckpointNotFound, match="there are: none"):
         store.resolve("demo")
+
+
+def test_a_link_to_a_directory_is_refused_however_it_came_in(
+    store: Store, source: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    """What is behind it is hashed by nobody and can change."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (source / "sub").symlink_to(outside, target_is_directory=True)
+    with pytest.raises(CheckpointCorrupt, match="is a link"):
+        store.publish(source, manifest)
+    (source / "sub").unlink()
+    published = store.publish(source, manifest)
+    (published.path / "sub").symlink_to(outside, target_is_directory=True)
+    with pytest.raises(CheckpointCorrupt, match="is a link"):
+        store.resolve(manifest.reference)

@@ -4,6 +4,7 @@ import logging
 import os
 from hashlib import sha256
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -102,6 +103,25 @@ def test_a_changed_file_is_followed_and_a_broken_one_leaves_the_old_keys_in_forc
     assert [record.message.partition(":")[0] for record in caplog.records] == ["the old API keys stay in force"] * 2
     rewrite(last, 3)
     assert (name_of(keys, later), name_of(keys, token)) == ("later", None)
+
+
+def test_keys_that_become_readable_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the file changes then but its mode."""
+    monkeypatch.setattr(api_keys, "RECHECK_SECONDS", 0.0)
+    path = file_of(tmp_path, f"agents score {HASH}")
+    keys = ApiKeys(path)
+    token, line = new_key("ops")
+    path.write_text(line)
+    readable = api_keys.read_keys
+
+    def unreadable(_: Path) -> NoReturn:
+        raise ApiKeysError("the API keys cannot be read: PermissionError")
+
+    monkeypatch.setattr(api_keys, "read_keys", unreadable)
+    assert name_of(keys, SECRET) == "agents"
+    monkeypatch.setattr(api_keys, "read_keys", readable)
+    path.chmod(0o640)
+    assert (name_of(keys, token), name_of(keys, SECRET)) == ("ops", None)
 
 
 def test_the_command_prints_a_key_and_the_line_that_knows_it(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from service.fair_queue import BULK_EVERY, Entry, FairQueue, Part, Priority
+from service.fair_queue import BULK_EVERY, LEAST_PIECE, Entry, FairQueue, Part, Priority
 
 INTERACTIVE, BULK = Priority.INTERACTIVE, Priority.BULK
 
@@ -54,6 +54,32 @@ def test_what_does_not_fit_leads_the_next_batch() -> None:
     queue = queue_of(entry(3), entry(8, caller="b"), entry(1, caller="c"), entry(1))
     assert callers(queue.take(10)) == "a"
     assert callers(queue.take(10)) == "bca"
+
+
+def test_a_piece_of_the_next_sequence_fills_a_batch_and_its_rest_leads_the_next_one() -> None:
+    first, cut, last = entry(100), entry(200, 5, caller="b"), entry(100, caller="c")
+    queue = queue_of(first, cut, last)
+    assert [(part.entry, part.cost, part.left) for part in queue.take(250)] == [(first, 100, 0), (cut, 150, 50)]
+    assert [(part.entry, part.cost, part.left) for part in queue.take(250)] == [
+        (cut, 50, 0),
+        (cut, 5, 0),
+        (last, 100, 0),
+    ]
+    assert (queue.tokens, bool(queue)) == (0, False)
+
+
+def test_no_piece_is_cut_for_little_room_nor_of_what_is_not_kept_nor_of_bulk_behind_interactive_work() -> None:
+    for other in (entry(200, caller="b", in_pieces=False), entry(200, caller="b", priority=BULK)):
+        assert callers(queue_of(entry(100), other).take(250)) == "a"
+    assert callers(queue_of(entry(100), entry(200, caller="b")).take(100 + LEAST_PIECE - 1)) == "a"
+    assert callers(queue_of(entry(100), entry(200, caller="b")).take(100 + LEAST_PIECE)) == "ab"
+
+
+def test_a_caller_whose_pieces_fill_every_batch_keeps_nobody_waiting() -> None:
+    many, single = entry(*[150] * 100), entry(100, caller="b")
+    queue = queue_of(many, single)
+    queue.take(250)
+    assert queue.take(250)[0].entry is single
 
 
 def test_interactive_leads_and_bulk_fills_what_is_left() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.__main__ import main, take_port
+from service.__main__ import CannotListen, main, start_to_listen, take_port
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,20 @@ def test_a_port_in_use_stops_the_start(monkeypatch: pytest.MonkeyPatch, capsys: 
         port = taken.getsockname()[1]
         monkeypatch.setenv("AGENTPRM_PORT", str(port))
         assert f"cannot listen on 127.0.0.1:{port}" in complaint(capsys)
+
+
+def test_guarded_metrics_without_keys_stop_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AGENTPRM_GUARD_METRICS", "true")
+    assert "AGENTPRM_GUARD_METRICS is of no use without AGENTPRM_API_KEYS_FILE" in complaint(capsys)
+
+
+def test_of_two_that_load_at_the_same_time_one_is_told_that_the_port_is_taken() -> None:
+    with take_port("127.0.0.1", 0) as first, take_port(*first.getsockname()) as second:
+        start_to_listen(second)
+        with pytest.raises(CannotListen, match=r"cannot listen on 127.0.0.1"):
+            start_to_listen(first)
 
 
 def test_a_taken_port_refuses_clients_until_the_server_listens() -> None:

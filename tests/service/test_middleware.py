@@ -1,5 +1,8 @@
 import asyncio
 
+import pytest
+
+from agentprm.errors import TooSlow
 from service.middleware import Message, Receive, Scope, Send, WholeBody
 from tests.service.echo_app import PATIENCE
 
@@ -68,3 +71,15 @@ def test_a_cancellation_from_outside_is_passed_on() -> None:
         return task.cancelled()
 
     assert asyncio.run(scenario())
+
+
+def test_a_body_that_does_not_come_ends_its_request() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    async def scenario() -> None:
+        stalled = client({"type": "http.request", "body": b"ha", "more_body": True})
+        with pytest.raises(TooSlow, match=r"within 0\.01 s"):
+            await WholeBody(app, max_bytes=3, seconds=0.01)(SCOPE, stalled, deaf)
+
+    asyncio.run(scenario())

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from service.api_keys import new_key
 from service.app import create_app
 from service.loading import LoadedModel
 from service.settings import Settings
-from tests.service.echo_app import MANIFEST, GatedEngine, item, loaded
+from tests.service.echo_app import MANIFEST, PATIENCE, GatedEngine, item, loaded
 from tests.service.score_cache.caching import until
 
 TOKEN, LINE = new_key("ops", "score,admin")
@@ -33,6 +34,7 @@ class Shop:
         self.engines: dict[str, GatedEngine] = {}
         self.prepared: dict[str, GatedEngine] = {}
         self.broken: set[str] = set()
+        self.slowly: Callable[[Checkpoint, Settings], LoadedModel] | None = None
         (root / "keys").write_text(LINE)
         self.publish("1")
         self.store.set_alias("demo", "echo@1")
@@ -52,7 +54,10 @@ class Shop:
         return model
 
     def app(self, settings: Settings) -> FastAPI:
-        return create_app([self.load(self.store.resolve("demo"), settings)], settings, load=self.load)
+        def load(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
+            return (self.slowly or self.load)(checkpoint, settings)
+
+        return create_app([load(self.store.resolve("demo"), settings)], settings, load=load)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -141,6 +146,46 @@ def test_what_cannot_be_loaded_changes_nothing(shop: Shop) -> None:
             assert shop.store.aliases() == {"demo": "echo@1"}
             assert await score(client) == "1"
             assert len((await client.get("/models")).json()["models"]) == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_the_defaults_name_stands_for_in_the_store_is_not_unloaded_either(shop: Shop) -> None:
+    """The service still serves what it stood for, and would have nothing left."""
+
+    async def scenario() -> None:
+        async with shop.serving() as client:
+            shop.publish("2")
+            await change(client, "load", model="echo@2")
+            shop.store.set_alias("demo", "echo@2")
+            refused = await client.post("/admin/unload", json={"model": "echo@2"})
+            assert refused.status_code == 422
+            assert [await score(client), await score(client, "echo@2")] == ["1", "2"]
+
+    asyncio.run(scenario())
+
+
+def test_a_change_runs_to_its_end_though_its_caller_leaves(shop: Shop) -> None:
+    async def scenario() -> None:
+        loading, go_on = threading.Event(), threading.Event()
+        load = shop.load
+
+        def slowly(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
+            loading.set()
+            assert go_on.wait(PATIENCE)
+            return load(checkpoint, settings)
+
+        async with shop.serving() as client:
+            shop.publish("2")
+            shop.slowly = slowly
+            leaving = asyncio.create_task(change(client, "alias", alias="demo", model="echo@2"))
+            assert await asyncio.to_thread(loading.wait, PATIENCE)
+            leaving.cancel()
+            await asyncio.wait({leaving})
+            reloading = asyncio.create_task(change(client, "reload"))
+            go_on.set()
+            assert await reloading == [("2", ["demo"], True)], "in turn, after the change that nobody waits for"
+            assert list(shop.engines) == ["echo@1", "echo@2"], "loaded once"
 
     asyncio.run(scenario())
 

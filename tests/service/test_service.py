@@ -105,6 +105,7 @@ def test_every_score_route_documents_its_replies_and_errors() -> None:
                 "401",
                 "403",
                 "404",
+                "408",
                 "413",
                 "422",
                 "429",
