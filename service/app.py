@@ -84,25 +84,28 @@ def create_app(
     life = Life(models, registry, cache, rates, policy)
     room = Room(settings.max_requests)
     _watch(metrics, settings, life, room)
-    app = FastAPIOffline(  # whose /docs needs no other host
-        title="AgentPRM",
-        summary="Scores the steps of LLM agents: promise = Q(s, a), progress = what the step changed.",
-        lifespan=_lifespan(life, assembly, registry, tracing),
-        redirect_slashes=False,
-        redoc_url=None,
-        static_url=DOCS_ASSETS,
-        telemetry=NO_TELEMETRY,
-    )
+    app = _without_routes(_lifespan(life, assembly, registry, tracing))
     probes = Probes(life.why_broken, life.why_not_ready, metrics.exposition)
-    app.include_router(
-        build_router(models, probes, policy, max_items=settings.max_items, max_candidates=settings.max_candidates)
-    )
+    limits = {"max_items": settings.max_items, "max_candidates": settings.max_candidates}
+    app.include_router(build_router(models, probes, policy, **limits))
     if settings.api_keys_file is not None:
         app.include_router(build_admin_router(registry, models))
     add_refusals(app)
     door = partial(Door, paths=SCORE_ROUTES, room=room, refuse_if_full=models.refuse_if_full, rates=rates)
     _add_middleware(app, settings, metrics, door, tracing)
     return app
+
+
+def _without_routes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+    return FastAPIOffline(  # whose /docs needs no other host
+        title="AgentPRM",
+        summary="Scores the steps of LLM agents: promise = Q(s, a), progress = what the step changed.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        static_url=DOCS_ASSETS,
+        telemetry=NO_TELEMETRY,
+    )
 
 
 def _watch(metrics: Metrics, settings: Settings, life: Life, room: Room) -> None:

