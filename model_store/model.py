@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging
 
 from agentprm.errors import CheckpointCorrupt, CheckpointError
@@ -109,8 +110,11 @@ def new_model(config: PreTrainedConfig, seed: int) -> RewardModel:
     return RewardModel(backbone, LinearHead(torch.zeros(config.hidden_size)))
 
 
-def load_model(checkpoint: Checkpoint, device: str, dtype: str) -> RewardModel:
+def load_model(checkpoint: Checkpoint, device: str, dtype: str, split_over: int = 1) -> RewardModel:
     """The model of a resolved checkpoint, in eval mode; ``dtype`` is the backbone's ("auto": the manifest's).
+
+    With ``split_over`` this is one of so many processes of torch's default process group. The backbone's layers are
+    split over all by transformers' tensor-parallel plan of the family, and every forward is one that all of them do.
 
     Raises:
         CheckpointError: weights that are missing, of the wrong shape, unreadable, or need code of their own.
@@ -118,7 +122,7 @@ def load_model(checkpoint: Checkpoint, device: str, dtype: str) -> RewardModel:
     manifest = checkpoint.manifest
     try:
         model = _read_model(
-            checkpoint.path, manifest.score, getattr(torch, manifest.dtype if dtype == "auto" else dtype)
+            checkpoint.path, manifest.score, getattr(torch, manifest.dtype if dtype == "auto" else dtype), split_over
         )
     except CheckpointError:
         raise
@@ -145,19 +149,19 @@ def save_model(model: RewardModel, path: Path) -> None:
     whole.to(next(model.backbone.parameters()).dtype).save_pretrained(path)
 
 
-def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype) -> RewardModel:
-    backbone = _read_backbone(path, dtype)
+def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype, split_over: int) -> RewardModel:
+    backbone = _read_backbone(path, dtype, split_over)
     if score.head != "log_ratio":
         return RewardModel(backbone, load_head(path, score, backbone))
     other = path / REFERENCE
     if not other.is_dir():
         raise CheckpointCorrupt(f"{path} has no directory {REFERENCE} with the model that a log_ratio compares with")
-    reference = _read_backbone(other, dtype)
+    reference = _read_backbone(other, dtype, split_over)
     heads = vocabulary_head(path, score, backbone), vocabulary_head(other, score, reference)
     return RatioModel(backbone, LogRatioHead(heads[0], reference, heads[1], score))
 
 
-def _read_backbone(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+def _read_backbone(path: Path, dtype: torch.dtype, split_over: int) -> PreTrainedModel:
     logging.set_verbosity_error()  # its report calls the head's tensors unexpected; what is missing is checked below
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
@@ -170,9 +174,21 @@ def _read_backbone(path: Path, dtype: torch.dtype) -> PreTrainedModel:
         trust_remote_code=False,
         use_safetensors=True,
         output_loading_info=True,
+        distributed_config=_split(config, split_over),
     )
     if loading["missing_keys"]:
         raise CheckpointCorrupt(f"{path}: tensors are missing: {', '.join(sorted(loading['missing_keys'])[:5])}")
     if loading["mismatched_keys"]:
         raise CheckpointCorrupt(f"{path}: tensors of the wrong shape: {sorted(loading['mismatched_keys'])[:5]}")
     return backbone
+
+
+def _split(config: PreTrainedConfig, over: int) -> DistributedConfig | None:
+    if over == 1:
+        return None
+    heads = config.num_key_value_heads
+    if not config.base_model_tp_plan:
+        raise CheckpointError(f"transformers has no plan to split a {config.model_type} model over devices")
+    if heads % over:
+        raise CheckpointError(f"{heads} key/value heads cannot be split evenly over {over} devices")
+    return DistributedConfig(tp_size=over, tp_plan="auto")

@@ -52,6 +52,7 @@ class Assembly:
         if isinstance(model, LoadedJudge):
             return
         metrics.engine.watch_padding(reference, model.padding)
+        metrics.process.watch_gpu_memory(model.gpu_memory, reference)
         if model.prefix_cache is not None:
             metrics.engine.watch_prefix_cache(reference, model.prefix_cache)
 

@@ -10,8 +10,6 @@ import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import partial
-from itertools import compress, count
-from operator import ne
 from typing import Final, NamedTuple
 
 import torch
@@ -20,7 +18,7 @@ from torch import Tensor
 from model_store.model import RewardModel, padding_tokens, score_rows
 from service.attention import NAME, RowAttention
 from service.memory import within_memory
-from service.prefix_cache import Node, PrefixCache
+from service.prefix_cache import Node, PrefixCache, extend_lens
 from service.rows import Held, Row, plan_rows
 
 ROW_TOKENS: Final = {"cpu": 512, "cuda": 4096}
@@ -93,21 +91,8 @@ class PrefixEngine:
             self.prefix_cache.evict()
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
-        """Tokens that ``score`` would compute now for each sequence.
-
-        An estimate: it sees what a sequence shares with the one before it and with what is held, so it is too high for
-        one whose relatives stand further away.
-        """
-        lens: list[int] = []
-        before: Sequence[int] = ()
-        shared = held = 0
-        for ids in token_ids:
-            shared = _shared_len(before, ids, shared)
-            if shared <= held:  # else it leaves what is held where the one before left it
-                held = self.prefix_cache.match(ids)
-            lens.append(len(ids) - max(shared, held))
-            before = ids
-        return lens
+        """Tokens that ``score`` would compute now for each sequence: an estimate."""
+        return extend_lens(token_ids, self.prefix_cache.match)
 
     def _compute(self, pending: Sequence[Node[KV]]) -> None:
         """Rows in order, so that what a row attends to is there; a node is filled once all its tokens are."""
@@ -192,10 +177,3 @@ def _joined(parts: list[KV]) -> KV:
     if len(parts) == 1:
         return parts[0]
     return KV(torch.cat([part.keys_values for part in parts], 3), torch.cat([part.raw for part in parts]))
-
-
-def _shared_len(left: Sequence[int], right: Sequence[int], guess: int) -> int:
-    """How many tokens two sequences share from the start; quick where ``guess``, their siblings' length, is right."""
-    if guess and left[:guess] == right[:guess] and left[guess : guess + 1] != right[guess : guess + 1]:
-        return guess
-    return next(compress(count(), map(ne, left, right)), min(len(left), len(right)))

@@ -25,11 +25,17 @@ GIB: Final = 2**30
 
 
 def load_engine(
-    checkpoint: Checkpoint, device: str, dtype: str, *, prefix_cache_bytes: int, cpu_threads: int
+    checkpoint: Checkpoint,
+    device: str,
+    dtype: str,
+    *,
+    prefix_cache_bytes: int,
+    cpu_threads: int,
+    split_over: int = 1,
 ) -> PrefixEngine | PaddedEngine:
     """The engine of a checkpoint; device "auto" is cuda where there is one, dtype "auto" on a CPU float32.
 
-    ``cpu_threads`` holds for the whole process.
+    ``cpu_threads`` holds for the whole process. ``split_over``: as ``load_model`` takes it.
 
     Raises:
         CheckpointError: weights that cannot be loaded, or have no room on the device.
@@ -42,8 +48,8 @@ def load_engine(
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
     torch.set_num_threads(cpu_threads)
-    refuse_what_does_not_fit(checkpoint, device, dtype)
-    model = load_model(checkpoint, device, dtype)
+    refuse_what_does_not_fit(checkpoint, device, dtype, split_over)
+    model = load_model(checkpoint, device, dtype, split_over)
     return choose_engine(model, prefix_cache_bytes=prefix_cache_bytes, longest=checkpoint.manifest.context_length)
 
 
@@ -67,7 +73,7 @@ def choose_engine(model: RewardModel, *, prefix_cache_bytes: int, longest: int) 
     return PaddedEngine(model)
 
 
-def refuse_what_does_not_fit(checkpoint: Checkpoint, device: str, dtype: str) -> None:
+def refuse_what_does_not_fit(checkpoint: Checkpoint, device: str, dtype: str, split_over: int = 1) -> None:
     """By the sizes that the safetensors headers tell, before a weight is read; what is held for later comes on top.
 
     Raises:
@@ -76,7 +82,7 @@ def refuse_what_does_not_fit(checkpoint: Checkpoint, device: str, dtype: str) ->
     manifest = checkpoint.manifest
     each = getattr(torch, manifest.dtype if dtype == "auto" else dtype).itemsize
     shapes = [tensor_shapes(path) for path in (checkpoint.path, checkpoint.path / REFERENCE)]  # few have the second
-    needed = each * sum(prod(shape) for model in shapes for shape in model.values())
+    needed = each * sum(prod(shape) for model in shapes for shape in model.values()) // split_over
     free = free_bytes(device)
     if free is not None and needed > free:
         raise CheckpointTooLarge(

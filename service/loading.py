@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 from agentprm.errors import CheckpointError
 from model_store.manifest import Manifest
@@ -12,8 +11,13 @@ from model_store.store import Checkpoint, Store
 from service.batcher import Engine
 from service.engine import PaddedEngine, PrefixEngine
 from service.engine_choice import load_engine
-from service.prefix_cache import PrefixCache
+from service.memory import Memory
+from service.prefix_cache import Holding
 from service.settings import Settings, usable_cores
+from service.workers.group import WorkerGroup
+from service.workers.placement import cpu_processes, in_this_process, parse_placement
+from service.workers.spread_engine import SpreadEngine
+from service.workers.worker import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class LoadedModel:
     manifest: Manifest
     renderer: Renderer
     engine: Engine
-    prefix_cache: PrefixCache[Any] | None
+    prefix_cache: Holding | None
     """What the engine keeps between requests; None if it keeps nothing."""
     row_tokens: int
     """New tokens of a forward that suit the device."""
@@ -31,6 +35,8 @@ class LoadedModel:
     dtype: str
     padding: Callable[[], int] = int
     """Tokens that the engine has computed only to fill rows; int() is 0."""
+    gpu_memory: Callable[[], Memory] = dict
+    """Bytes by device and kind that other processes use for it."""
     load_seconds: float = 0.0
 
 
@@ -74,23 +80,58 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Loaded:
 def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
     """One that has weights. Raises as ``load_models`` does."""
     started = perf_counter()
-    engine = load_engine(
-        checkpoint,
-        settings.device,
-        settings.dtype,
-        prefix_cache_bytes=settings.prefix_cache_bytes,
-        cpu_threads=settings.cpu_threads or usable_cores(),
-    )
+    engine = _engine(checkpoint, settings)
     renderer = load_renderer(checkpoint)
     renderer.refuse_too_few_rows(engine.vocabulary)
     return LoadedModel(
         checkpoint.manifest,
         renderer,
         engine,
-        engine.prefix_cache if isinstance(engine, PrefixEngine) else None,
+        _prefix_cache(engine),
         engine.row_tokens,
         device=str(engine.device),
         dtype=engine.dtype,
-        padding=(lambda: engine.padding_tokens) if isinstance(engine, PaddedEngine) else int,
+        padding=int if isinstance(engine, PrefixEngine) else lambda: engine.padding_tokens,
+        gpu_memory=engine.gpu_memory if isinstance(engine, SpreadEngine) else dict,
         load_seconds=perf_counter() - started,
     )
+
+
+def _engine(checkpoint: Checkpoint, settings: Settings) -> PrefixEngine | PaddedEngine | SpreadEngine:
+    placement = parse_placement(settings.devices_of(*_names(checkpoint, settings)))
+    cpu_threads = settings.cpu_threads or max(1, usable_cores() // cpu_processes(placement))
+    if in_this_process(placement):
+        return load_engine(
+            checkpoint,
+            placement[0][0],
+            settings.dtype,
+            prefix_cache_bytes=settings.prefix_cache_bytes,
+            cpu_threads=cpu_threads,
+        )
+    jobs = [
+        Job(
+            checkpoint=checkpoint,
+            devices=devices,
+            dtype=settings.dtype,
+            prefix_cache_bytes=settings.prefix_cache_bytes,
+            cpu_threads=cpu_threads,
+            log_level=settings.log_level,
+            log_format=settings.log_format,
+        )
+        for devices in placement
+    ]
+    groups = [WorkerGroup(job) for job in jobs]  # all load at once
+    return SpreadEngine(groups, prefix_cache_bytes=settings.prefix_cache_bytes)
+
+
+def _names(checkpoint: Checkpoint, settings: Settings) -> list[str]:
+    """All that a checkpoint answers to, the most precise first."""
+    reference = checkpoint.manifest.reference
+    aliases = Store(settings.model_store).aliases()
+    return [reference, *(alias for alias, target in aliases.items() if target == reference), checkpoint.manifest.name]
+
+
+def _prefix_cache(engine: PrefixEngine | PaddedEngine | SpreadEngine) -> Holding | None:
+    if isinstance(engine, SpreadEngine):
+        return engine if engine.keeps else None
+    return engine.prefix_cache if isinstance(engine, PrefixEngine) else None

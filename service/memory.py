@@ -11,6 +11,8 @@ import torch
 from service.faults import DeviceLost, OutOfMemory
 
 T = TypeVar("T")
+Memory = dict[str, dict[str, int]]
+"""Bytes by device and kind: allocated, reserved, total."""
 
 MEMINFO: Final = Path("/proc/meminfo")
 CGROUP: Final = Path("/sys/fs/cgroup")
@@ -41,7 +43,7 @@ def within_memory(compute: Callable[[], T], *, give_up: Callable[[], None]) -> T
     raise OutOfMemory("the batch does not fit into the device's memory")
 
 
-def gpu_memory() -> dict[str, dict[str, int]]:
+def gpu_memory() -> Memory:
     """Bytes by device and kind, of the GPUs that this process uses."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # to ask on would take a GPU's memory
         return {}

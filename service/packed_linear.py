@@ -45,8 +45,10 @@ def pack_linears(module: nn.Module) -> int:
     packed = 0
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            # Not subclasses: they may compute something else.
-            if type(child) is nn.Linear and child.weight.device.type == "cpu" and child.weight.dtype == torch.float32:
+            # Not subclasses: they may compute something else. Nor weights that are more than numbers: parts of others.
+            if type(child) is not nn.Linear or type(child.weight) is not nn.Parameter:
+                continue
+            if child.weight.device.type == "cpu" and child.weight.dtype == torch.float32:
                 setattr(parent, name, PackedLinear(child))
                 packed += 1
     return packed

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, count
 from operator import ne
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 V = TypeVar("V")
 
@@ -54,6 +54,17 @@ class Node(Generic[V]):
             nodes.append(node)
             node = node.parent
         return nodes[::-1]
+
+
+class Holding(Protocol):
+    """How much is held."""
+
+    @property
+    def max_bytes(self) -> int: ...
+    @property
+    def used_bytes(self) -> int: ...
+    @property
+    def evicted_bytes(self) -> int: ...
 
 
 class PrefixCache(Generic[V]):
@@ -250,3 +261,28 @@ def _common_len(edge: tuple[int, ...], ahead: tuple[int, ...]) -> int:
     if edge == ahead:
         return len(edge)
     return next(compress(count(), map(ne, edge, ahead)), len(ahead))
+
+
+def extend_lens(token_ids: Sequence[Sequence[int]], match: Callable[[Sequence[int]], int]) -> list[int]:
+    """Tokens to be computed for each sequence after those before it; ``match`` tells how many of one are held.
+
+    An estimate: it sees what a sequence shares with the one before it and with what is held, so it is too high for one
+    whose relatives stand further away.
+    """
+    lens: list[int] = []
+    before: Sequence[int] = ()
+    shared = held = 0
+    for ids in token_ids:
+        shared = shared_len(before, ids, shared)
+        if shared <= held:  # else it leaves what is held where the one before left it
+            held = match(ids)
+        lens.append(len(ids) - max(shared, held))
+        before = ids
+    return lens
+
+
+def shared_len(left: Sequence[int], right: Sequence[int], guess: int) -> int:
+    """How many tokens two sequences share from the start; quick where ``guess``, their siblings' length, is right."""
+    if guess and left[:guess] == right[:guess] and left[guess : guess + 1] != right[guess : guess + 1]:
+        return guess
+    return next(compress(count(), map(ne, left, right)), min(len(left), len(right)))

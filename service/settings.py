@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from agentprm.errors import AgentPRMError
 
 PREFIX: Final = "AGENTPRM_"
+_DEVICE: Final = r"(cpu|cuda(:\d+)?)"
+PLACEMENT: Final = rf"^(auto|{_DEVICE}(\+{_DEVICE})*(,{_DEVICE}(\+{_DEVICE})*)*)$"
 CHECKPOINTS: Final = Path(__file__).parent.parent / "model_store" / "checkpoints"
 
 
@@ -25,7 +27,14 @@ def _split(names: Any) -> Any:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Telemetry = Literal["off", "traces", "events"]
+Devices = Annotated[str, Field(pattern=PLACEMENT)]
 Url = Annotated[str, Field(pattern=r"^(https?://[^/]\S*)?$")]
+
+
+def _pairs(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    return dict([part.strip() for part in one.partition("=")[::2]] for one in text.split(";") if one.strip())
 
 
 class Settings(BaseSettings):
@@ -39,8 +48,12 @@ class Settings(BaseSettings):
     )
     device: str = Field(
         default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="auto, cpu, cuda or cuda:N; auto: cuda if there is one.",
+        pattern=PLACEMENT,
+        description="auto, cpu, cuda or cuda:N; auto: cuda if there is one. With commas one worker each, with + one "
+        "worker over several.",
+    )
+    placement: Annotated[dict[str, Devices], NoDecode, BeforeValidator(_pairs)] = Field(
+        default={}, description="The devices of single models instead, as prod=cuda:0+cuda:1;demo=cuda:2."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="The backbone's dtype; auto: the checkpoint's on cuda, float32 on cpu."
@@ -123,6 +136,10 @@ class Settings(BaseSettings):
         default="off",
         description="traces: spans go to a collector by OTLP; events: scores do too. The OTEL_ variables say where.",
     )
+
+    def devices_of(self, *names: str) -> str:
+        """What ``placement`` says of a model under the first of its names that it knows, else ``device``."""
+        return next((self.placement[name] for name in names if name in self.placement), self.device)
 
 
 def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

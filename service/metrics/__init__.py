@@ -42,3 +42,5 @@ class Metrics:
     def remove_model(self, model: str) -> None:
         """The end of a model's series, unless it was added again: nothing is counted for it any more."""
         self._families.remove_model(model)
+        if model not in self._families.models:
+            self.process.remove_model(model)

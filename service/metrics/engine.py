@@ -1,12 +1,12 @@
 """What waits, what a forward computes, and what is held so that it need not be computed again; by model."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from service.batcher import Batcher
 from service.metrics.buckets import SECONDS, SEQUENCES, TOKENS
 from service.metrics.families import MODEL, Families
-from service.prefix_cache import PrefixCache
+from service.prefix_cache import Holding
 from service.work import Batch
 
 SOURCES: Final = ("computed", "prefix_cache", "score_cache")
@@ -82,7 +82,7 @@ class EngineMetrics:
     def watch_padding(self, model: str, padding: Callable[[], int]) -> None:
         self._padding.set_function(model, padding)
 
-    def watch_prefix_cache(self, model: str, cache: PrefixCache[Any]) -> None:
+    def watch_prefix_cache(self, model: str, cache: Holding) -> None:
         self._held.labels(model).set_function(lambda: cache.used_bytes)
         self._held_limit.labels(model).set(cache.max_bytes)
         self._evicted.set_function(model, lambda: cache.evicted_bytes)

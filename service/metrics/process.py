@@ -17,18 +17,27 @@ class _GpuMemory(Collector):
     """Read at a scrape; without samples where there is no GPU."""
 
     def __init__(self) -> None:
-        self.read: Callable[[], Memory] = dict
+        self.readers: dict[str, Callable[[], Memory]] = {}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily(
             "agentprm_gpu_memory_bytes",
-            "Memory of a GPU: in use by this process, kept by it for later, and all there is.",
+            "Memory of a GPU: in use by this service, kept by it for later, and all there is.",
             labels=["device", "kind"],
         )
-        for device, kinds in self.read().items():
-            for kind, size in kinds.items():
-                family.add_metric([device, kind], size)
+        for (device, kind), size in self._sizes().items():
+            family.add_metric([device, kind], size)
         yield family
+
+    def _sizes(self) -> dict[tuple[str, str], int]:
+        """What several processes use of a device is added up; there is no more of it for that."""
+        sizes: dict[tuple[str, str], int] = {}
+        for read in self.readers.values():
+            for device, kinds in read().items():
+                for kind, size in kinds.items():
+                    known = sizes.get((device, kind), 0)
+                    sizes[device, kind] = max(known, size) if kind == "total" else known + size
+        return sizes
 
 
 class ProcessMetrics:
@@ -52,9 +61,12 @@ class ProcessMetrics:
     def watch_ready(self, ready: Callable[[], bool]) -> None:
         self._ready.set_function(ready)
 
-    def watch_gpu_memory(self, read: Callable[[], Memory]) -> None:
-        """``read``: bytes by device and kind (allocated, reserved, total)."""
-        self._gpu_memory.read = read
+    def watch_gpu_memory(self, read: Callable[[], Memory], model: str = "") -> None:
+        """``read``: bytes by device and kind, those of this process or those that a model uses in others."""
+        self._gpu_memory.readers[model] = read
+
+    def remove_model(self, model: str) -> None:
+        self._gpu_memory.readers.pop(model, None)
 
     def show_model(self, model: str, *, digest: str, device: str, dtype: str) -> None:
         self._model_info.labels(model, digest, device, dtype).set(1)

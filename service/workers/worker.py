@@ -1,0 +1,144 @@
+"""The process of one device: loads its part of a model, then scores what it is sent until the pipe is closed.
+
+The devices of a tensor-parallel worker are sent the same calls in the same order. Their engines keep the same tree and
+plan the same rows, so every forward is the same on all of them, and nothing else has to be agreed on.
+"""
+
+import gc
+import os
+import signal
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Literal, NamedTuple
+
+import torch
+from torch import distributed
+
+from agentprm.errors import AgentPRMError
+from model_store.store import Checkpoint
+from service.engine import PaddedEngine, PrefixEngine, SequenceScores
+from service.engine_choice import load_engine
+from service.faults import DeviceLost, OutOfMemory
+from service.logs import set_up_logging
+from service.memory import gpu_memory
+
+MEASURING_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a worker's process is told at its start; ``rank`` is its place among the ``devices`` of its worker."""
+
+    checkpoint: Checkpoint
+    devices: tuple[str, ...]
+    rank: int = 0
+    meeting: str = ""
+    """A file that does not exist yet, by which the processes of a tensor-parallel worker find each other."""
+    dtype: str
+    prefix_cache_bytes: int
+    cpu_threads: int
+    log_level: str
+    log_format: Literal["text", "json"]
+
+
+class Call(NamedTuple):
+    token_ids: list[list[int]]
+    reads: list[list[int]]
+
+
+class Facts(NamedTuple):
+    """What a loaded worker is; ``token_bytes`` are those held for a token, None if nothing is held."""
+
+    device: str
+    dtype: str
+    vocabulary: int
+    row_tokens: int
+    token_bytes: int | None
+
+
+class Scored(NamedTuple):
+    scores: list[SequenceScores]
+    padding_tokens: int
+    gpu_memory: dict[str, dict[str, int]]
+
+
+class Failed(NamedTuple):
+    """``kind`` is the name of the error's class; what is not one of the service's own comes with its traceback."""
+
+    kind: str
+    message: str
+
+
+def run(job: Job, pipe: Connection) -> None:
+    """The life of the process."""
+    # What all processes of a service are sent is for the first: it closes the pipe once it has answered everybody.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    set_up_logging(job.log_level if job.rank == 0 else "error", job.log_format)
+    try:
+        _serve(job, pipe)
+    except (EOFError, OSError):  # the service has closed the pipe, or is gone
+        os._exit(0)  # without a last word to a process group whose others may be gone
+
+
+def _serve(job: Job, pipe: Connection) -> None:
+    try:
+        engine = _load(job)
+        facts = _facts(engine)
+    except Exception as error:  # noqa: BLE001  (whatever it is, somebody waits for it)
+        pipe.send(_failed(error))
+        return
+    gc.collect()
+    gc.freeze()
+    pipe.send(facts)
+    while True:
+        pipe.send(_answer(engine, pipe.recv()))
+
+
+def _load(job: Job) -> PrefixEngine | PaddedEngine:
+    device = job.devices[job.rank]
+    if len(job.devices) > 1:
+        # As transformers is told which device of the machine is this process's.
+        os.environ["LOCAL_RANK"] = str(torch.device(device).index or 0 if device != "cpu" else job.rank)
+        distributed.init_process_group(
+            "gloo" if device == "cpu" else "nccl",
+            init_method=f"file://{job.meeting}",
+            rank=job.rank,
+            world_size=len(job.devices),
+        )
+    return load_engine(
+        job.checkpoint,
+        device,
+        job.dtype,
+        prefix_cache_bytes=job.prefix_cache_bytes,
+        cpu_threads=job.cpu_threads,
+        split_over=len(job.devices),
+    )
+
+
+def _facts(engine: PrefixEngine | PaddedEngine) -> Facts:
+    token_bytes = None
+    if isinstance(engine, PrefixEngine):
+        limit, engine.prefix_cache.max_bytes = engine.prefix_cache.max_bytes, 2**40
+        engine.score([[0] * MEASURING_TOKENS], [[]])
+        token_bytes = engine.prefix_cache.used_bytes // MEASURING_TOKENS
+        engine.prefix_cache.clear()
+        engine.prefix_cache.max_bytes = limit
+    return Facts(str(engine.device), engine.dtype, engine.vocabulary, engine.row_tokens, token_bytes)
+
+
+def _answer(engine: PrefixEngine | PaddedEngine, call: Call) -> Scored | Failed:
+    try:
+        scores = engine.score(call.token_ids, call.reads)
+    except Exception as error:  # noqa: BLE001  (the service decides what it means)
+        if isinstance(engine, PrefixEngine):
+            engine.prefix_cache.clear()  # as the service does with its copy of the tree
+        return _failed(error)
+    padding = engine.padding_tokens if isinstance(engine, PaddedEngine) else 0
+    return Scored(scores, padding, gpu_memory())
+
+
+def _failed(error: Exception) -> Failed:
+    known = isinstance(error, AgentPRMError | OutOfMemory | DeviceLost)
+    return Failed(type(error).__name__, str(error) if known else "".join(traceback.format_exception(error)))
