@@ -11,8 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from agentprm.errors import AgentPRMError
 
 PREFIX: Final = "AGENTPRM_"
-_DEVICE: Final = r"(cpu|cuda(:\d+)?)"
-PLACEMENT: Final = rf"^(auto|{_DEVICE}(\+{_DEVICE})*(,{_DEVICE}(\+{_DEVICE})*)*)$"
+_WORKER: Final = r"(cpu(\+cpu)*|cuda(:\d+)?(\+cuda(:\d+)?)*)"
+PLACEMENT: Final = rf"^(auto|{_WORKER}(,{_WORKER})*)$"
 CHECKPOINTS: Final = Path(__file__).parent.parent / "model_store" / "checkpoints"
 
 

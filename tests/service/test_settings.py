@@ -42,6 +42,7 @@ def test_an_unknown_variable_is_an_error_that_names_the_nearest(monkeypatch: pyt
         ("DEVICE", "tpu"),
         ("DEVICE", "cuda:0,"),
         ("DEVICE", "auto,cpu"),
+        ("DEVICE", "cpu+cuda:0"),
         ("DTYPE", "int8"),
         ("MAX_BATCH_TOKENS", "0"),
         ("PREFIX_CACHE_BYTES", "-1"),
@@ -73,3 +74,19 @@ def test_a_container_is_not_given_more_threads_than_its_quota_of_cores(
     file.write_text(quota)
     assert usable_cores(file) == cores
     assert usable_cores(tmp_path / "no such file") == 8
+
+
+def test_single_models_have_devices_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTPRM_DEVICE", "cuda:0,cuda:1")
+    monkeypatch.setenv("AGENTPRM_PLACEMENT", "prod = cuda:2+cuda:3; demo@2=cpu")
+    settings = load_settings()
+    assert settings.devices_of("big@1", "prod", "big") == "cuda:2+cuda:3"
+    assert settings.devices_of("demo@2", "demo") == "cpu"
+    assert settings.devices_of("demo@1", "demo") == "cuda:0,cuda:1"
+
+
+@pytest.mark.parametrize("value", ["prod", "prod=tpu", "=cpu+"])
+def test_a_placement_that_names_no_device_is_an_error(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTPRM_PLACEMENT", value)
+    with pytest.raises(SettingsError, match="^AGENTPRM_PLACEMENT"):
+        load_settings()
