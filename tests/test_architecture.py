@@ -81,6 +81,18 @@ INTERNAL = {
         "service.memory",
         "service.packed_linear",
     },
+    "service.workers": {
+        "agentprm.errors",
+        "model_store.store",
+        "service.engine",
+        "service.engine_choice",
+        "service.faults",
+        "service.logs",
+        "service.memory",
+        "service.prefix_cache",
+        "service.workers",
+    },
+    "service.workers.placement": set[str](),
     "service.packed_linear": set[str](),
     "service.attention": {"service.rows"},
     "service.rows": {"service.prefix_cache"},
@@ -122,6 +134,7 @@ EXTERNAL = {
         "service.attention",
         "service.packed_linear",
         "service.memory",
+        "service.workers.worker",
         "training",
     },
     "transformers": {
@@ -151,7 +164,7 @@ EXTERNAL = {
     "pydantic": {"agentprm.wire", "service.settings", "service.generation.replies"},
     "pydantic_settings": {"service.settings"},
     "httpx": {"agentprm"},
-    "os.environ": {"service.settings"},
+    "os.environ": {"service.settings", "service.workers.worker"},
 }
 """Which modules or packages may touch a library; every other one may not."""
 

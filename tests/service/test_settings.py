@@ -88,5 +88,5 @@ def test_single_models_have_devices_of_their_own(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("value", ["prod", "prod=tpu", "=cpu+"])
 def test_a_placement_that_names_no_device_is_an_error(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTPRM_PLACEMENT", value)
-    with pytest.raises(SettingsError, match="^AGENTPRM_PLACEMENT"):
+    with pytest.raises(SettingsError, match=r"^AGENTPRM_PLACEMENT"):
         load_settings()
