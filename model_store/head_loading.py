@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from agentprm.errors import CheckpointCorrupt
@@ -126,6 +127,8 @@ def _output_layer(path: Path, backbone: PreTrainedModel) -> Tensor:
         if not config.tie_word_embeddings or not isinstance(embeddings, nn.Embedding):
             raise CheckpointCorrupt(f"{path}: no tensor {OUTPUT_LAYER} in its safetensors files")
         rows_VH = embeddings.weight.detach()
+        if isinstance(rows_VH, DTensor):  # a part of it is here, the others in other processes
+            rows_VH = rows_VH.full_tensor()
     if rows_VH.dim() != 2 or rows_VH.shape[1] != config.hidden_size:
         shape = list(rows_VH.shape)
         raise CheckpointCorrupt(f"{path}: {OUTPUT_LAYER} has shape {shape}, not [vocabulary, {config.hidden_size}]")
