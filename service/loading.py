@@ -7,6 +7,7 @@ from typing import Any
 
 from agentprm.errors import CheckpointError
 from model_store.manifest import Manifest
+from model_store.quantise import ScoreError
 from model_store.render import Renderer, load_renderer
 from model_store.store import Checkpoint, Store
 from service.batcher import Engine
@@ -18,7 +19,7 @@ from service.settings import Settings, usable_cores
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A checkpoint in memory; ``device`` and ``dtype`` are those it really runs with."""
+    """A checkpoint in memory; ``device`` and ``dtype``, "bfloat16+int4" say, are those it really runs with."""
 
     manifest: Manifest
     renderer: Renderer
@@ -32,6 +33,9 @@ class LoadedModel:
     padding: Callable[[], int] = int
     """Tokens that the engine has computed only to fill rows; int() is 0."""
     load_seconds: float = 0.0
+    weights: str = "auto"
+    weights_error: ScoreError | None = None
+    """What quantised weights cost in score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,15 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Loaded:
 def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
     """One that has weights. Raises as ``load_models`` does."""
     started = perf_counter()
+    errors: list[ScoreError] = []
     engine = load_engine(
         checkpoint,
         settings.device,
         settings.dtype,
         prefix_cache_bytes=settings.prefix_cache_bytes,
         cpu_threads=settings.cpu_threads or usable_cores(),
+        weights=settings.weights,
+        on_quantised=errors.append,
     )
     renderer = load_renderer(checkpoint)
     renderer.refuse_too_few_rows(engine.vocabulary)
@@ -90,7 +97,9 @@ def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
         engine.prefix_cache if isinstance(engine, PrefixEngine) else None,
         engine.row_tokens,
         device=str(engine.device),
-        dtype=engine.dtype,
+        dtype=engine.dtype if settings.weights == "auto" else f"{engine.dtype}+{settings.weights}",
         padding=(lambda: engine.padding_tokens) if isinstance(engine, PaddedEngine) else int,
         load_seconds=perf_counter() - started,
+        weights=settings.weights,
+        weights_error=errors[0] if errors else None,
     )

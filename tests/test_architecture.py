@@ -115,6 +115,7 @@ EXTERNAL = {
         "model_store.heads",
         "model_store.head_loading",
         "model_store.log_ratio",
+        "model_store.quantise",
         "model_store.tensors",
         "model_store.foreign",
         "service.engine",
