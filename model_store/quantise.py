@@ -3,7 +3,6 @@
 Only linear layers of the backbones are quantised: embeddings, norms and heads stay as they are.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from math import sqrt
@@ -111,8 +110,6 @@ def may_be_quantised(name: str, shape: Sequence[int]) -> bool:
 
 
 def _torchao(bits: Bits) -> Any:
-    logging.getLogger("torchao").setLevel(logging.ERROR)  # at import it warns of kernels for other devices
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # likewise, of an enum of torchao's
     try:
         return import_module("torchao.quantization")
     except ImportError as error:

@@ -236,7 +236,7 @@ def test_both_models_of_a_ratio_are_quantised_and_the_agents_words_measured(tmp_
     given: dict[str, Any] = {"prefix_cache_bytes": 0, "cpu_threads": 1, "on_quantised": errors.append}
     full, quantised = (load_engine(checkpoint, "cpu", "auto", weights=one, **given) for one in ("auto", "int8"))
     for backbone in quantised._model.backbones():
-        assert type(backbone.layers[0].mlp.up_proj.weight).__name__ == "Int8Tensor"
+        assert type(backbone.get_parameter("layers.0.mlp.up_proj.weight")).__name__ == "Int8Tensor"
     (error,) = errors
     assert 0 < error.raw_rms < 0.1
     rendered = load_renderer(checkpoint).trajectory(TRAJECTORIES[0])

@@ -3,6 +3,7 @@
 import sys
 from copy import deepcopy
 from math import sqrt
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,25 +11,26 @@ from transformers import Qwen2Config
 
 from agentprm.errors import AgentPRMError, CheckpointError, CheckpointTooLarge
 from model_store.model import RewardModel
-from model_store.quantise import Bits, dtype_of, quantise, quantise_layers
+from model_store.quantise import Bits, ScoreError, dtype_of, quantise, quantise_layers
 from model_store.store import Store
 from service import engine_choice
 from service.engine import PaddedEngine, PrefixEngine
-from service.engine_choice import choose_engine, load_engine
+from service.engine_choice import Weights, choose_engine, load_engine
 from service.packed_linear import pack_linears
 from service.settings import CHECKPOINTS
 from tests.service.sharp_models import naive_scores, sharp_model
 
 BITS: list[Bits] = ["int8", "int4"]
+CHOICES: list[Weights] = ["auto", "int8"]
 NEAR = {"int8": 0.05, "int4": 0.5}
 """Of raw scores, in standard deviations, of a sharp model."""
 
 
 def model(bits: Bits) -> RewardModel:
-    made = sharp_model(Qwen2Config, hidden_size=64, intermediate_size=128, head_dim=16)
+    made: Any = sharp_model(Qwen2Config, hidden_size=64, intermediate_size=128, head_dim=16)
     if bits == "int4":
         made.backbone.to(torch.bfloat16)
-    return made
+    return cast("RewardModel", made)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -37,9 +39,8 @@ def test_the_stated_error_is_that_of_scores_computed_one_by_one(bits: Bits) -> N
     quantised = deepcopy(full)
     stated = quantise(quantised, bits, lambda raw: raw / 2, device="cpu", longest=24)
     rows = torch.randint(50, (8, 24), generator=torch.Generator().manual_seed(0)).tolist()
-    pairs = [
-        (a, b) for row in rows for a, b in zip(*(naive_scores(one, row) for one in (full, quantised)), strict=True)
-    ]
+    scores = [[raw for row in rows for raw in naive_scores(one, tuple(row))] for one in (full, quantised)]
+    pairs = list(zip(*scores, strict=True))
     off = [abs(a - b) for a, b in pairs]
     rms, spread = sqrt(sum(one * one for one in off) / len(off)), torch.tensor([a for a, _ in pairs]).std().item()
     slack = 1e-5 if bits == "int8" else 0.05 * spread  # rows of one length round otherwise in bfloat16
@@ -85,16 +86,15 @@ def test_cold_warm_alone_and_in_company_score_the_same(bits: Bits) -> None:
 
 def test_what_the_engine_gives_is_not_what_the_full_weights_give() -> None:
     checkpoint = Store(CHECKPOINTS).resolve("demo")
-    errors = []
-    found = []
-    for weights in ("auto", "int8"):
+    errors, found = list[ScoreError](), list[float]()
+    for weights in CHOICES:
         engine = load_engine(
             checkpoint,
             "cpu",
             "auto",
             prefix_cache_bytes=0,
             cpu_threads=1,
-            weights=weights,  # type: ignore[arg-type]
+            weights=weights,
             on_quantised=errors.append,
         )
         found += [engine.score([[1, 2, 3, 4]], [[3]])[0].raw[0]]
@@ -104,24 +104,20 @@ def test_what_the_engine_gives_is_not_what_the_full_weights_give() -> None:
 
 def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
-    with pytest.raises(
-        AgentPRMError, match=r"^int8 weights need torchao, .* pip install 'agentprm\[quant\]' brings it$"
-    ):
+    with pytest.raises(AgentPRMError, match=r"^int8 weights need torchao, .* pip install 'agentprm\[quant\]'"):
         quantise_layers(model("int8"), "int8", device="cpu")
 
 
 def test_four_bits_go_with_bfloat16_only() -> None:
     assert [dtype_of(dtype, "int4") for dtype in ("auto", "bfloat16")] == ["bfloat16"] * 2
-    assert [dtype_of("float16", bits) for bits in ("auto", "int8")] == ["float16"] * 2  # type: ignore[arg-type]
+    assert [dtype_of("float16", bits) for bits in CHOICES] == ["float16"] * 2
     with pytest.raises(AgentPRMError, match=r"^int4 weights go with bfloat16, not float32; int8 ones go with any"):
         dtype_of("float32", "int4")
 
 
 def test_a_model_that_four_bits_do_not_suit_is_refused() -> None:
-    narrow = sharp_model(Qwen2Config)
+    narrow: Any = sharp_model(Qwen2Config, head_dim=4, intermediate_size=48)
     narrow.backbone.to(torch.bfloat16)
-    for layer in narrow.backbone.layers:
-        layer.mlp.down_proj = torch.nn.Linear(48, 16).bfloat16()
     with pytest.raises(CheckpointError, match=r"^Qwen2Model has no linear layer that int4 weights suit$"):
         quantise_layers(narrow, "int4", device="cpu")
 
