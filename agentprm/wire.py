@@ -255,11 +255,18 @@ class Limits(Reply):
     requests: int = Field(description="Most requests for scores at once.")
 
 
+class Weights(Reply):
+    quantised: str
+    error: dict[str, float] = Field(description="`rms` and `max` of promises; of `raw` in its standard deviations.")
+    measured_on: str
+
+
 class ModelInfo(ModelIdentity):
     aliases: list[str]
     default: bool = Field(description="Whether requests without `model` get this one.")
     base_model: str
-    dtype: str
+    dtype: str = Field(description="The backbone's; with +int8 or +int4 where its linear layers are quantised.")
+    weights: Weights | None = Field(default=None, description="null: not quantised; else what that cost.")
     device: str
     limits: Limits
     training: dict[str, Any] = Field(description="How it was trained, from the manifest.")

@@ -28,6 +28,11 @@ class LogRatioHead(nn.Module):
         self.reference = reference
         self._score = score
 
+    @property
+    def opens(self) -> Sequence[int]:
+        """What the agent's own tokens follow."""
+        return self._score.opens
+
     def forward(self, hidden_BTH: Tensor, token_ids_BT: Tensor) -> Tensor:
         """Raw score at every token, float32 [B, T]."""
         score, device = self._score, token_ids_BT.device

@@ -119,6 +119,13 @@ class Assembly:
         return KeyScope(self._settings.score_cache_namespace, manifest.digest, manifest.render_version, model.dtype)
 
 
+def _weights(model: Loaded) -> wire.Weights | None:
+    if not isinstance(model, LoadedModel) or model.weights_error is None:
+        return None
+    error = model.weights_error._asdict()
+    return wire.Weights(quantised=model.weights, measured_on=error.pop("measured_on"), error=error)
+
+
 def _info(model: Loaded, settings: Settings) -> wire.ModelInfo:
     manifest = model.manifest
     return wire.ModelInfo(
@@ -129,6 +136,7 @@ def _info(model: Loaded, settings: Settings) -> wire.ModelInfo:
         default=False,
         base_model=manifest.base_model,
         dtype=model.dtype,
+        weights=_weights(model),
         device=model.device,
         limits=wire.Limits(
             items=settings.max_items,

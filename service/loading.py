@@ -1,16 +1,16 @@
 """From a checkpoint to a model in memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from agentprm.errors import CheckpointError
 from model_store.manifest import Manifest
+from model_store.quantise import ScoreError
 from model_store.render import Renderer, load_renderer
 from model_store.store import Checkpoint, Store
 from service.batcher import Engine
 from service.engine import PaddedEngine, PrefixEngine
-from service.engine_choice import load_engine
 from service.memory import Memory
 from service.prefix_cache import Holding
 from service.settings import Settings, usable_cores
@@ -22,7 +22,7 @@ from service.workers.worker import Job
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A checkpoint in memory; ``device`` and ``dtype`` are those it really runs with."""
+    """A checkpoint in memory; ``device`` and ``dtype``, "bfloat16+int4" say, are those it really runs with."""
 
     manifest: Manifest
     renderer: Renderer
@@ -38,6 +38,9 @@ class LoadedModel:
     gpu_memory: Callable[[], Memory] = dict
     """Bytes by device and kind that other processes use for it."""
     load_seconds: float = 0.0
+    weights: str = "auto"
+    weights_error: ScoreError | None = None
+    """What quantised weights cost in score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Loaded:
 def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
     """One that has weights. Raises as ``load_models`` does."""
     started = perf_counter()
-    engine = _engine(checkpoint, settings)
+    engine, weights_error = _engine(checkpoint, settings)
     renderer = load_renderer(checkpoint)
     renderer.refuse_too_few_rows(engine.vocabulary)
     return LoadedModel(
@@ -90,38 +93,35 @@ def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
         _prefix_cache(engine),
         engine.row_tokens,
         device=str(engine.device),
-        dtype=engine.dtype,
+        dtype=engine.dtype if settings.weights == "auto" else f"{engine.dtype}+{settings.weights}",
         padding=int if isinstance(engine, PrefixEngine) else lambda: engine.padding_tokens,
         gpu_memory=engine.gpu_memory if isinstance(engine, SpreadEngine) else dict,
         load_seconds=perf_counter() - started,
+        weights=settings.weights,
+        weights_error=weights_error,
     )
 
 
-def _engine(checkpoint: Checkpoint, settings: Settings) -> PrefixEngine | PaddedEngine | SpreadEngine:
+def _engine(
+    checkpoint: Checkpoint, settings: Settings
+) -> tuple[PrefixEngine | PaddedEngine | SpreadEngine, ScoreError | None]:
+    """The engine, in this process or over workers, and what quantised weights cost it in score."""
     placement = parse_placement(settings.devices_of(*_names(checkpoint, settings)))
-    cpu_threads = settings.cpu_threads or max(1, usable_cores() // cpu_processes(placement))
+    job = Job(
+        checkpoint=checkpoint,
+        devices=placement[0],
+        dtype=settings.dtype,
+        weights=settings.weights,
+        prefix_cache_bytes=settings.prefix_cache_bytes,
+        cpu_threads=settings.cpu_threads or max(1, usable_cores() // cpu_processes(placement)),
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
     if in_this_process(placement):
-        return load_engine(
-            checkpoint,
-            placement[0][0],
-            settings.dtype,
-            prefix_cache_bytes=settings.prefix_cache_bytes,
-            cpu_threads=cpu_threads,
-        )
-    jobs = [
-        Job(
-            checkpoint=checkpoint,
-            devices=devices,
-            dtype=settings.dtype,
-            prefix_cache_bytes=settings.prefix_cache_bytes,
-            cpu_threads=cpu_threads,
-            log_level=settings.log_level,
-            log_format=settings.log_format,
-        )
-        for devices in placement
-    ]
-    groups = [WorkerGroup(job) for job in jobs]  # all load at once
-    return SpreadEngine(groups, prefix_cache_bytes=settings.prefix_cache_bytes)
+        return job.load()
+    groups = [WorkerGroup(replace(job, devices=devices)) for devices in placement]  # all load at once
+    engine = SpreadEngine(groups, prefix_cache_bytes=settings.prefix_cache_bytes)
+    return engine, engine.weights_error
 
 
 def _names(checkpoint: Checkpoint, settings: Settings) -> list[str]:

@@ -5,7 +5,7 @@ the processor. It adds up a whole row in one float, though, which costs twice th
 one. So a layer is cut along its inputs and the parts are added: scores stay as near the truth as the plain ones.
 """
 
-from typing import Final
+from typing import Final, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +45,15 @@ def pack_linears(module: nn.Module) -> int:
     packed = 0
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            # Not subclasses: they may compute something else. Nor weights that are more than numbers: parts of others.
-            if type(child) is not nn.Linear or type(child.weight) is not nn.Parameter:
-                continue
-            if child.weight.device.type == "cpu" and child.weight.dtype == torch.float32:
+            if _is_plain(child) and child.weight.device.type == "cpu" and child.weight.dtype == torch.float32:
                 setattr(parent, name, PackedLinear(child))
                 packed += 1
     return packed
+
+
+def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Not subclasses, which may compute something else, nor a weight that is one: it tells the dtype it stands for."""
+    return type(layer) is nn.Linear and type(layer.weight) is nn.Parameter
 
 
 def _pack(weight: Tensor) -> Tensor:

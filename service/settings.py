@@ -58,6 +58,10 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="The backbone's dtype; auto: the checkpoint's on cuda, float32 on cpu."
     )
+    weights: Literal["auto", "int8", "int4"] = Field(
+        default="auto",
+        description="Of the backbone's linear layers; auto: as the dtype has them. int4 goes with bfloat16.",
+    )
     cpu_threads: Count | None = Field(
         default=None, description="Threads of a forward on a CPU; unset: one for each core that this process may use."
     )

@@ -83,6 +83,7 @@ INTERNAL = {
     },
     "service.workers": {
         "agentprm.errors",
+        "model_store.quantise",
         "model_store.store",
         "service.engine",
         "service.engine_choice",
@@ -127,6 +128,7 @@ EXTERNAL = {
         "model_store.heads",
         "model_store.head_loading",
         "model_store.log_ratio",
+        "model_store.quantise",
         "model_store.tensors",
         "model_store.foreign",
         "service.engine",

@@ -50,6 +50,7 @@ class SpreadEngine:
         self.row_tokens = first.row_tokens * len(groups)
         self.held = [HeldTokens(prefix_cache_bytes if fact.token_bytes else 0, fact.token_bytes or 0) for fact in facts]
         self.keeps = first.token_bytes is not None and prefix_cache_bytes > 0
+        self.weights_error = first.weights_error
         self.padding_tokens = 0
         self._last: list[Scored | None] = [None] * len(groups)
 

@@ -16,9 +16,10 @@ import torch
 from torch import distributed
 
 from agentprm.errors import AgentPRMError
+from model_store.quantise import ScoreError
 from model_store.store import Checkpoint
 from service.engine import PaddedEngine, PrefixEngine, SequenceScores
-from service.engine_choice import load_engine
+from service.engine_choice import Weights, load_engine
 from service.faults import DeviceLost, OutOfMemory
 from service.logs import set_up_logging
 from service.memory import gpu_memory
@@ -36,10 +37,26 @@ class Job:
     meeting: str = ""
     """A file that does not exist yet, by which the processes of a tensor-parallel worker find each other."""
     dtype: str
+    weights: Weights
     prefix_cache_bytes: int
     cpu_threads: int
     log_level: str
     log_format: Literal["text", "json"]
+
+    def load(self) -> tuple[PrefixEngine | PaddedEngine, ScoreError | None]:
+        """The engine of this rank, in this process, and what quantised weights cost it. Raises as ``load_engine``."""
+        errors: list[ScoreError] = []
+        engine = load_engine(
+            self.checkpoint,
+            self.devices[self.rank],
+            self.dtype,
+            prefix_cache_bytes=self.prefix_cache_bytes,
+            cpu_threads=self.cpu_threads,
+            split_over=len(self.devices),
+            weights=self.weights,
+            on_quantised=errors.append,
+        )
+        return engine, errors[0] if errors else None
 
 
 class Call(NamedTuple):
@@ -55,6 +72,7 @@ class Facts(NamedTuple):
     vocabulary: int
     row_tokens: int
     token_bytes: int | None
+    weights_error: ScoreError | None
 
 
 class Scored(NamedTuple):
@@ -84,8 +102,9 @@ def run(job: Job, pipe: Connection) -> None:
 
 def _serve(job: Job, pipe: Connection) -> None:
     try:
-        engine = _load(job)
-        facts = _facts(engine)
+        _meet(job)
+        engine, weights_error = job.load()
+        facts = _facts(engine, weights_error)
     except Exception as error:  # noqa: BLE001  (whatever it is, somebody waits for it)
         pipe.send(_failed(error))
         return
@@ -96,28 +115,22 @@ def _serve(job: Job, pipe: Connection) -> None:
         pipe.send(_answer(engine, pipe.recv()))
 
 
-def _load(job: Job) -> PrefixEngine | PaddedEngine:
-    device = job.devices[job.rank]
-    if len(job.devices) > 1:
-        # As transformers is told which device of the machine is this process's.
-        os.environ["LOCAL_RANK"] = str(torch.device(device).index or 0 if device != "cpu" else job.rank)
-        distributed.init_process_group(
-            "gloo" if device == "cpu" else "nccl",
-            init_method=f"file://{job.meeting}",
-            rank=job.rank,
-            world_size=len(job.devices),
-        )
-    return load_engine(
-        job.checkpoint,
-        device,
-        job.dtype,
-        prefix_cache_bytes=job.prefix_cache_bytes,
-        cpu_threads=job.cpu_threads,
-        split_over=len(job.devices),
+def _meet(job: Job) -> None:
+    """The processes of a worker with several devices find each other."""
+    if len(job.devices) == 1:
+        return
+    device = torch.device(job.devices[job.rank])
+    # As transformers is told which device of the machine is this process's.
+    os.environ["LOCAL_RANK"] = str(job.rank if device.type == "cpu" else device.index or 0)
+    distributed.init_process_group(
+        "gloo" if device.type == "cpu" else "nccl",
+        init_method=f"file://{job.meeting}",
+        rank=job.rank,
+        world_size=len(job.devices),
     )
 
 
-def _facts(engine: PrefixEngine | PaddedEngine) -> Facts:
+def _facts(engine: PrefixEngine | PaddedEngine, weights_error: ScoreError | None) -> Facts:
     token_bytes = None
     if isinstance(engine, PrefixEngine):
         limit, engine.prefix_cache.max_bytes = engine.prefix_cache.max_bytes, 2**40
@@ -125,7 +138,7 @@ def _facts(engine: PrefixEngine | PaddedEngine) -> Facts:
         token_bytes = engine.prefix_cache.used_bytes // MEASURING_TOKENS
         engine.prefix_cache.clear()
         engine.prefix_cache.max_bytes = limit
-    return Facts(str(engine.device), engine.dtype, engine.vocabulary, engine.row_tokens, token_bytes)
+    return Facts(str(engine.device), engine.dtype, engine.vocabulary, engine.row_tokens, token_bytes, weights_error)
 
 
 def _answer(engine: PrefixEngine | PaddedEngine, call: Call) -> Scored | Failed:

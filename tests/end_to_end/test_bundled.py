@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from agentprm import Client, State, Trajectory
 from model_store.store import Store
-from tests.end_to_end.conftest import ROOT
+from tests.end_to_end.conftest import ROOT, serving
 from training.rollouts import collect
 from training.textcraft import held_out_goals
 
@@ -106,6 +106,31 @@ def test_models_tells_what_is_served_and_what_was_measured(client: Client) -> No
     assert model.limits.tokens == manifest.context_length
     assert model.evaluation["training_seeds"] >= 3
     assert model.evaluation["goals"] >= 80
+
+
+def test_a_server_with_quantised_weights_tells_its_error_and_keeps_its_scores_apart(
+    client: Client, trajectories: list[Trajectory], tmp_path: Path
+) -> None:
+    full = client.score_trajectory(trajectories).results
+    with serving(tmp_path, weights="int8") as url, Client(url) as other:
+        (model,) = other.models().models
+        quantised = other.score_trajectory(trajectories).results
+        metrics = httpx.get(f"{url}/metrics").text
+    assert model.dtype == "float32+int8"
+    assert 'dtype="float32+int8"' in metrics
+    assert client.models().models[0].weights is None
+    assert model.weights is not None
+    assert model.weights.quantised == "int8"
+    assert 0 < model.weights.error["promise_rms"] <= model.weights.error["promise_max"] < 0.05
+    assert (
+        f"with int8 weights: promise off by {model.weights.error['promise_rms']:.2g}" in (tmp_path / "log").read_text()
+    )
+    pairs = [
+        (one.promise, other.promise)
+        for results in zip(full, quantised, strict=True)
+        for one, other in zip(*(result.steps for result in results), strict=True)
+    ]
+    assert 0 < max(abs(one - other) for one, other in pairs) < 0.05
 
 
 def test_every_example_of_the_documentation_page_works(server: str) -> None:

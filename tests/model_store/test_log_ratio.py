@@ -22,6 +22,7 @@ from model_store.__main__ import main
 from model_store.foreign.importing import Imported, Wanted, add_checkpoint
 from model_store.log_ratio import own_tokens
 from model_store.model import load_model
+from model_store.quantise import ScoreError
 from model_store.render import load_renderer
 from model_store.store import Checkpoint, Store
 from model_store.tensors import tensor_shapes
@@ -227,6 +228,21 @@ def test_a_ratio_gets_whole_rows_and_room_for_both_models(tmp_path: Path, monkey
     monkeypatch.setattr(engine_choice, "free_bytes", lambda _: needed - 1)
     with pytest.raises(CheckpointTooLarge):
         engine_choice.refuse_what_does_not_fit(checkpoint, "cpu", "float32")
+
+
+def test_both_models_of_a_ratio_are_quantised_and_the_agents_words_measured(tmp_path: Path) -> None:
+    make_pair(tmp_path)
+    checkpoint, errors = add(tmp_path).checkpoint, list[ScoreError]()
+    given: dict[str, Any] = {"prefix_cache_bytes": 0, "cpu_threads": 1, "on_quantised": errors.append}
+    full, quantised = (load_engine(checkpoint, "cpu", "auto", weights=one, **given) for one in ("auto", "int8"))
+    for backbone in quantised._model.backbones():
+        assert type(backbone.get_parameter("layers.0.mlp.up_proj.weight")).__name__ == "Int8Tensor"
+    (error,) = errors
+    assert 0 < error.raw_rms < 0.1
+    rendered = load_renderer(checkpoint).trajectory(TRAJECTORIES[0])
+    scores = [one.score([rendered.token_ids], [rendered.step_ends])[0].raw for one in (full, quantised)]
+    assert scores[1] == pytest.approx(scores[0], abs=0.1)
+    assert scores[1] != scores[0]
 
 
 def test_the_digest_and_the_refusals_cover_the_reference(tmp_path: Path) -> None:

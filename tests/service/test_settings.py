@@ -5,7 +5,8 @@ import pytest
 from service.settings import Settings, SettingsError, load_settings, usable_cores
 
 NAMES = {
-    "HOST", "PORT", "MODEL_STORE", "MODELS", "DEVICE", "PLACEMENT", "DTYPE", "PREFIX_CACHE_BYTES", "MAX_BATCH_TOKENS",
+    "HOST", "PORT", "MODEL_STORE", "MODELS", "DEVICE", "PLACEMENT", "DTYPE", "WEIGHTS", "PREFIX_CACHE_BYTES",
+    "MAX_BATCH_TOKENS",
     "MAX_QUEUE_TOKENS", "MAX_WAIT_MS", "MAX_ITEMS", "MAX_CANDIDATES", "MAX_BODY_BYTES", "LOG_FORMAT", "LOG_LEVEL",
     "API_KEYS_FILE", "GUARD_METRICS", "TLS_CERTFILE", "TLS_KEYFILE", "MAX_REQUESTS",
     "JUDGE_URL", "JUDGE_API_KEY_FILE", "POLICY_URL", "POLICY_API_KEY_FILE", "POLICY_MODEL",
@@ -44,6 +45,7 @@ def test_an_unknown_variable_is_an_error_that_names_the_nearest(monkeypatch: pyt
         ("DEVICE", "auto,cpu"),
         ("DEVICE", "cpu+cuda:0"),
         ("DTYPE", "int8"),
+        ("WEIGHTS", "int2"),
         ("MAX_BATCH_TOKENS", "0"),
         ("PREFIX_CACHE_BYTES", "-1"),
         ("MAX_WAIT_MS", "-1"),

@@ -42,6 +42,7 @@ def test_other_tokens_have_another_key(one: list[int], other: list[int]) -> None
         scope(digest="sha256:f" + DIGEST[8:]),
         scope(render_version=2),
         scope(dtype="bfloat16"),
+        scope(dtype="float32+int8"),
     ],
 )
 def test_what_changes_a_score_changes_the_key(other: KeyScope) -> None:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from model_store.store import Checkpoint, Store
 from service.engine import PrefixEngine
 from service.engine_choice import load_engine
 from service.faults import DeviceLost
-from service.loading import load_checkpoint, load_models
+from service.loading import LoadedModel, load_checkpoint, load_models
 from service.settings import CHECKPOINTS, Settings
 from service.workers.group import WorkerGroup
 from service.workers.spread_engine import SpreadEngine
@@ -33,11 +34,17 @@ def demo() -> Checkpoint:
     return Store(CHECKPOINTS).resolve("demo")
 
 
-def job(*devices: str, checkpoint: Checkpoint | None = None, prefix_cache_bytes: int = BUDGET) -> Job:
+def job(
+    *devices: str,
+    checkpoint: Checkpoint | None = None,
+    prefix_cache_bytes: int = BUDGET,
+    weights: Literal["auto", "int8"] = "auto",
+) -> Job:
     return Job(
         checkpoint=checkpoint or demo(),
         devices=devices,
         dtype="float32",
+        weights=weights,
         prefix_cache_bytes=prefix_cache_bytes,
         cpu_threads=1,
         log_level="error",
@@ -177,3 +184,14 @@ def test_a_model_is_where_its_alias_is_placed() -> None:
     [usual] = load_models(Settings(device="cpu", placement={"other": "cpu,cpu"}, cpu_threads=1))
     assert (placed.device, usual.device) == ("cpu,cpu", "cpu")
     assert torch.get_num_threads() == 1
+
+
+def test_weights_of_fewer_bits_are_told_with_their_error_and_not_split() -> None:
+    [here] = load_models(Settings(device="cpu", weights="int8", cpu_threads=1))
+    [spread_out] = load_models(Settings(device="cpu,cpu", weights="int8", cpu_threads=1))
+    assert isinstance(here, LoadedModel)
+    assert isinstance(spread_out, LoadedModel)
+    assert spread_out.weights_error == here.weights_error is not None
+    assert spread_out.dtype == here.dtype
+    with pytest.raises(CheckpointError, match="weights of fewer bits cannot be split over devices"):
+        WorkerGroup(job("cpu", "cpu", weights="int8")).loaded()
