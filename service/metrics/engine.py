@@ -83,7 +83,7 @@ class EngineMetrics:
         self._padding.set_function(model, padding)
 
     def watch_prefix_cache(self, model: str, cache: PrefixCache[Any]) -> None:
-        self._held.labels(model).set_function(lambda: cache.used_bytes)
+        self._held.labels(model).set_function(lambda: cache.used_bytes + cache.beside_bytes)
         self._held_limit.labels(model).set(cache.max_bytes)
         self._evicted.set_function(model, lambda: cache.evicted_bytes)
 
