@@ -1,4 +1,4 @@
-"""Copies of runs of KV joined to one tensor, kept so that a history that has grown by a step costs the copy of that step.
+"""Runs of KV joined to one tensor, and kept: when a history has grown by a step, only that step is copied.
 
 Axes: L layers, K key/value heads, T tokens, D head size.
 """
@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 

@@ -44,7 +44,9 @@ class EngineMetrics:
         )
 
     def _declare_prefix_cache(self, families: Families) -> None:
-        self._held = families.gauge("agentprm_prefix_cache_bytes", "Bytes of keys and values held.", [MODEL])
+        self._held = families.gauge(
+            "agentprm_prefix_cache_bytes", "Bytes of keys and values held, joined copies included.", [MODEL]
+        )
         self._held_limit = families.gauge(
             "agentprm_prefix_cache_limit_bytes", "Bytes of keys and values that may be held between batches.", [MODEL]
         )
