@@ -17,12 +17,15 @@ from torch import Tensor
 
 from model_store.model import RewardModel, padding_tokens, score_rows
 from service.attention import NAME, RowAttention
+from service.joined_kv import JoinedKV
 from service.memory import within_memory
 from service.prefix_cache import Node, PrefixCache, extend_lens
 from service.rows import Held, Row, plan_rows
 
 ROW_TOKENS: Final = {"cpu": 512, "cuda": 4096}
 """New tokens of one forward: where the matrix products of a device have become efficient."""
+JOINED_SHARE: Final = 8
+"""One part in so many of the prefix cache's bytes may go to the joined copies of what it holds."""
 
 
 class SequenceScores(NamedTuple):
@@ -64,6 +67,7 @@ class PrefixEngine:
         self.vocabulary = model.vocabulary
         self.row_tokens = ROW_TOKENS[self.device.type]
         self.prefix_cache: PrefixCache[KV] = PrefixCache(cache_bytes, size=lambda kv: kv.bytes, split=KV.split)
+        self._joined = JoinedKV(longest)
 
     @torch.inference_mode()
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
@@ -73,7 +77,7 @@ class PrefixEngine:
             OutOfMemory: it does not fit; what was held and not in use is given up.
             DeviceLost: the device has failed for good.
         """
-        return within_memory(lambda: self._score(token_ids, reads), give_up=self.prefix_cache.clear)
+        return within_memory(lambda: self._score(token_ids, reads), give_up=self._give_up)
 
     def _score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         leaves: list[Node[KV]] = []
@@ -88,7 +92,14 @@ class PrefixEngine:
         finally:
             for leaf in leaves:
                 self.prefix_cache.release(leaf)
+            self._joined.trim(self.prefix_cache.max_bytes // JOINED_SHARE)
+            self.prefix_cache.beside_bytes = self._joined.bytes
             self.prefix_cache.evict()
+
+    def _give_up(self) -> None:
+        self._joined.clear()
+        self.prefix_cache.beside_bytes = 0
+        self.prefix_cache.clear()
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
         """Tokens that ``score`` would compute now for each sequence: an estimate."""
@@ -97,8 +108,11 @@ class PrefixEngine:
     def _compute(self, pending: Sequence[Node[KV]]) -> None:
         """Rows in order, so that what a row attends to is there; a node is filled once all its tokens are."""
         parts: dict[Node[KV], list[KV]] = {node: [] for node in pending}
+        most_joined = self.prefix_cache.max_bytes // JOINED_SHARE
         for row in plan_rows(pending, self.row_tokens):
-            keys_values, raw = self._forward(row, [self._context(held, parts) for held in row.held])
+            held = [self._joined.join(_pieces(held, parts), most_joined) for held in row.held]
+            keys_values, raw = self._forward(row, held)
+            self._joined.trim(most_joined)
             for segment in row.segments:
                 own = slice(segment.first, segment.last)
                 parts[segment.node].append(KV(keys_values[:, :, :, own].clone(), raw[own].clone()))
@@ -111,14 +125,6 @@ class PrefixEngine:
         positions_BT = torch.tensor([row.positions()], device=self.device)
         raw_BT = self._model(token_ids_BT, position_ids=positions_BT, row=attention)
         return KV(torch.stack(attention.new), raw_BT[0].cpu())
-
-    @staticmethod
-    def _context(held: Held[KV], parts: dict[Node[KV], list[KV]]) -> Tensor:
-        """The KV of a run of nodes, joined: one copy a forward, for all layers."""
-        pieces: list[Tensor] = []
-        for node, _ in held.run:
-            pieces += [node.value.keys_values] if node.value else [part.keys_values for part in parts[node]]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 3)
 
 
 class PaddedEngine:
@@ -171,6 +177,14 @@ def _read(leaf: Node[KV], positions: Sequence[int]) -> list[float]:
         assert node.value is not None, "read before it was computed"
         raw.append(node.value.raw[position - node.start].item())
     return raw
+
+
+def _pieces(held: Held[KV], parts: dict[Node[KV], list[KV]]) -> list[Tensor]:
+    """The KV of a run of nodes from the top; a node that is not filled yet has that of its rows so far."""
+    pieces: list[Tensor] = []
+    for node, _ in held.run:
+        pieces += [node.value.keys_values] if node.value else [part.keys_values for part in parts[node]]
+    return pieces
 
 
 def _joined(parts: list[KV]) -> KV:

@@ -70,6 +70,7 @@ INTERNAL = {
     "service.engine": {
         "model_store",
         "service.attention",
+        "service.joined_kv",
         "service.memory",
         "service.rows",
         "service.prefix_cache",
@@ -96,6 +97,7 @@ INTERNAL = {
     "service.workers.placement": set[str](),
     "service.packed_linear": set[str](),
     "service.attention": {"service.rows"},
+    "service.joined_kv": set[str](),
     "service.rows": {"service.prefix_cache"},
     "service.prefix_cache": set[str](),
     "service.echo": set[str](),
@@ -134,6 +136,7 @@ EXTERNAL = {
         "service.engine",
         "service.engine_choice",
         "service.attention",
+        "service.joined_kv",
         "service.packed_linear",
         "service.memory",
         "service.workers.worker",

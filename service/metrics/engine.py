@@ -44,7 +44,9 @@ class EngineMetrics:
         )
 
     def _declare_prefix_cache(self, families: Families) -> None:
-        self._held = families.gauge("agentprm_prefix_cache_bytes", "Bytes of keys and values held.", [MODEL])
+        self._held = families.gauge(
+            "agentprm_prefix_cache_bytes", "Bytes of keys and values held, joined copies included.", [MODEL]
+        )
         self._held_limit = families.gauge(
             "agentprm_prefix_cache_limit_bytes", "Bytes of keys and values that may be held between batches.", [MODEL]
         )
@@ -83,7 +85,7 @@ class EngineMetrics:
         self._padding.set_function(model, padding)
 
     def watch_prefix_cache(self, model: str, cache: Holding) -> None:
-        self._held.labels(model).set_function(lambda: cache.used_bytes)
+        self._held.labels(model).set_function(lambda: cache.used_bytes + cache.beside_bytes)
         self._held_limit.labels(model).set(cache.max_bytes)
         self._evicted.set_function(model, lambda: cache.evicted_bytes)
 

@@ -60,6 +60,10 @@ class SpreadEngine:
         return sum(held.used_bytes for held in self.held)
 
     @property
+    def beside_bytes(self) -> int:
+        return sum(held.beside_bytes for held in self.held)
+
+    @property
     def max_bytes(self) -> int:
         return sum(held.max_bytes for held in self.held)
 
@@ -90,6 +94,7 @@ class SpreadEngine:
                 failures.append(error)
                 continue
             self._note(worker, scored)
+            self.held[worker].beside_bytes = scored.beside_bytes
             self.held[worker].hold([token_ids[index] for index in mine])
             scores.update(zip(mine, scored.scores, strict=True))
         if failures:

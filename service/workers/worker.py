@@ -78,6 +78,8 @@ class Facts(NamedTuple):
 class Scored(NamedTuple):
     scores: list[SequenceScores]
     padding_tokens: int
+    beside_bytes: int
+    """Held out of the prefix cache's bytes for what is not in its tree."""
     gpu_memory: dict[str, dict[str, int]]
 
 
@@ -149,7 +151,8 @@ def _answer(engine: PrefixEngine | PaddedEngine, call: Call) -> Scored | Failed:
             engine.prefix_cache.clear()  # as the service does with its copy of the tree
         return _failed(error)
     padding = engine.padding_tokens if isinstance(engine, PaddedEngine) else 0
-    return Scored(scores, padding, gpu_memory())
+    beside = engine.prefix_cache.beside_bytes if isinstance(engine, PrefixEngine) else 0
+    return Scored(scores, padding, beside, gpu_memory())
 
 
 def _failed(error: Exception) -> Failed:

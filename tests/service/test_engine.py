@@ -199,6 +199,26 @@ def test_trajectories_that_share_little_and_are_held_are_known_to_cost_little(qw
     assert engine.extend_lens([(*history, 9) for history in histories]) == [1, 1, 1]
 
 
+def test_joined_copies_of_a_growing_trajectory_are_kept_within_the_budget(qwen2: Rig) -> None:
+    whole = tuple(range(1, 41))
+    for budget, kept in ((40 * KV_BYTES, False), (1000 * KV_BYTES, True)):
+        engine = qwen2.engine(budget)
+        for end in (10, 20, 30, 40):
+            qwen2.assert_scored(engine, [whole[:end]])
+            assert engine.prefix_cache.used_bytes + engine.prefix_cache.beside_bytes <= budget
+        assert bool(engine.prefix_cache.beside_bytes) == kept
+
+
+def test_a_trajectory_that_was_split_while_it_grew_is_joined_anew(qwen2: Rig) -> None:
+    whole = tuple(range(1, 41))
+    engine = qwen2.engine()
+    for end in (10, 20, 30):
+        qwen2.assert_scored(engine, [whole[:end]])
+    qwen2.assert_scored(engine, [(*whole[:15], 9)])
+    qwen2.assert_scored(engine, [(*whole[:20], 9, 8), (*whole[:15], 9, 7)])
+    qwen2.assert_scored(engine, [whole])
+
+
 class OutOfMemory(Exception):
     pass
 

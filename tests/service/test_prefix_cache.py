@@ -126,6 +126,14 @@ def test_the_path_released_longest_ago_is_evicted_first() -> None:
     assert (cache.evicted_tokens, cache.evicted_bytes) == (2, 2)
 
 
+def test_what_is_held_beside_the_tree_counts_against_the_same_bytes() -> None:
+    cache = fake_cache(max_bytes=4)
+    run_batch(cache, [1, 1], [2, 2])
+    cache.beside_bytes = 1
+    cache.evict()
+    assert [cache.match(tokens) for tokens in ([1, 1], [2, 2])] == [0, 2]
+
+
 def test_a_parent_is_evicted_by_its_own_last_use_and_not_with_its_last_child() -> None:
     cache = fake_cache(max_bytes=2)
     for tokens in ([1, 2, 3], [9], [1, 2]):
