@@ -97,7 +97,8 @@ def assert_at_rest(engine: PrefixEngine) -> None:
     assert sum(tensor.untyped_storage().nbytes() for tensor in tensors) == engine.prefix_cache.used_bytes
     assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
     assert engine.prefix_cache.used_bytes == sum(len(node.token_ids) for node in held) * KV_BYTES
-    assert engine.prefix_cache.used_bytes <= engine.prefix_cache.max_bytes
+    assert engine.prefix_cache.used_bytes + engine.prefix_cache.beside_bytes <= engine.prefix_cache.max_bytes
+    assert engine.prefix_cache.beside_bytes == engine._joined.bytes
 
 
 def new_tokens(engine: PrefixEngine, batch: Sequence[Tokens]) -> list[int]:
