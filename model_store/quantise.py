@@ -60,6 +60,7 @@ def quantise(
         AgentPRMError: torchao is missing, or has no kernel for this device and dtype.
         CheckpointError: no layer can be quantised.
     """
+    _torchao(bits)  # what is missing is told before scores are computed
     token_ids = _random_tokens(model, min(LENGTH, longest))
     full = _scores(model, token_ids)
     quantise_layers(model, bits, device=device)

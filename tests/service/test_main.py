@@ -1,4 +1,5 @@
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def test_a_corrupt_checkpoint_stops_the_start(
     monkeypatch.setenv("AGENTPRM_MODEL_STORE", str(tmp_path))
     monkeypatch.setenv("AGENTPRM_MODELS", "broken")
     assert "prm.json" in complaint(capsys)
+
+
+def test_quantised_weights_without_their_package_stop_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AGENTPRM_WEIGHTS", "int8")
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    assert "pip install 'agentprm[quant]' brings it" in complaint(capsys)
 
 
 def test_a_port_in_use_stops_the_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
