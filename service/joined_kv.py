@@ -51,7 +51,8 @@ class JoinedKV:
         if len(pieces) == 1:
             return pieces[0]
         tokens = sum(piece.shape[3] for piece in pieces)
-        copy = next((copy for copy in self._copies if copy.may_become(pieces)), None)
+        fitting = [copy for copy in self._copies if copy.may_become(pieces)]
+        copy = max(fitting, key=lambda copy: copy.common(pieces), default=None)
         if copy is None:
             copy = _Copy(_buffer(pieces[0], self._room(pieces[0], tokens, max_bytes)), [])
         else:

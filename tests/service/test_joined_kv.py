@@ -49,7 +49,8 @@ def test_a_step_costs_the_copy_of_that_step() -> None:
 def test_histories_with_one_beginning_have_copies_of_their_own() -> None:
     joined, first = JoinedKV(LONGEST), [piece(5), piece(6), piece(7)]
     place = assert_joined(joined, first).data_ptr()
-    assert assert_joined(joined, [*first[:2], piece(3), piece(1)]).data_ptr() != place
+    other = [*first[:2], piece(3), piece(1)]
+    assert assert_joined(joined, other).data_ptr() != place
     assert_joined(joined, first[:2])
     assert assert_joined(joined, first).data_ptr() == place
     assert joined.bytes == (27 + 22) * TOKEN_BYTES
