@@ -13,6 +13,7 @@ import torch
 from transformers import Qwen2Config
 
 from agentprm.errors import CheckpointCorrupt, CheckpointError
+from model_store.manifest import ScoreRecipe
 from model_store.model import new_model, save_model
 from model_store.store import Checkpoint, Store
 from service.engine import PrefixEngine
@@ -195,3 +196,17 @@ def test_weights_of_fewer_bits_are_told_with_their_error_and_not_split() -> None
     assert spread_out.dtype == here.dtype
     with pytest.raises(CheckpointError, match="weights of fewer bits cannot be split over devices"):
         WorkerGroup(job("cpu", "cpu", weights="int8")).loaded()
+
+
+def test_a_head_of_tied_embeddings_reads_them_whole(tmp_path: Path) -> None:
+    config = Qwen2Config(
+        vocab_size=50, hidden_size=16, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2,
+        intermediate_size=32, max_position_embeddings=64, tie_word_embeddings=True,
+    )  # fmt: skip
+    save_model(new_model(config, seed=0), tmp_path)
+    recipe = ScoreRecipe(head="token_pair", activation="softmax", read="action_end", tokens=(3, 40))
+    tied = Checkpoint(tmp_path, replace(demo().manifest, score=recipe, context_length=64))
+    engine = SpreadEngine([WorkerGroup(job("cpu", "cpu", checkpoint=tied))], prefix_cache_bytes=BUDGET)
+    expected = load_engine(tied, "cpu", "float32", prefix_cache_bytes=BUDGET, cpu_threads=1)
+    call = [[1, 2, 3, 4, 5, 6, 7]], [range(7)]
+    assert engine.score(*call)[0].raw == pytest.approx(expected.score(*call)[0].raw, abs=1e-5)
