@@ -53,7 +53,7 @@ def test_every_setting_is_documented_with_its_default(name: str) -> None:
     assert field.description
     assert field.description in row
     if name != "model_store":
-        default = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
+        default = ",".join(field.default) if isinstance(field.default, tuple | dict) else str(field.default)
         assert f"| {f'`{default}`' if default else 'empty'} |" in row
 
 

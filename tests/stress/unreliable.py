@@ -53,7 +53,7 @@ class Unreliable:
             self.loaded += 1
             return engine
 
-        with patch("service.loading.load_engine", load_unreliable):
+        with patch("service.workers.worker.load_engine", load_unreliable):
             yield
 
     @property

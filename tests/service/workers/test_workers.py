@@ -135,8 +135,10 @@ def test_each_of_the_split_layers_holds_its_part_of_the_keys_and_values(alone: P
 
 
 def test_a_worker_that_ends_is_a_lost_device() -> None:
+    gc.collect()
+    before = set(multiprocessing.active_children())
     engine = spread(("cpu", "cpu"))
-    victim = multiprocessing.active_children()[-1]
+    victim = (set(multiprocessing.active_children()) - before).pop()
     victim.kill()
     victim.join(PATIENCE)
     for _ in range(2):
