@@ -133,5 +133,5 @@ def _names(checkpoint: Checkpoint, settings: Settings) -> list[str]:
 
 def _prefix_cache(engine: PrefixEngine | PaddedEngine | SpreadEngine) -> Holding | None:
     if isinstance(engine, SpreadEngine):
-        return engine if engine.keeps else None
+        return engine if engine.shares_prefixes else None
     return engine.prefix_cache if isinstance(engine, PrefixEngine) else None

@@ -63,7 +63,7 @@ class WorkerGroup:
             raise self._lost() from error
 
     def answer(self) -> Scored:
-        """The first process's answer to the call before, once all have given theirs.
+        """The first process's answer to the call before, once all have given theirs; with the memory of all devices.
 
         Raises:
             OutOfMemory: one of them lacks room.
@@ -78,7 +78,13 @@ class WorkerGroup:
                 raise _RAISED.get(reply.kind, RuntimeError)(reply.message)
         scored = replies[0]
         assert isinstance(scored, Scored)
-        return scored
+        memory = {
+            device: kinds
+            for reply in replies
+            if isinstance(reply, Scored)
+            for device, kinds in reply.gpu_memory.items()
+        }
+        return scored._replace(gpu_memory=memory)
 
     def _replies(self, straggle_seconds: float = STRAGGLE_SECONDS) -> list[Reply | None]:
         """One of each process, by rank; None of those that took too long after another had failed."""

@@ -48,8 +48,9 @@ class SpreadEngine:
         self.device = ",".join("+".join(group.devices) for group in groups)
         self.dtype, self.vocabulary = first.dtype, first.vocabulary
         self.row_tokens = first.row_tokens * len(groups)
-        self.held = [HeldTokens(prefix_cache_bytes if fact.token_bytes else 0, fact.token_bytes or 0) for fact in facts]
-        self.keeps = first.token_bytes is not None and prefix_cache_bytes > 0
+        self.shares_prefixes = first.token_bytes is not None
+        budget = prefix_cache_bytes if self.shares_prefixes else 0
+        self.held = [HeldTokens(budget, fact.token_bytes or 1) for fact in facts]
         self.weights_error = first.weights_error
         self.padding_tokens = 0
         self._last: list[Scored | None] = [None] * len(groups)
@@ -103,10 +104,12 @@ class SpreadEngine:
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
         """Tokens that ``score`` would compute now for each sequence: an estimate."""
+        if not self.shares_prefixes:
+            return [len(ids) for ids in token_ids]
         return extend_lens(token_ids, lambda ids: max(held.match(ids) for held in self.held))
 
     def gpu_memory(self) -> dict[str, dict[str, int]]:
-        """Bytes by device and kind, as each worker's first process saw them after its last batch."""
+        """Bytes by device and kind, as the processes of each worker saw them after its last batch."""
         return {device: kinds for last in self._last if last is not None for device, kinds in last.gpu_memory.items()}
 
     def _note(self, worker: int, scored: Scored) -> None:

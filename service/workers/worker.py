@@ -67,7 +67,6 @@ class Call(NamedTuple):
 class Facts(NamedTuple):
     """What a loaded worker is; ``token_bytes`` are those held for a token, None if nothing is held."""
 
-    device: str
     dtype: str
     vocabulary: int
     row_tokens: int
@@ -140,7 +139,7 @@ def _facts(engine: PrefixEngine | PaddedEngine, weights_error: ScoreError | None
         token_bytes = engine.prefix_cache.used_bytes // MEASURING_TOKENS
         engine.prefix_cache.clear()
         engine.prefix_cache.max_bytes = limit
-    return Facts(str(engine.device), engine.dtype, engine.vocabulary, engine.row_tokens, token_bytes, weights_error)
+    return Facts(engine.dtype, engine.vocabulary, engine.row_tokens, token_bytes, weights_error)
 
 
 def _answer(engine: PrefixEngine | PaddedEngine, call: Call) -> Scored | Failed:

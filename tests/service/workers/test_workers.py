@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 import torch
-from transformers import Qwen2Config
+from transformers import Gemma2Config, Qwen2Config
 
 from agentprm.errors import CheckpointCorrupt, CheckpointError
 from model_store.manifest import ScoreRecipe
@@ -24,6 +24,7 @@ from service.settings import CHECKPOINTS, Settings
 from service.workers.group import WorkerGroup
 from service.workers.spread_engine import SpreadEngine
 from service.workers.worker import Job
+from tests.service.sharp_models import SHAPE
 
 VOCABULARY = 300
 BUDGET = 400 * 1000
@@ -212,3 +213,13 @@ def test_a_head_of_tied_embeddings_reads_them_whole(tmp_path: Path) -> None:
     expected = load_engine(tied, "cpu", "float32", prefix_cache_bytes=BUDGET, cpu_threads=1)
     call = [[1, 2, 3, 4, 5, 6, 7]], [range(7)]
     assert engine.score(*call)[0].raw == pytest.approx(expected.score(*call)[0].raw, abs=1e-5)
+
+
+def test_workers_that_share_no_prefixes_are_reckoned_to_compute_everything(tmp_path: Path) -> None:
+    save_model(new_model(Gemma2Config(**SHAPE), seed=0), tmp_path)
+    capped = Checkpoint(tmp_path, replace(demo().manifest, context_length=64))
+    engine = SpreadEngine([WorkerGroup(job("cpu", checkpoint=capped))], prefix_cache_bytes=BUDGET)
+    batch = [[1, 2, 3, 4], [1, 2, 3, 5]]
+    for _ in range(2):
+        assert engine.extend_lens(batch) == [scored.computed for scored in engine.score(batch, [[3], [3]])] == [4, 4]
+    assert not engine.held[0].root.children, "what nobody holds would stay for ever"
