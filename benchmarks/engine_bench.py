@@ -19,8 +19,8 @@ from benchmarks.models import CONTEXT, Measured
 from benchmarks.timing import Answer, Ratio, Timings, Variant, growth, measure, measure_peak, percentiles, ratios
 from benchmarks.workloads import Call, Workload
 from model_store.model import RewardModel, score_rows
-from service.engine import PrefixEngine
-from service.engine_choice import choose_engine
+from service.engine.prefix_engine import PrefixEngine
+from service.engine.selection import choose_engine
 
 logger = logging.getLogger(__name__)
 

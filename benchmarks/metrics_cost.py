@@ -33,8 +33,8 @@ from benchmarks.conditions import ROOT, conditions
 from benchmarks.report import table, write_json
 from benchmarks.requests import Load, publish, rank_load, step_load
 from service.app import create_app
-from service.echo import EchoEngine
-from service.loading import LoadedModel, load_model
+from service.engine.echo import EchoEngine
+from service.models.load import LoadedModel, load_model
 from service.settings import Settings
 
 KNOWN_TIMES: Final = 100

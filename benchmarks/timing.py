@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import torch
 
 from benchmarks.workloads import Call
-from service.packed_linear import PackedLinear
+from service.engine.packed_linear import PackedLinear
 
 LEAST_SECONDS: Final = 0.3
 MOST_PASSES: Final = 20

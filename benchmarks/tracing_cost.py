@@ -32,7 +32,7 @@ from benchmarks.metrics_cost import CASES, KNOWN_TIMES, Case, ask, quartiles, wi
 from benchmarks.report import table, write_json
 from benchmarks.requests import publish
 from service.app import create_app
-from service.loading import LoadedModel, load_model
+from service.models.load import LoadedModel, load_model
 from service.settings import Settings
 from service.tracing import Tracing
 from service.tracing.exports import Exports

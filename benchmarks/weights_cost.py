@@ -19,7 +19,7 @@ from model_store.model import RewardModel, load_model, score_rows
 from model_store.quantise import Bits, quantise_layers, score_error
 from model_store.render import Renderer, load_renderer
 from model_store.store import Store
-from service.engine_choice import choose_engine
+from service.engine.selection import choose_engine
 from service.settings import CHECKPOINTS
 from training.critic import Critic
 from training.policy import NoisyPlanner

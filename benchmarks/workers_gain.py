@@ -14,8 +14,8 @@ from benchmarks.conditions import ROOT, conditions
 from benchmarks.models import small_config, tiny_config
 from benchmarks.report import table, write_json
 from benchmarks.requests import publish
-from service.batcher import Engine
-from service.loading import load_model
+from service.engine.contract import Engine
+from service.models.load import load_model
 from service.settings import Settings
 
 VARIANTS: Final = {

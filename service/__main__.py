@@ -13,8 +13,8 @@ import uvicorn
 
 from agentprm.errors import AgentPRMError
 from service.app import create_app
-from service.loading import load_models
 from service.logs import set_up_logging
+from service.models.load import load_models
 from service.settings import Settings, SettingsError, load_settings
 from service.tracing import open_tracing
 

@@ -14,28 +14,32 @@ from fastapi_offline import FastAPIOffline
 
 from agentprm.errors import RequestError
 from model_store.store import Checkpoint, Store
-from service.admin import PREFIX as ADMIN_PREFIX
-from service.admin import ROUTES as ADMIN_ROUTES
-from service.admin import build_admin_router
-from service.api import PROBE_ROUTES, ROUTES, SCORE_ROUTES, Probes, build_router
-from service.api_keys import ApiKeys
-from service.assembly import Assembly
-from service.door import Door, Room
+from service.access.api_keys import ApiKeys
+from service.access.rate_limits import LocalRates, Rates, SharedRates
+from service.engine.device_memory import gpu_memory, release_memory
 from service.generation.policy import Policy
 from service.generation.server import TextServer, read_key
-from service.guard import Guard
-from service.life import Life
-from service.loading import Loaded, load_checkpoint
-from service.memory import gpu_memory, release_memory
+from service.http.framework_errors import add_refusals
+from service.http.middleware.asgi import App
+from service.http.middleware.authentication import Guard
+from service.http.middleware.body import WholeBody
+from service.http.middleware.concurrency import Door, Room
+from service.http.middleware.errors import ErrorReplies
+from service.http.middleware.request_log import RequestRecord
+from service.http.routes.admin import PREFIX as ADMIN_PREFIX
+from service.http.routes.admin import ROUTES as ADMIN_ROUTES
+from service.http.routes.admin import build_admin_router
+from service.http.routes.probes import PROBE_ROUTES, Probes
+from service.http.routes.scores import ROUTES, SCORE_ROUTES, build_router
+from service.lifecycle import Life
 from service.metrics import Metrics
-from service.middleware import App, ErrorReplies, RequestRecord, WholeBody
-from service.models import Models
-from service.rates import LocalRates, Rates, SharedRates
-from service.refusals import add_refusals
-from service.registry import Registry, reload_and_log
-from service.score_cache.connections import connect
+from service.models.assemble import Assembly
+from service.models.catalog import Models
+from service.models.load import Loaded, load_checkpoint
+from service.models.registry import Registry, reload_and_log
+from service.redis_client.connections import connect
 from service.score_cache.contract import ScoreCache
-from service.score_cache.memory import MemoryTier
+from service.score_cache.memory_tier import MemoryTier
 from service.score_cache.redis_tier import GRACE_SECONDS, RedisTier
 from service.score_cache.tiers import Tiers
 from service.settings import Settings

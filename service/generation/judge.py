@@ -6,7 +6,7 @@ from agentprm.errors import UpstreamFailed
 from agentprm.types import Step, Trajectory
 from model_store.judge import Judge
 from model_store.manifest import Template
-from service.generation.replies import Generated
+from service.generation.completions import Generated
 from service.generation.server import TextServer
 from service.generation.verdict import raw_score
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from agentprm import wire
 from agentprm.errors import UpstreamFailed
 from agentprm.types import State
-from service.generation.calls import Calls
 from service.generation.server import TextServer
-from service.scores import Terms, until
+from service.queue.calls import Calls
+from service.queue.terms import Terms, until
 
 
 class SampledAction(NamedTuple):

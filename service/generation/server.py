@@ -13,7 +13,7 @@ from huggingface_hub import AsyncInferenceClient, set_async_client_factory
 from huggingface_hub.errors import HfHubHTTPError, TextGenerationError
 
 from agentprm.errors import AgentPRMError, NotReady, Overloaded, RequestError, UpstreamFailed
-from service.generation.replies import Generated, from_chat, from_text
+from service.generation.completions import Generated, from_chat, from_text
 from service.generation.retries import persistently
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Final
 
 from agentprm.errors import UpstreamFailed
 from model_store.judge import Judge
-from service.generation.replies import Alternative, Generated, Token
+from service.generation.completions import Alternative, Generated, Token
 
 LEAST_MASS: Final = 0.01
 """Verdicts that have less than this between them are noise: the judge was writing something else."""

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Final
 
-from service.batcher import Batcher
+from service.engine.prefix_cache import Holding
 from service.metrics.buckets import SECONDS, SEQUENCES, TOKENS
 from service.metrics.families import MODEL, Families
-from service.prefix_cache import Holding
-from service.work import Batch
+from service.queue.batcher import Batcher
+from service.queue.work import Batch
 
 SOURCES: Final = ("computed", "prefix_cache", "score_cache")
 

@@ -7,8 +7,8 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from service.build import version_of
 from service.metrics.families import MODEL, Families
+from service.versions import version_of
 
 Memory = Mapping[str, Mapping[str, int]]
 

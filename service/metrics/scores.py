@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from agentprm.types import StepScore
 from service.metrics.buckets import PROGRESS, PROMISE, SECONDS
 from service.metrics.families import MODEL, Families
-from service.scores import Timings
+from service.scoring.results import Timings
 
 
 class ScoreMetrics:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from agentprm.errors import AgentPRMError
-from service.score_cache.connections import RedisServer, connect, kind_of
+from service.redis_client.connections import RedisServer, connect, kind_of
 from service.score_cache.keys import Key, checkpoint_prefix, namespace_prefix
 
 PORTION: Final = 500

@@ -13,8 +13,8 @@ from math import isfinite
 from time import monotonic, perf_counter
 from typing import Any, Final
 
-from service.score_cache.breaker import FAILURES, CircuitBreaker, State
-from service.score_cache.connections import MAX_CONNECTIONS, RedisServer, kind_of, words_of
+from service.redis_client.breaker import FAILURES, CircuitBreaker, State
+from service.redis_client.connections import MAX_CONNECTIONS, RedisServer, kind_of, words_of
 from service.score_cache.contract import Watcher
 from service.score_cache.keys import Key, namespace_prefix
 from service.score_cache.values import pack, unpack

@@ -8,7 +8,7 @@ from functools import partial
 from importlib import import_module
 from typing import NamedTuple
 
-from service.middleware import App
+from service.http.middleware.asgi import App
 from service.settings import SettingsError, Telemetry
 
 

@@ -13,7 +13,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.middleware import CLIENT_LEFT, App, Message, Receive, Scope, Send, header
+from service.http.middleware.asgi import CLIENT_LEFT, App, Message, Receive, Scope, Send, header
 from service.tracing.events import MAX_EVENTS, ScoresReply, emit
 from service.tracing.exports import Exports
 

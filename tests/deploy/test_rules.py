@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.observe.prometheus import FILES
-from service.api import SCORE_ROUTES
+from service.http.routes.scores import SCORE_ROUTES
 from tests.deploy.promql import ROOT, RULE_FILES, assert_asks_for_what_is_there, exposed, promtool, rules
 
 ALERTS = rules("alert")

@@ -9,8 +9,9 @@ from agentprm.types import State, Step, Trajectory
 from model_store.foreign.importing import Imported, Wanted, add_checkpoint
 from model_store.render import Renderer, load_renderer
 from model_store.store import Store
-from service.engine import PaddedEngine, PrefixEngine
-from service.engine_choice import load_engine
+from service.engine.padded_engine import PaddedEngine
+from service.engine.prefix_engine import PrefixEngine
+from service.engine.selection import load_engine
 from tests.model_store.authors import FAMILIES, STEPS, TASK, Family
 
 OTHER = ("She has 16 - 3 eggs", "наверно", "So 13")

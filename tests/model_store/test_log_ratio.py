@@ -26,11 +26,11 @@ from model_store.quantise import ScoreError
 from model_store.render import load_renderer
 from model_store.store import Checkpoint, Store
 from model_store.tensors import tensor_shapes
-from service import engine_choice
 from service.app import create_app
-from service.engine import PaddedEngine
-from service.engine_choice import load_engine
-from service.loading import load_models
+from service.engine import selection
+from service.engine.padded_engine import PaddedEngine
+from service.engine.selection import load_engine
+from service.models.load import load_models
 from service.settings import Settings
 from tests.model_store.authors import make_language_model
 from tests.model_store.tiny_checkpoints import (
@@ -223,11 +223,11 @@ def test_a_ratio_gets_whole_rows_and_room_for_both_models(tmp_path: Path, monkey
     needed = 4 * sum(
         prod(shape) for name in ("policy", "reference") for shape in tensor_shapes(tmp_path / name).values()
     )
-    monkeypatch.setattr(engine_choice, "free_bytes", lambda _: needed)
-    engine_choice.refuse_what_does_not_fit(checkpoint, "cpu", "float32")
-    monkeypatch.setattr(engine_choice, "free_bytes", lambda _: needed - 1)
+    monkeypatch.setattr(selection, "free_bytes", lambda _: needed)
+    selection.refuse_what_does_not_fit(checkpoint, "cpu", "float32")
+    monkeypatch.setattr(selection, "free_bytes", lambda _: needed - 1)
     with pytest.raises(CheckpointTooLarge):
-        engine_choice.refuse_what_does_not_fit(checkpoint, "cpu", "float32")
+        selection.refuse_what_does_not_fit(checkpoint, "cpu", "float32")
 
 
 def test_both_models_of_a_ratio_are_quantised_and_the_agents_words_measured(tmp_path: Path) -> None:

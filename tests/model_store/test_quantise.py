@@ -13,12 +13,13 @@ from agentprm.errors import AgentPRMError, CheckpointError, CheckpointTooLarge
 from model_store.model import RewardModel
 from model_store.quantise import Bits, ScoreError, dtype_of, quantise, quantise_layers
 from model_store.store import Store
-from service import engine_choice
-from service.engine import PaddedEngine, PrefixEngine
-from service.engine_choice import Weights, choose_engine, load_engine
-from service.packed_linear import pack_linears
+from service.engine import selection
+from service.engine.packed_linear import pack_linears
+from service.engine.padded_engine import PaddedEngine
+from service.engine.prefix_engine import PrefixEngine
+from service.engine.selection import Weights, choose_engine, load_engine
 from service.settings import CHECKPOINTS
-from tests.service.sharp_models import naive_scores, sharp_model
+from tests.service.engine.sharp_models import naive_scores, sharp_model
 
 BITS: list[Bits] = ["int8", "int4"]
 CHOICES: list[Weights] = ["auto", "int8"]
@@ -128,16 +129,16 @@ def test_room_is_asked_for_full_weights_on_the_host_and_quantised_ones_on_the_de
     checkpoint = Store(CHECKPOINTS).resolve("demo")
     full = 4 * 379_968
     free = {"cpu": full, "cuda": full // 2}
-    monkeypatch.setattr(engine_choice, "free_bytes", free.__getitem__)
-    engine_choice.refuse_what_does_not_fit(checkpoint, "cuda", "float32", "int8")
+    monkeypatch.setattr(selection, "free_bytes", free.__getitem__)
+    selection.refuse_what_does_not_fit(checkpoint, "cuda", "float32", "int8")
     with pytest.raises(CheckpointTooLarge, match="on cuda"):
-        engine_choice.refuse_what_does_not_fit(checkpoint, "cuda", "float32")
+        selection.refuse_what_does_not_fit(checkpoint, "cuda", "float32")
     free["cuda"] = full // 8
     with pytest.raises(CheckpointTooLarge, match="on cuda"):
-        engine_choice.refuse_what_does_not_fit(checkpoint, "cuda", "float32", "int8")
+        selection.refuse_what_does_not_fit(checkpoint, "cuda", "float32", "int8")
     free["cpu"] -= 1
     with pytest.raises(CheckpointTooLarge, match="on cpu"):
-        engine_choice.refuse_what_does_not_fit(checkpoint, "cuda", "float32", "int8")
+        selection.refuse_what_does_not_fit(checkpoint, "cuda", "float32", "int8")
 
 
 def test_an_engine_of_whole_rows_takes_quantised_weights_too() -> None:

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.service.collector import Collector, collecting
+from tests.service.tracing.collector import Collector, collecting
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from model_store.manifest import Manifest, ScoreRecipe, Template
 from model_store.render import Renderer
 from service.app import create_app
-from service.batcher import Engine
-from service.echo import EchoEngine
-from service.loading import Loaded, LoadedJudge, LoadedModel
-from service.prefix_cache import PrefixCache
+from service.engine.contract import Engine
+from service.engine.echo import EchoEngine
+from service.engine.prefix_cache import PrefixCache
+from service.models.load import Loaded, LoadedJudge, LoadedModel
 from service.settings import Settings
 from service.tracing import open_tracing
 

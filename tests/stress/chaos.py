@@ -25,7 +25,7 @@ import torch
 import uvloop
 
 from service.app import create_app
-from service.loading import load_models
+from service.models.load import load_models
 from tests.service.score_cache import servers
 from tests.stress.callers import PATIENCE, Callers, read_json
 from tests.stress.connection import request_bytes

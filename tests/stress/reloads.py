@@ -27,7 +27,7 @@ import httpx
 from agentprm import Client, Step, Trajectory
 from benchmarks.processes import Server, serve_agentprm
 from model_store.store import Store
-from service.api_keys import new_key
+from service.access.api_keys import new_key
 from service.settings import CHECKPOINTS
 from tests.stress.overload import resident_mb
 

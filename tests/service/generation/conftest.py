@@ -13,7 +13,7 @@ import pytest
 
 from model_store.judge import Judge, Turn
 from model_store.manifest import ScoreRecipe
-from service.loading import LoadedJudge
+from service.models.load import LoadedJudge
 from tests.service.echo_app import MANIFEST, PATIENCE, serving
 
 ROOT = Path(__file__).parents[3]

@@ -16,7 +16,7 @@ from model_store.manifest import ScoreRecipe
 from model_store.store import Checkpoint
 from service.app import create_app
 from service.generation.server import KeyUnreadable
-from service.loading import load_checkpoint
+from service.models.load import load_checkpoint
 from service.settings import Settings
 from tests.service.echo_app import PATIENCE, item, metric, proposal
 from tests.service.generation.conftest import CHAT, JUDGES, TEXT, Server, judging, loaded_judge

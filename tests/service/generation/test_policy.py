@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from agentprm import AsyncClient, Sample, State, Step, wire
-from service import examples
 from service.generation.policy import to_chat
+from service.http import examples
 from tests.service.echo_app import PATIENCE, GatedEngine, item, proposal, serving
 from tests.service.generation.conftest import CHAT, Server, loaded_judge
 

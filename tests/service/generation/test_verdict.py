@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agentprm.errors import UpstreamFailed
 from model_store.judge import Judge
-from service.generation.replies import Alternative, Generated, Token
+from service.generation.completions import Alternative, Generated, Token
 from service.generation.verdict import raw_score
 
 JUDGE = Judge(("Yes", "yes"), ("No",), text="{action}")

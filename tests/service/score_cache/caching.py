@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from service.metrics import Metrics
-from service.score_cache.breaker import State
-from service.score_cache.connections import RedisServer, connect
+from service.redis_client.breaker import State
+from service.redis_client.connections import RedisServer, connect
 from service.score_cache.keys import Key
-from service.score_cache.memory import MemoryTier
+from service.score_cache.memory_tier import MemoryTier
 from service.score_cache.redis_tier import GRACE_SECONDS, RedisTier
 from service.score_cache.tiers import Tiers
 from tests.service.score_cache.servers import PATIENCE

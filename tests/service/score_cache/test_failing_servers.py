@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from service.score_cache.breaker import FAILURES, State
+from service.redis_client.breaker import FAILURES, State
 from tests.service.score_cache.caching import BRIEF, KEYS, SCORES, caching, until
 from tests.service.score_cache.conftest import Start
 from tests.service.score_cache.proxy import hanging, proxied

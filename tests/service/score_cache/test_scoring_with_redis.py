@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.score_cache.breaker import FAILURES, State
+from service.redis_client.breaker import FAILURES, State
 from service.score_cache.redis_tier import RedisTier
 from tests.service.echo_app import GatedEngine, item, metric, serving
 from tests.service.score_cache.caching import BRIEF, samples

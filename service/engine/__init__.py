@@ -1,0 +1,1 @@
+"""Token ids in, raw scores out; the only place with torch."""

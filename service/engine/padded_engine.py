@@ -1,0 +1,40 @@
+"""Whole rows, for what cannot share."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+
+from model_store.model import RewardModel, padding_tokens, score_rows
+from service.engine.contract import SequenceScores
+from service.engine.device_memory import within_memory
+from service.engine.prefix_engine import ROW_TOKENS
+
+
+class PaddedEngine:
+    """Scores whole sequences in rows padded on the right; holds nothing between calls."""
+
+    def __init__(self, model: RewardModel) -> None:
+        self._model = model
+        weight = next(model.parameters())
+        self.device = weight.device
+        self.dtype = str(weight.dtype).removeprefix("torch.")
+        self.vocabulary = model.vocabulary
+        self.row_tokens = 1 if rescales_positions(model) else ROW_TOKENS[self.device.type]
+        self.padding_tokens = 0
+        """Computed so far only to fill rows."""
+
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
+        """Raw scores of each sequence at its read positions, in the caller's order. Raises as ``PrefixEngine`` does."""
+        plain = partial(score_rows, self._model, token_ids, reads, row_tokens=self.row_tokens)
+        raw = within_memory(plain, give_up=lambda: None)
+        self.padding_tokens += padding_tokens([len(ids) for ids in token_ids], self.row_tokens)
+        return [SequenceScores(scores, len(ids)) for scores, ids in zip(raw, token_ids, strict=True)]
+
+    def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
+        return [len(ids) for ids in token_ids]
+
+
+def rescales_positions(model: RewardModel) -> bool:
+    """Whether a token's position embedding depends on how long the sequences beside it are (dynamic and long rope)."""
+    rope = json.dumps([getattr(one.config, "rope_parameters", None) for one in model.backbones()], default=str)
+    return '"dynamic"' in rope or '"longrope"' in rope

@@ -1,0 +1,1 @@
+"""Pure ASGI, outermost first."""

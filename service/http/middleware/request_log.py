@@ -1,0 +1,73 @@
+"""Request id, clock, one log line."""
+
+import logging
+import random
+import re
+from collections.abc import Callable, Collection
+from time import perf_counter
+from typing import Final
+
+from service.http.middleware.asgi import CLIENT_LEFT, App, Message, Receive, Scope, Send, header
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class RequestRecord:
+    """Gives a request its id, the caller's if it is printable and short, counts the reply and logs one line.
+
+    Args:
+        on_request: hears path, status, seconds and model; that is empty where a request reached none.
+        routes: whose paths are logged; any other path is a caller's text.
+        quiet: those that are asked all day, logged at debug level.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        on_request: Callable[[str, int, float, str], None],
+        *,
+        routes: Collection[str],
+        quiet: Collection[str],
+    ) -> None:
+        self._app = app
+        self._on_request = on_request
+        self._routes = frozenset(routes)
+        self._quiet = frozenset(quiet)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        proposed = header(scope, b"x-request-id")
+        request_id = proposed if _REQUEST_ID.fullmatch(proposed) else f"{random.getrandbits(128):032x}".encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        started = perf_counter()
+        status = CLIENT_LEFT
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            seconds = perf_counter() - started
+            self._on_request(scope["path"], status, seconds, scope["state"].get("model", ""))
+            self._log(scope, status, seconds)
+
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
+        path, state = scope["path"], scope["state"]
+        fields = {
+            "id": state["request_id"],
+            "route": path if path in self._routes else "other",
+            "status": status,
+            "duration_ms": round(seconds * 1000, 3),
+            **{name: state[name] for name in ("key", "model", "trace_id") if name in state},
+            **state.get("scored", {}),
+        }
+        logger.log(logging.DEBUG if path in self._quiet else logging.INFO, "request", extra={"fields": fields})

@@ -1,0 +1,44 @@
+"""What the OpenAPI page says about errors and replies."""
+
+from typing import Any
+
+from agentprm import wire
+from agentprm.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    InternalError,
+    InvalidRequest,
+    ModelNotFound,
+    NotReady,
+    Overloaded,
+    RequestError,
+    TooLong,
+    TooSlow,
+    Unauthorized,
+    UpstreamFailed,
+)
+
+
+def documented(reply: type[wire.Body], example: dict[str, Any]) -> dict[str, Any]:
+    """What the OpenAPI page says about a score route; replies are serialised once, by ``reply_with``."""
+    errors = documented_errors(
+        Unauthorized,
+        Forbidden,
+        InvalidRequest,
+        TooSlow,
+        TooLong,
+        ModelNotFound,
+        Overloaded,
+        UpstreamFailed,
+        NotReady,
+        DeadlineExceeded,
+        InternalError,
+    )
+    return {
+        "response_model": reply,
+        "responses": {200: {"content": {"application/json": {"example": example}}}, **errors},
+    }
+
+
+def documented_errors(*kinds: type[RequestError]) -> dict[int | str, dict[str, Any]]:
+    return {kind.status: {"model": wire.ErrorReply, "description": f"`{kind.code}`"} for kind in kinds}

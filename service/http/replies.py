@@ -1,0 +1,69 @@
+"""Scores to reply bodies, server-timing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request, Response
+
+from agentprm import wire
+from agentprm.types import StepScore, Usage
+from service.generation.policy import SampledAction
+from service.scoring.results import ItemRanking, ItemScores, Timings
+
+ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActionsReply
+
+
+def reply_with(request: Request, body: ScoresReply, timings: Timings, **before: float) -> Response:
+    """The answer, and what log and trace are to say of it; ``before`` are the seconds of stages before the model's."""
+    spent = before | timings._asdict()
+    if (trace := getattr(request.state, "trace", None)) is not None:
+        trace.on_answer(body, spent)
+    milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in spent.items()}
+    usages = [result.usage for result in body.results]
+    request.state.scored = {
+        "items": len(usages),
+        **{name: sum(getattr(usage, name) for usage in usages) for name in wire.UsageBody.model_fields},
+        **{f"{stage}_ms": taken for stage, taken in milliseconds.items()},
+    }
+    stages = ", ".join(f"{stage};dur={taken:.3f}" for stage, taken in milliseconds.items())
+    return Response(body.model_dump_json(), media_type="application/json", headers={"server-timing": stages})
+
+
+def step_result(item_id: str | None, item: ItemScores) -> wire.StepResult:
+    return wire.StepResult(id=item_id, usage=_usage(item.usage), **_fields(item.steps[-1]))
+
+
+def trajectory_result(item_id: str | None, item: ItemScores) -> wire.TrajectoryResult:
+    steps = [wire.ScoreBody(**_fields(step)) for step in item.steps]
+    return wire.TrajectoryResult(id=item_id, steps=steps, usage=_usage(item.usage))
+
+
+def rank_result(item_id: str | None, item: ItemRanking, sampled: Sequence[SampledAction] | None) -> wire.RankResult:
+    ranking = [
+        wire.RankedCandidate(
+            index=action.index,
+            rank=rank,
+            **_fields(action.score),
+            **({} if sampled is None else _sampled_fields(sampled[action.index])),
+        )
+        for rank, action in enumerate(item.ranking)
+    ]
+    return wire.RankResult(id=item_id, ranking=ranking, usage=_usage(item.usage))
+
+
+def _usage(usage: Usage) -> wire.UsageBody:
+    return wire.UsageBody(
+        tokens=usage.tokens,
+        computed=usage.computed,
+        prefix_cache=usage.prefix_cache,
+        score_cache=usage.score_cache,
+    )
+
+
+def _sampled_fields(action: SampledAction) -> dict[str, Any]:
+    return {"action": action.text, "complete": action.complete}
+
+
+def _fields(score: StepScore) -> dict[str, Any]:
+    """Not ``dataclasses.asdict``: it copies deeply, which is a tenth of what an answer from the score cache costs."""
+    return {"promise": score.promise, "progress": score.progress, "raw": score.raw}

@@ -1,0 +1,62 @@
+"""The models that answer: under which names, and until when.
+
+A request holds a lease on the model it began with, so a model that is swapped out leaves only when nobody is with it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from agentprm.errors import ModelNotFound, Overloaded
+from model_store.store import natural_order
+from service.models.served import ServedModel
+
+
+class Models:
+    """Models by every name they answer to: ``name@version``, ``name`` (the newest version here), aliases."""
+
+    def __init__(self) -> None:
+        self.all: Sequence[ServedModel] = ()
+        """The default first."""
+        self._named: dict[str, ServedModel] = {}
+
+    def swap(self, models: Sequence[ServedModel], aliases: Mapping[str, str]) -> list[ServedModel]:
+        """From now on these answer, the first by default; returns those that no longer do.
+
+        Args:
+            models: the default first.
+            aliases: alias -> ``name@version``; those of models that are not here are left out.
+        """
+        gone = [model for model in self.all if model not in models]
+        by_reference = {model.reference: model for model in models}
+        known = {alias: target for alias, target in aliases.items() if target in by_reference}
+        for model in models:
+            mine = sorted(alias for alias, target in known.items() if target == model.reference)
+            model.info = model.info.model_copy(update={"aliases": mine, "default": model is models[0]})
+        oldest_first = sorted(models, key=lambda model: natural_order(model.info.version))
+        self._named = {model.info.name: model for model in oldest_first} | by_reference
+        self._named |= {alias: by_reference[target] for alias, target in known.items()}
+        self.all = tuple(models)
+        return gone
+
+    def refuse_if_full(self) -> None:
+        """Raises Overloaded while no model's queue takes more: which one is asked stands in the body."""
+        for model in self.all:
+            try:
+                model.refuse_if_full()
+            except Overloaded as error:
+                full = error
+            else:
+                return
+        raise full
+
+    def find(self, reference: str | None) -> ServedModel:
+        """The model of that name, the default one for None.
+
+        Raises:
+            ModelNotFound: no loaded model answers to it.
+        """
+        if reference is None:
+            return self.all[0]
+        if reference not in self._named:
+            loaded = sorted(self._named)
+            raise ModelNotFound(f"no such model is loaded; there are: {', '.join(loaded)}", details={"loaded": loaded})
+        return self._named[reference]

@@ -1,0 +1,138 @@
+"""From a checkpoint to a model in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from agentprm.errors import CheckpointError
+from model_store.manifest import Manifest
+from model_store.quantise import ScoreError
+from model_store.render import Renderer, load_renderer
+from model_store.store import Checkpoint, Store
+from service.engine.contract import Engine
+from service.engine.device_memory import Memory
+from service.engine.padded_engine import PaddedEngine
+from service.engine.prefix_cache import Holding
+from service.engine.prefix_engine import PrefixEngine
+from service.engine.workers.group import WorkerGroup
+from service.engine.workers.placement import cpu_processes, in_this_process, parse_placement
+from service.engine.workers.spread_engine import SpreadEngine
+from service.engine.workers.worker import Job
+from service.settings import Settings, usable_cores
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A checkpoint in memory; ``device`` and ``dtype``, "bfloat16+int4" say, are those it really runs with."""
+
+    manifest: Manifest
+    renderer: Renderer
+    engine: Engine
+    prefix_cache: Holding | None
+    """What the engine keeps between requests; None if it keeps nothing."""
+    row_tokens: int
+    """New tokens of a forward that suit the device."""
+    device: str
+    dtype: str
+    padding: Callable[[], int] = int
+    """Tokens that the engine has computed only to fill rows; int() is 0."""
+    gpu_memory: Callable[[], Memory] = dict
+    """Bytes by device and kind that other processes use for it."""
+    load_seconds: float = 0.0
+    weights: str = "auto"
+    weights_error: ScoreError | None = None
+    """What quantised weights cost in score."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedJudge:
+    """A judge, of which nothing is in memory: its model lives behind a server."""
+
+    manifest: Manifest
+    device: str = "remote"
+    load_seconds: float = 0.0
+
+    @property
+    def dtype(self) -> str:
+        return self.manifest.dtype
+
+
+Loaded = LoadedModel | LoadedJudge
+
+
+def load_models(settings: Settings) -> list[Loaded]:
+    """Every model that the settings name, once each.
+
+    Raises:
+        CheckpointError: one that is missing, corrupt or cannot be loaded.
+        AgentPRMError: the device is not there.
+    """
+    store = Store(settings.model_store)
+    references = dict.fromkeys(map(store.reference, settings.models))
+    return [load_checkpoint(store.resolve(reference), settings) for reference in references]
+
+
+def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Loaded:
+    """One resolved checkpoint. Raises as ``load_models`` does."""
+    if checkpoint.manifest.judge is not None:
+        if not settings.judge_url:
+            raise CheckpointError(f"{checkpoint.manifest.reference} is a judge, and AGENTPRM_JUDGE_URL names no server")
+        return LoadedJudge(checkpoint.manifest)
+    return load_model(checkpoint, settings)
+
+
+def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
+    """One that has weights. Raises as ``load_models`` does."""
+    started = perf_counter()
+    engine, weights_error = _engine(checkpoint, settings)
+    renderer = load_renderer(checkpoint)
+    renderer.refuse_too_few_rows(engine.vocabulary)
+    return LoadedModel(
+        checkpoint.manifest,
+        renderer,
+        engine,
+        _prefix_cache(engine),
+        engine.row_tokens,
+        device=str(engine.device),
+        dtype=engine.dtype if settings.weights == "auto" else f"{engine.dtype}+{settings.weights}",
+        padding=int if isinstance(engine, PrefixEngine) else lambda: engine.padding_tokens,
+        gpu_memory=engine.gpu_memory if isinstance(engine, SpreadEngine) else dict,
+        load_seconds=perf_counter() - started,
+        weights=settings.weights,
+        weights_error=weights_error,
+    )
+
+
+def _engine(
+    checkpoint: Checkpoint, settings: Settings
+) -> tuple[PrefixEngine | PaddedEngine | SpreadEngine, ScoreError | None]:
+    """The engine, in this process or over workers, and what quantised weights cost it in score."""
+    placement = parse_placement(settings.devices_of(*_names(checkpoint, settings)))
+    job = Job(
+        checkpoint=checkpoint,
+        devices=placement[0],
+        dtype=settings.dtype,
+        weights=settings.weights,
+        prefix_cache_bytes=settings.prefix_cache_bytes,
+        cpu_threads=settings.cpu_threads or max(1, usable_cores() // cpu_processes(placement)),
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
+    if in_this_process(placement):
+        return job.load()
+    groups = [WorkerGroup(replace(job, devices=devices)) for devices in placement]  # all load at once
+    engine = SpreadEngine(groups, prefix_cache_bytes=settings.prefix_cache_bytes)
+    return engine, engine.weights_error
+
+
+def _names(checkpoint: Checkpoint, settings: Settings) -> list[str]:
+    """All that a checkpoint answers to, the most precise first."""
+    reference = checkpoint.manifest.reference
+    aliases = Store(settings.model_store).aliases()
+    return [reference, *(alias for alias, target in aliases.items() if target == reference), checkpoint.manifest.name]
+
+
+def _prefix_cache(engine: PrefixEngine | PaddedEngine | SpreadEngine) -> Holding | None:
+    if isinstance(engine, SpreadEngine):
+        return engine if engine.shares_prefixes else None
+    return engine.prefix_cache if isinstance(engine, PrefixEngine) else None

@@ -1,0 +1,207 @@
+"""Calls to a server: so many at once and no more, in fair turns, and equal ones once.
+
+A request is admitted whole or refused. Its calls wait for a place in the queue that batches of tokens wait in too; when
+the turn of one comes that another request has running or answered already, it takes no place. A call that nobody waits
+for any more is cancelled.
+"""
+
+import asyncio
+import logging
+import secrets
+import traceback
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Generic, NamedTuple, TypeVar
+
+from agentprm.errors import InternalError, NotReady, RequestError
+from service.queue.admission import Admission
+from service.queue.fair_queue import Entry, FairQueue
+from service.queue.terms import Terms
+
+logger = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+W = TypeVar("W")
+R = TypeVar("R")
+
+
+class Answers(NamedTuple, Generic[K, R]):
+    """By key. ``shared``: those that were called for somebody else. ``queue`` ends where the first call begins."""
+
+    results: dict[K, R]
+    shared: set[K]
+    queue: float
+    forward: float
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Request(Entry, Generic[K, W, R]):
+    work: list[tuple[K, W]]
+    arrived: float
+    answered: asyncio.Future[None]
+    results: dict[K, R] = field(default_factory=dict)
+    shared: set[K] = field(default_factory=set)
+    began: float = float("inf")
+
+    def receive(self, key: K, result: R, began: float, *, shared: bool) -> None:
+        self.results[key] = result
+        self.began = min(self.began, max(began, self.arrived))
+        if shared:
+            self.shared.add(key)
+        if len(self.results) == len(self.work) and not self.answered.done():
+            self.answered.set_result(None)
+
+    def fail(self, error: RequestError) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(error)
+
+
+class Calls(Generic[K, W, R]):
+    """Work by key, one call each.
+
+    Args:
+        call: does one piece of work, raising RequestError.
+        at_once: calls that may run.
+        max_waiting: calls that may wait; over it requests are refused.
+        on_call: hears the result of each call and its seconds.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[W], Awaitable[R]],
+        *,
+        at_once: int,
+        max_waiting: int,
+        on_call: Callable[[R, float], None] = lambda *_: None,
+    ) -> None:
+        self._call = call
+        self._at_once = at_once
+        self._on_call = on_call
+        self._queue: FairQueue[_Request[K, W, R]] = FairQueue(lambda *_: 1)
+        self._admission = Admission(self._queue, max_waiting, unit="calls")
+        self._waiting: defaultdict[K, set[_Request[K, W, R]]] = defaultdict(set)
+        self._running: dict[K, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._open = False
+
+    @property
+    def waiting(self) -> int:
+        return self._queue.tokens
+
+    def refuse_if_full(self) -> None:
+        """Raises Overloaded while ``submit`` could only do the same."""
+        self._admission.refuse_if_full()
+
+    def refuse_unless_open(self) -> None:
+        if not self._open:
+            raise NotReady("the service is starting or shutting down", retry_after=1)
+
+    def open(self) -> None:
+        self._open = True
+
+    async def close(self) -> None:
+        """Refuses new requests, answers those admitted."""
+        self._open = False
+        await self._idle.wait()
+
+    async def submit(self, work: Mapping[K, W], terms: Terms) -> Answers[K, R]:
+        """The results of one request; whoever calls cancels at its deadline.
+
+        Raises:
+            TooLong, Overloaded: more calls than may wait, alone or beside those that do.
+            DeadlineExceeded: what waits before it takes longer than that.
+            NotReady: not open.
+            RequestError: what one of its calls raised.
+        """
+        self.refuse_unless_open()
+        self._admission.refuse_if_over(len(work))
+        loop = asyncio.get_running_loop()
+        if terms.deadline is not None:
+            remaining = terms.deadline - loop.time()
+            self._admission.refuse_if_late(remaining, len(work), terms.caller, terms.priority)
+        request = _Request[K, W, R](
+            costs=[1] * len(work),
+            caller=terms.caller,
+            priority=terms.priority,
+            work=list(work.items()),
+            arrived=perf_counter(),
+            answered=loop.create_future(),
+        )
+        self._enter(request)
+        try:
+            await request.answered
+        finally:
+            self._leave(request)
+        began = min(request.began, perf_counter())
+        return Answers(request.results, request.shared, began - request.arrived, perf_counter() - began)
+
+    def _enter(self, request: _Request[K, W, R]) -> None:
+        self._queue.add(request)
+        for key, _ in request.work:
+            self._waiting[key].add(request)
+        self._idle.clear()
+        self._fill_places()
+
+    def _leave(self, request: _Request[K, W, R]) -> None:
+        """What nobody else waits for is not called, or called no longer."""
+        self._queue.discard(request)
+        for key, _ in request.work:
+            self._waiting[key].discard(request)
+            if not self._waiting[key]:
+                del self._waiting[key]
+                if key in self._running:
+                    self._running.pop(key).cancel()
+        self._rest_if_idle()
+
+    def _fill_places(self) -> None:
+        while len(self._tasks) < self._at_once and self._queue:
+            for part in self._queue.take(1):
+                request, (key, work) = part.entry, part.entry.work[part.index]
+                if key not in request.results and key not in self._running and not request.answered.done():
+                    task = asyncio.create_task(self._run(key, work, request), name="call")
+                    self._running[key] = task
+                    self._tasks.add(task)
+                    task.add_done_callback(self._ended)
+
+    async def _run(self, key: K, work: W, first: _Request[K, W, R]) -> None:
+        began = perf_counter()
+        try:
+            result = await self._call(work)
+        except RequestError as error:
+            self._fail(key, error)
+        except Exception as error:  # noqa: BLE001  (whoever waits hears of it)
+            self._fail(key, _failure(error))
+        else:
+            self._running.pop(key, None)
+            seconds = perf_counter() - began
+            self._admission.rate.learn(1, seconds / self._at_once)
+            self._on_call(result, seconds)
+            for request in list(self._waiting.get(key, ())):
+                request.receive(key, result, began, shared=request is not first)
+
+    def _fail(self, key: K, error: RequestError) -> None:
+        self._running.pop(key, None)
+        for request in list(self._waiting.get(key, ())):
+            self._queue.discard(request)
+            request.fail(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._fill_places()
+        self._rest_if_idle()
+
+    def _rest_if_idle(self) -> None:
+        if not self._tasks and not self._queue and not self._waiting:
+            self._idle.set()
+
+
+def _failure(error: Exception) -> InternalError:
+    """The frames are logged and not the message: it may quote an agent's text."""
+    failure = InternalError("a call failed", details={"id": secrets.token_hex(8)})
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("call %s: %s. This is a bug\n%s", failure.details["id"], type(error).__name__, frames)
+    return failure

@@ -1,0 +1,53 @@
+"""Caller, priority, deadline and stage clock of one request."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import NamedTuple
+
+from agentprm.errors import DeadlineExceeded
+from service.queue.fair_queue import Priority
+
+
+class Terms(NamedTuple):
+    """For whom a request is scored, how soon, and until when it is of use (loop time)."""
+
+    caller: str = ""
+    priority: Priority = Priority.INTERACTIVE
+    arrived: float = 0.0
+    deadline: float | None = None
+
+    def within(self, milliseconds: int | None) -> "Terms":
+        """No later than so long after it arrived."""
+        if milliseconds is None:
+            return self
+        deadline = self.arrived + milliseconds / 1000
+        return self._replace(deadline=deadline if self.deadline is None else min(self.deadline, deadline))
+
+
+class Stages:
+    """Which one a request is in, and the seconds of those before."""
+
+    def __init__(self, first: str) -> None:
+        self.now = first
+        self.seconds: dict[str, float] = {}
+        self._entered = perf_counter()
+
+    def enter(self, stage: str) -> None:
+        entered = perf_counter()
+        self.seconds[self.now] = entered - self._entered
+        self.now, self._entered = stage, entered
+
+
+@asynccontextmanager
+async def until(deadline: float | None, first: str = "tokenize") -> AsyncIterator[Stages]:
+    """Cancels what runs inside at ``deadline`` (loop time), and tells in which stage that was."""
+    stages = Stages(first)
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield stages
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            "the deadline passed before the scores were ready", details={"stage": stages.now}
+        ) from error

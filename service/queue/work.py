@@ -1,0 +1,130 @@
+"""What a batcher is asked and answers: sequences with their read positions, and who waits for which of them.
+
+Equal work is known by its key. Everybody who asks keeps a place of their own in the queue, so nobody waits for somebody
+else's turn or goes with somebody who leaves; but the first turn answers all.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import NamedTuple
+
+from agentprm.errors import RequestError
+from service.engine.contract import Sequences
+from service.queue.fair_queue import Entry, Part
+
+
+class Work(NamedTuple):
+    """Sequences to be scored at their read positions, and what each is expected to cost after those before it.
+
+    Sequences with equal ``keys`` have equal tokens and reads.
+    """
+
+    token_ids: Sequences
+    reads: Sequences
+    keys: Sequence[Hashable]
+    costs: list[int]
+
+
+class Answer(NamedTuple):
+    """For each sequence its raw scores and how many of its tokens were not computed for it; the request's seconds.
+
+    ``shared``: whether that is because an equal sequence was computed for somebody else.
+    """
+
+    raw: list[list[float]]
+    reused: list[int]
+    shared: list[bool]
+    queue: float
+    forward: float
+
+
+class Batch(NamedTuple):
+    """What one forward cost; ``reused`` are the tokens of the sequences it finished that were not computed for them."""
+
+    sequences: int
+    computed: int
+    reused: int
+    seconds: float
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class QueuedRequest(Entry):
+    """A queue entry with its own answer channel."""
+
+    token_ids: Sequences
+    reads: Sequences
+    keys: Sequence[Hashable]
+    arrived: float
+    answered: asyncio.Future[None]
+    raw: dict[int, list[float]] = field(default_factory=dict)
+    shared: set[int] = field(default_factory=set)
+    computed: list[int] = field(init=False)
+    forward: float = 0.0
+    entered: float = field(default_factory=perf_counter)
+    """As ``arrived``, by a clock that is not rounded to milliseconds as a loop's may be."""
+
+    def __post_init__(self) -> None:
+        self.computed = [0] * len(self.token_ids)
+
+    def wants(self, index: int) -> bool:
+        """Whether this sequence is still without an answer that somebody waits for."""
+        return index not in self.raw and not self.answered.done()
+
+    def receive(self, index: int, raw: list[float], *, shared: bool) -> None:
+        if not self.wants(index):
+            return
+        self.raw[index] = raw
+        if shared:
+            self.shared.add(index)
+        if len(self.raw) == len(self.token_ids):
+            self.answered.set_result(None)
+
+    def fail(self, error: RequestError) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(error)
+
+    def reused(self, index: int) -> int:
+        """Tokens of a finished sequence that were not computed for it; what was lost and computed twice counts once."""
+        return max(0, len(self.token_ids[index]) - self.computed[index])
+
+    def answer(self) -> Answer:
+        every = range(len(self.token_ids))
+        return Answer(
+            [self.raw[index] for index in every],
+            [self.reused(index) for index in every],
+            [index in self.shared for index in every],
+            max(0.0, perf_counter() - self.entered - self.forward),
+            self.forward,
+        )
+
+
+class Waiting:
+    """Who waits for which key."""
+
+    def __init__(self) -> None:
+        self._by_key: defaultdict[Hashable, set[tuple[QueuedRequest, int]]] = defaultdict(set)
+
+    def add(self, request: QueuedRequest) -> None:
+        for index, key in enumerate(request.keys):
+            self._by_key[key].add((request, index))
+
+    def discard(self, request: QueuedRequest) -> None:
+        for index, key in enumerate(request.keys):
+            self._by_key[key].discard((request, index))
+            if not self._by_key[key]:
+                del self._by_key[key]
+
+    def of(self, key: Hashable) -> list[tuple[QueuedRequest, int]]:
+        """Requests, and the place of the key in each."""
+        return list(self._by_key.get(key, ()))
+
+
+def alike(parts: Sequence[Part[QueuedRequest]]) -> list[list[Part[QueuedRequest]]]:
+    """Groups of equal work, in the order of their first: one forward of it answers all of a group."""
+    groups: dict[tuple[Hashable, int], list[Part[QueuedRequest]]] = {}
+    for part in parts:
+        groups.setdefault((part.entry.keys[part.index], part.left), []).append(part)
+    return list(groups.values())

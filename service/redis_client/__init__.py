@@ -1,0 +1,1 @@
+"""Redis from a URL, and what protects callers from a sick one."""

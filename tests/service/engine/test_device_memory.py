@@ -1,0 +1,126 @@
+"""A forward that does not fit into memory, on the real allocator, and one whose device fails."""
+
+import gc
+import weakref
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen2Config
+
+from agentprm.errors import CheckpointTooLarge
+from model_store.store import Store
+from service.engine import device_memory, selection
+from service.engine.contract import DeviceLost, OutOfMemory
+from service.engine.device_memory import within_memory
+from service.engine.prefix_engine import PrefixEngine
+from service.settings import CHECKPOINTS
+from tests.service.engine.sharp_models import SHAPE, naive_scores, sharp_model
+
+TOO_MANY = 2**62
+"""Bytes that no machine has."""
+
+
+def nothing() -> None:
+    pass
+
+
+def allocate() -> torch.Tensor:
+    return torch.empty(TOO_MANY, dtype=torch.uint8)
+
+
+def test_what_torch_cannot_allocate_is_out_of_memory_and_the_rest_is_given_up() -> None:
+    given_up: list[bool] = []
+    with pytest.raises(OutOfMemory):
+        within_memory(allocate, give_up=lambda: given_up.append(True))
+    assert given_up == [True]
+
+
+def lack_memory() -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("fail", [allocate, lack_memory])
+def test_the_tensors_of_a_forward_that_did_not_fit_are_gone_before_the_next_one(fail: Callable[[], object]) -> None:
+    tensors: list[weakref.ref[torch.Tensor]] = []
+
+    def forward() -> None:
+        large = torch.zeros(1000)
+        tensors.append(weakref.ref(large))
+        fail()
+
+    gc.disable()
+    try:
+        with pytest.raises(OutOfMemory) as raised:
+            within_memory(forward, give_up=nothing)
+        assert raised.value.__context__ is None
+        assert tensors[0]() is None, "the error must not keep the frame that holds them"
+    finally:
+        gc.enable()
+
+
+def test_a_failed_device_is_lost() -> None:
+    def forward() -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might")
+
+    with pytest.raises(
+        DeviceLost, match=r"^the device has failed: CUDA error: an illegal memory access was encountered$"
+    ):
+        within_memory(forward, give_up=nothing)
+
+
+def test_another_failure_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="tensor size"):
+        within_memory(lambda: torch.zeros(2) @ torch.zeros(3), give_up=nothing)
+
+
+def test_an_engine_without_room_gives_up_what_it_held_and_scores_the_next_batch() -> None:
+    model = sharp_model(Qwen2Config)
+    engine = PrefixEngine(deepcopy(model), cache_bytes=10**9, longest=SHAPE["max_position_embeddings"])
+    sequences = [(1, 2, 3), (1, 2, 4)]
+    for end in (1, 2, 3):
+        engine.score([sequences[0][:end]], [[0]])
+    assert engine.prefix_cache.used_bytes
+    assert engine.prefix_cache.beside_bytes
+    hook = engine._model.register_forward_pre_hook(lambda *_: allocate())
+    with pytest.raises(OutOfMemory):
+        engine.score(sequences, [[2], [2]])
+    engine.prefix_cache.check()
+    assert (engine.prefix_cache.used_bytes, engine.prefix_cache.beside_bytes, engine._joined.bytes) == (0, 0, 0)
+    hook.remove()
+    scored = engine.score(sequences, [[2], [2]])
+    assert [one.raw[0] for one in scored] == pytest.approx([naive_scores(model, one)[2] for one in sequences], abs=1e-5)
+
+
+def test_what_is_free_on_a_cpu_is_what_machine_and_container_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       8000 kB\nMemFree:        1000 kB\nMemAvailable:   5000 kB\n")
+    monkeypatch.setattr(device_memory, "MEMINFO", meminfo)
+    monkeypatch.setattr(device_memory, "CGROUP", tmp_path)
+    assert device_memory.free_bytes("cpu") == 5000 * 1024, "no limit at all"
+    (tmp_path / "memory.max").write_text("max\n")
+    assert device_memory.free_bytes("cpu") == 5000 * 1024
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("700000\n")
+    (tmp_path / "memory.stat").write_text("anon 500000\nactive_file 50000\ninactive_file 150000\n")
+    assert device_memory.free_bytes("cpu") == 450_000
+    meminfo.unlink()
+    (tmp_path / "memory.max").unlink()
+    assert device_memory.free_bytes("cpu") is None, "nobody knows"
+
+
+def test_a_checkpoint_without_room_is_refused_before_a_weight_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Store(CHECKPOINTS).resolve("demo")
+    needed = 4 * 379_968
+    monkeypatch.setattr(selection, "free_bytes", lambda _: needed - 1)
+    monkeypatch.setattr(selection, "load_model", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(CheckpointTooLarge, match=r"^textcraft-demo@1 needs 0\.0 GiB on cpu and 0\.0 GiB are free$"):
+        selection.load_engine(checkpoint, "cpu", "float32", prefix_cache_bytes=0, cpu_threads=1)
+    monkeypatch.setattr(selection, "free_bytes", lambda _: needed)
+    selection.refuse_what_does_not_fit(checkpoint, "cpu", "float32")
+    monkeypatch.setattr(selection, "free_bytes", lambda _: needed // 2)
+    selection.refuse_what_does_not_fit(checkpoint, "cpu", "bfloat16")

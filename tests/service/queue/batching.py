@@ -1,0 +1,63 @@
+"""A started batcher, and requests to it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from service.engine.contract import Engine
+from service.queue.batcher import Batcher
+from service.queue.work import Answer
+from tests.service.echo_app import PATIENCE
+
+Sequences = list[list[int]]
+
+
+@asynccontextmanager
+async def batching(
+    engine: Engine,
+    *,
+    max_batch_tokens: int = 100,
+    max_queue_tokens: int = 1000,
+    max_wait: float = 0.0,
+    in_pieces: bool = False,
+) -> AsyncIterator[Batcher]:
+    with ThreadPoolExecutor(1) as thread:
+        batcher = Batcher(
+            engine,
+            thread,
+            max_batch_tokens=max_batch_tokens,
+            max_queue_tokens=max_queue_tokens,
+            max_wait=max_wait,
+            in_pieces=in_pieces,
+        )
+        batcher.start()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                yield batcher
+        finally:
+            await batcher.close()
+
+
+def ends(token_ids: Sequences) -> Sequences:
+    return [[len(ids) - 1] for ids in token_ids]
+
+
+def unequal(token_ids: Sequence[object]) -> list[object]:
+    """A key of its own for each sequence: nobody else's work answers it."""
+    return [object() for _ in token_ids]
+
+
+def submit(
+    batcher: Batcher, *token_ids: list[int], keys: Sequence[Hashable] | None = None, **how: Any
+) -> asyncio.Task[Answer]:
+    work = batcher.measure(token_ids, ends(list(token_ids)), keys or unequal(token_ids))
+    return asyncio.create_task(batcher.submit(work, **how))
+
+
+async def queued(batcher: Batcher, *token_ids: list[int], **how: Any) -> asyncio.Task[Answer]:
+    """A request that has reached the queue."""
+    task = submit(batcher, *token_ids, **how)
+    await asyncio.sleep(0)
+    return task

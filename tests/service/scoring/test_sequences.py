@@ -1,0 +1,75 @@
+"""What is scored of an item: the same tokens, reads and keys whichever route asks."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentprm.errors import TooLong
+from agentprm.types import State, Step, Trajectory
+from model_store.manifest import Template
+from model_store.render import Renderer
+from service.score_cache.keys import KeyScope
+from service.scoring.sequences import KeyedSequence, Sequencer
+from tests.model_store.tiny_checkpoints import sentence_piece
+from tests.service.echo_app import byte_renderer
+from tests.service.scoring.test_scorer import actions, states, trajectories
+
+SCOPE = KeyScope("test", "sha256:0", 1, "float32")
+TAGS = Template("<s>", ("", " "), ("", "\n"), ("", " ки"), "\n", tokenise="text", skip_empty_observation=True)
+sequencer = Sequencer(byte_renderer(), SCOPE, context_length=500)
+of_whole_text = Sequencer(Renderer(sentence_piece(), TAGS), SCOPE, context_length=500)
+sequencers = pytest.mark.parametrize("sequencer", [sequencer, of_whole_text], ids=["segments", "whole text"])
+
+
+def of_trajectory(sequencer: Sequencer, trajectory: Trajectory, reads: int | None = None) -> KeyedSequence:
+    ((sequence,),) = sequencer.trajectories([trajectory], reads)
+    return sequence
+
+
+@sequencers
+@given(trajectory=trajectories, reads=st.integers(1, 3))
+@settings(deadline=None)
+def test_the_last_steps_have_the_keys_that_they_have_in_the_whole(
+    sequencer: Sequencer, trajectory: Trajectory, reads: int
+) -> None:
+    whole, last = of_trajectory(sequencer, trajectory), of_trajectory(sequencer, trajectory, reads)
+    assert last == KeyedSequence(whole.token_ids, whole.reads[-reads:], whole.keys[-reads:])
+    assert whole.reads[-1] == len(whole.token_ids) - 1
+
+
+@sequencers
+@given(state=states, candidates=st.lists(actions, min_size=1, max_size=4))
+@settings(deadline=None)
+def test_a_candidate_has_the_keys_of_the_step_it_would_be(
+    sequencer: Sequencer, state: State, candidates: list[str]
+) -> None:
+    (sequences,) = sequencer.candidates([state], [candidates])
+    taken = [of_trajectory(sequencer, state.take(action), 2) for action in dict.fromkeys(candidates)]
+    assert sequences[0] == taken[0], "the first reads the step before too"
+    assert sequences[1:] == [KeyedSequence(one.token_ids, one.reads[-1:], one.keys[-1:]) for one in taken[1:]]
+
+
+SEQUENCE = KeyedSequence([5, 6, 7, 8, 9], [1, 2, 4], [b"a", b"b", b"c"])
+
+
+@pytest.mark.parametrize(
+    ("known", "left"),
+    [
+        ([], SEQUENCE),
+        ([b"a"], KeyedSequence([5, 6, 7, 8, 9], [2, 4], [b"b", b"c"])),
+        ([b"c"], KeyedSequence([5, 6, 7], [1, 2], [b"a", b"b"])),
+        ([b"b", b"c"], KeyedSequence([5, 6], [1], [b"a"])),
+        ([b"a", b"b", b"c"], None),
+    ],
+)
+def test_what_is_left_to_compute_ends_at_the_last_unknown_score(known: list[bytes], left: KeyedSequence | None) -> None:
+    assert SEQUENCE.without(known) == left
+
+
+def test_what_is_too_long_is_told_by_place_and_size() -> None:
+    with pytest.raises(TooLong) as refused:
+        sequencer.trajectories([Trajectory("t", (Step("", "a"),)), Trajectory("t" * 500, (Step("", "a"),))], None)
+    assert refused.value.details == {"item": 1, "tokens": 508, "limit": 500}
+    with pytest.raises(TooLong) as refused:
+        sequencer.candidates([State("t")], [["a", "b" * 500]])
+    assert refused.value.details == {"item": 0, "candidate": 1, "tokens": 508, "limit": 500}
