@@ -1,7 +1,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
-CHECKED = agentprm model_store service training benchmarks deploy docker tests
+CHECKED = agentprm model_store service training benchmarks testbed deploy docker tests
 
 .PHONY: help serve test check format audit evaluate demo-checkpoint bench dashboards observe
 

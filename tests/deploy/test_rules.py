@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.observe.prometheus import FILES
 from service.http.routes.scores import SCORE_ROUTES
+from testbed.prometheus import FILES
 from tests.deploy.promql import ROOT, RULE_FILES, assert_asks_for_what_is_there, exposed, promtool, rules
 
 ALERTS = rules("alert")

@@ -20,9 +20,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from agentprm import AgentPRMError, Client, Step, Trajectory
-from benchmarks.conditions import ROOT
-from benchmarks.processes import Server, serve_agentprm
+from benchmarks.harness.conditions import ROOT
 from service.settings import CHECKPOINTS
+from testbed.processes import Server, serve_agentprm
 from tests.stress.generator import HANG_SECONDS, Orders, Report, Sample
 
 SETTINGS: Final = {

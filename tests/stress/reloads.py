@@ -25,10 +25,10 @@ from typing import Final
 import httpx
 
 from agentprm import Client, Step, Trajectory
-from benchmarks.processes import Server, serve_agentprm
 from model_store.store import Store
 from service.access.api_keys import new_key
 from service.settings import CHECKPOINTS
+from testbed.processes import Server, serve_agentprm
 from tests.stress.overload import resident_mb
 
 CALLERS: Final = 4

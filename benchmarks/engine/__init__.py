@@ -1,0 +1,1 @@
+"""Speed, plots, quantised, workers, report."""

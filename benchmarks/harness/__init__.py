@@ -1,0 +1,1 @@
+"""Conditions, timing (interleaved rounds), tables, clients, load_client, hit_client."""

@@ -1,0 +1,1 @@
+"""Suite, replica, repeat, hits, hang, echo_server, report."""

@@ -1,0 +1,1 @@
+"""Throughput, plain_server, servers, report."""

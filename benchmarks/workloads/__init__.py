@@ -1,0 +1,1 @@
+"""Tokens (W1-W5), requests, textcraft (recorded), models."""

@@ -1,0 +1,1 @@
+"""Real programs on free ports, for benchmarks, deploy/observe and tests."""
