@@ -64,7 +64,7 @@ demo-checkpoint: $(VENV)/.dev
 	cmp runs/checkpoints/textcraft-demo/1/model.safetensors model_store/checkpoints/textcraft-demo/1/model.safetensors
 
 evaluate: $(VENV)/.dev
-	$(RUN) -m training.evaluate
+	$(RUN) -m training.evaluation
 
 bench: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks --full --models tiny

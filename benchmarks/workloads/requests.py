@@ -21,8 +21,8 @@ from model_store.manifest import FORMAT, Manifest
 from model_store.model import save_model
 from model_store.render import Renderer
 from model_store.store import Checkpoint, Store
-from training.critic import RECIPE
-from training.tokenizer import TEMPLATE, build_tokenizer
+from training.data.tokenizer import TEMPLATE, build_tokenizer
+from training.evaluation.critic import RECIPE
 
 Body = dict[str, Any]
 

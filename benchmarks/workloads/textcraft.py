@@ -16,12 +16,12 @@ from benchmarks.workloads.models import VOCABULARY, judge_config, random_model
 from benchmarks.workloads.requests import Body, Load
 from benchmarks.workloads.tokens import Call, Workload, last_reads
 from model_store.render import Renderer
-from training.critic import Critic
-from training.policy import NoisyPlanner
-from training.recipes import load_recipes
-from training.search import BestPromise, act
-from training.textcraft import Goal, TextCraft, budget, train_goals
-from training.tokenizer import TEMPLATE, build_tokenizer
+from training.data.tokenizer import TEMPLATE, build_tokenizer
+from training.environments.textcraft.environment import Goal, TextCraft, budget, train_goals
+from training.environments.textcraft.planner import NoisyPlanner
+from training.environments.textcraft.recipes import load_recipes
+from training.evaluation.acting import BestPromise, act
+from training.evaluation.critic import Critic
 
 PROPOSALS = 8
 

@@ -13,9 +13,9 @@ import httpx
 
 from agentprm import Client, State, Trajectory
 from testbed.redis import RedisProcess
-from training.policy import NoisyPlanner
-from training.search import act
-from training.textcraft import train_goals
+from training.environments.textcraft.environment import train_goals
+from training.environments.textcraft.planner import NoisyPlanner
+from training.evaluation.acting import act
 
 AGENTS: Final = 4
 PROPOSALS: Final = 8

@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification
 from agentprm import Client, State, Trajectory
 from model_store.store import Store
 from tests.end_to_end.conftest import ROOT, serving
-from training.rollouts import collect
-from training.textcraft import held_out_goals
+from training.environments.textcraft.environment import held_out_goals
+from training.rollouts.collect import collect
 
 STORE = Store(ROOT / "model_store" / "checkpoints")
 TOLERANCE = 1e-5

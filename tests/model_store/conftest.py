@@ -10,7 +10,7 @@ from transformers import Qwen2Config
 from model_store.manifest import Manifest, ScoreRecipe
 from model_store.model import new_model, save_model
 from model_store.store import Checkpoint, Store
-from training.tokenizer import TEMPLATE, build_tokenizer
+from training.data.tokenizer import TEMPLATE, build_tokenizer
 
 WORDS = "craft get 1 2 3 4 oak_log stick . : Goal < > / eoa pad"
 

@@ -12,7 +12,7 @@ from model_store.manifest import Template
 from model_store.render import Renderer, load_renderer
 from model_store.runs import Place
 from model_store.store import Checkpoint
-from training.tokenizer import TEMPLATE, build_tokenizer
+from training.data.tokenizer import TEMPLATE, build_tokenizer
 
 CHATML = Template(
     begin="",

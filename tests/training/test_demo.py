@@ -9,14 +9,14 @@ import torch
 from model_store.model import load_model
 from model_store.render import load_renderer
 from model_store.store import Store
-from training.critic import Critic
 from training.demo import DemoConfig, publish, train_seed
-from training.evaluation import EvaluationConfig, evaluate
-from training.language_model import PretrainConfig
-from training.report import as_text
-from training.rollouts import collect
-from training.textcraft import held_out_goals, pretraining_goals, train_goals
-from training.trainer import TrainConfig
+from training.environments.textcraft.environment import held_out_goals, pretraining_goals, train_goals
+from training.evaluation.critic import Critic
+from training.evaluation.experiment import EvaluationConfig, evaluate
+from training.evaluation.report import as_text
+from training.rollouts.collect import collect
+from training.trainers.pretraining import PretrainConfig
+from training.trainers.promise import TrainConfig
 
 MINIATURE = DemoConfig(
     pretrain_rollouts=48,

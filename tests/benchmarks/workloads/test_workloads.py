@@ -8,7 +8,7 @@ from benchmarks.workloads.requests import as_call, bulk_load, rank_load, step_lo
 from benchmarks.workloads.textcraft import textcraft
 from benchmarks.workloads.tokens import CANDIDATE, STEP, Workload
 from model_store.render import Renderer
-from training.tokenizer import TEMPLATE, build_tokenizer
+from training.data.tokenizer import TEMPLATE, build_tokenizer
 
 
 def one_of_each() -> list[Workload]:

@@ -14,10 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.policy import NoisyPlanner, right_actions
-from training.recipes import load_recipes
-from training.rollouts import collect
-from training.textcraft import Goal, TextCraft, budget, goals, held_out_goals, shortest, train_goals
+from training.environments.textcraft.environment import (
+    Goal,
+    TextCraft,
+    budget,
+    goals,
+    held_out_goals,
+    shortest,
+    train_goals,
+)
+from training.environments.textcraft.planner import NoisyPlanner, right_actions
+from training.environments.textcraft.recipes import load_recipes
+from training.rollouts.collect import collect
 
 any_goal = st.sampled_from(goals())
 seeds = st.integers(0, 2**32)

@@ -12,8 +12,8 @@ from torch import nn
 from tqdm import tqdm
 
 from model_store.model import RewardModel
-from training.dataset import NO_LOSS, Example, batches, collate, next_tokens
-from training.optimizer import Schedule, optimizer_of, take_update
+from training.data.dataset import NO_LOSS, Example, batches, collate, next_tokens
+from training.trainers.optimizer import Schedule, optimizer_of, take_update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

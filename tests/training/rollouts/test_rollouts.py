@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentprm.errors import AgentPRMError
-from training import rollouts
-from training.policy import NoisyPlanner
-from training.rollouts import Rollout, collect, monte_carlo_promise, read_rollouts, roll_out, write_rollouts
-from training.textcraft import Goal, TextCraft, goals, held_out_goals, train_goals
+from training.environments.textcraft.environment import Goal, TextCraft, goals, held_out_goals, train_goals
+from training.environments.textcraft.planner import NoisyPlanner
+from training.rollouts.__main__ import main
+from training.rollouts.collect import collect, monte_carlo_promise, roll_out
+from training.rollouts.files import read_rollouts, write_rollouts
+from training.rollouts.rollout import Rollout
 
 
 def replayed_outcome(rollout: Rollout, env: TextCraft) -> float:
@@ -132,6 +134,6 @@ def test_the_command_line_writes_what_collect_gives(
     path = tmp_path / "rollouts.jsonl"
     arguments = ["rollouts", "--count", "5", "--seed", "9", "--output", str(path), "--split", "held-out"]
     monkeypatch.setattr("sys.argv", arguments)
-    rollouts.main()
+    main()
     assert read_rollouts(path) == list(collect(held_out_goals(), 5, seed=9))
     assert capsys.readouterr().out == ""

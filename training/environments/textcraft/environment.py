@@ -8,10 +8,10 @@ import random
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 from agentprm.types import State
-from training.recipes import Ingredient, Plan, Recipe, load_recipes
+from training.environments.base import Reply
+from training.environments.textcraft.recipes import Ingredient, Plan, Recipe, load_recipes
 
 HELD_OUT = 80
 MIN_DEPTH = 2
@@ -30,14 +30,6 @@ class Goal:
     """The item to craft."""
 
     item: str
-
-
-class Reply(NamedTuple):
-    """``outcome`` is 1 once the goal is crafted, else 0; a spent budget ends the task too, so nothing is truncated."""
-
-    observation: str
-    outcome: float
-    terminated: bool
 
 
 class _NotExecuted(Exception):
@@ -95,6 +87,10 @@ class TextCraft:
     def inventory(self) -> dict[str, int]:
         """What is held, in order of first arrival; a copy."""
         return self._inventory.copy()
+
+    @property
+    def task_name(self) -> str:
+        return self.goal.item
 
     @property
     def left(self) -> int:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.labels import (
+from training.data.labels import (
     final_outcome_targets,
     gae,
     lambda_returns,

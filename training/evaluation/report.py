@@ -1,7 +1,7 @@
 """An evaluation report as the table a person reads."""
 
-from training.evaluation import Report
-from training.metrics import Interval
+from training.evaluation.experiment import Report
+from training.evaluation.metrics import Interval
 
 
 def as_text(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""``python -m training.evaluate``: measures the bundled checkpoints on the held-out goals and prints the table."""
+"""``python -m training.evaluation``: measures the bundled checkpoints on the held-out goals and prints the table."""
 
 import argparse
 from pathlib import Path
@@ -8,11 +8,11 @@ import torch
 from model_store.model import load_model
 from model_store.render import load_renderer
 from model_store.store import Store
-from training.critic import Critic
-from training.demo import AGENTPRM, ORM, STORE
-from training.evaluation import EvaluationConfig, Judges, evaluate
-from training.report import as_text
-from training.textcraft import held_out_goals
+from training.bundled import AGENTPRM, ORM, STORE
+from training.environments.textcraft.environment import held_out_goals
+from training.evaluation.critic import Critic
+from training.evaluation.experiment import EvaluationConfig, Judges, evaluate
+from training.evaluation.report import as_text
 
 
 def load_critic(store: Store, reference: str) -> Critic:
@@ -22,7 +22,7 @@ def load_critic(store: Store, reference: str) -> Critic:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.evaluation", description=__doc__)
     parser.add_argument("--store", type=Path, default=STORE, help="the store that holds both checkpoints")
     store = Store(parser.parse_args().store)
     torch.set_num_threads(1)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agentprm.types import State, Step
-from training.critic import Critic
-from training.metrics import Floats
-from training.policy import Policy
-from training.textcraft import Goal, TextCraft
+from training.environments.base import Policy
+from training.environments.textcraft.environment import Goal, TextCraft
+from training.evaluation.critic import Critic
+from training.evaluation.metrics import Floats
 
 Choose = Callable[[Sequence[State], Sequence[Sequence[str]]], list[str]]
 """Picks one of the proposed actions (duplicates as often as proposed) in each state."""
@@ -35,7 +35,9 @@ class _Episode:
         self.state = State(self.state.task, (*self.state.steps, step), self.env.step(action).observation)
 
 
-def act(goals: Sequence[Goal], policy: Policy, choose: Choose, *, proposals: int, episodes: int, seed: int) -> Floats:
+def act(
+    goals: Sequence[Goal], policy: Policy[TextCraft], choose: Choose, *, proposals: int, episodes: int, seed: int
+) -> Floats:
     """Outcome of each episode [G, E] when ``choose`` picks one of ``proposals`` sampled actions at every step.
 
     An episode's recipes and random numbers follow from ``seed``, its goal and its number, whoever chooses: two

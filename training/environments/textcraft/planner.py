@@ -8,16 +8,9 @@ import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from training.recipes import Recipe, load_recipes
-from training.textcraft import TextCraft
-
-
-class Policy(Protocol):
-    """Anything that proposes an action in the state of an unfinished episode."""
-
-    def sample(self, env: TextCraft, rng: random.Random) -> str: ...
+from training.environments.textcraft.environment import TextCraft
+from training.environments.textcraft.recipes import Recipe, load_recipes
 
 
 @dataclass(frozen=True, slots=True)

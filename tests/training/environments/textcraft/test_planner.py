@@ -6,8 +6,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.policy import NoisyPlanner, Policy, right_actions, systematic_mistake
-from training.textcraft import Goal, TextCraft, goals, train_goals
+from training.environments.base import Policy
+from training.environments.textcraft.environment import Goal, TextCraft, goals, train_goals
+from training.environments.textcraft.planner import NoisyPlanner, right_actions, systematic_mistake
 
 any_goal = st.sampled_from(goals())
 seeds = st.integers(0, 2**32)
@@ -27,7 +28,7 @@ def plan_length_after(env: TextCraft, action: str) -> int:
     return twin.plan().length
 
 
-def success(policy: Policy, votes: int, episodes: int) -> float:
+def success(policy: Policy[TextCraft], votes: int, episodes: int) -> float:
     rng = random.Random(0)
     won = 0.0
     for number in range(episodes):

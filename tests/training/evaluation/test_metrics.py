@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.metrics import Indices, best_of, bootstrap, calibration_error, step_auc, success_interval
+from training.evaluation.metrics import Indices, best_of, bootstrap, calibration_error, step_auc, success_interval
 
 
 def test_auc_is_the_chance_that_a_success_outranks_a_failure() -> None:

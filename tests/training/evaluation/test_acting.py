@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from agentprm.types import State
-from training.critic import Critic
-from training.policy import NoisyPlanner, right_actions
-from training.search import BestPromise, Choose, act, first, majority
-from training.textcraft import TextCraft, train_goals
+from training.environments.textcraft.environment import TextCraft, train_goals
+from training.environments.textcraft.planner import NoisyPlanner, right_actions
+from training.evaluation.acting import BestPromise, Choose, act, first, majority
+from training.evaluation.critic import Critic
 
 GOALS = train_goals()[:4]
 

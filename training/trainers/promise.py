@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model_store.model import RewardModel
-from training.dataset import Batch, Example, batches, collate, pad
-from training.labels import final_outcome_targets, promise_targets
-from training.optimizer import Schedule, optimizer_of, take_update
+from training.data.dataset import Batch, Example, batches, collate, pad
+from training.data.labels import final_outcome_targets, promise_targets
+from training.trainers.optimizer import Schedule, optimizer_of, take_update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

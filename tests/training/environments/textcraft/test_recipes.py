@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.recipes import Ingredient, load_recipes
+from training.environments.textcraft.recipes import Ingredient, load_recipes
 
 BOOK = load_recipes()
 craftable = st.sampled_from(sorted(BOOK.recipes))

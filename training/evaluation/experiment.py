@@ -12,8 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from training.critic import Critic
-from training.metrics import (
+from training.environments.base import Policy
+from training.environments.textcraft.environment import Goal, TextCraft
+from training.environments.textcraft.planner import NoisyPlanner
+from training.evaluation.acting import BestPromise, Choose, act, first, majority
+from training.evaluation.critic import Critic
+from training.evaluation.metrics import (
     Floats,
     Indices,
     Interval,
@@ -23,10 +27,8 @@ from training.metrics import (
     step_auc,
     success_interval,
 )
-from training.policy import NoisyPlanner, Policy
-from training.rollouts import Rollout, roll_out
-from training.search import BestPromise, Choose, act, first, majority
-from training.textcraft import Goal, TextCraft
+from training.rollouts.collect import roll_out
+from training.rollouts.rollout import Rollout
 
 COUNT_WEIGHT = 0.05
 """A pilot's value, checked on goals carved from the training goals; see docs/decisions.md."""
@@ -85,7 +87,7 @@ Trajectories = list[list[Rollout]]  # [G][E]
 StepPromises = list[list[list[float]]]  # [G][E][S]
 
 
-def _sample(goals: Sequence[Goal], policy: Policy, config: EvaluationConfig) -> Trajectories:
+def _sample(goals: Sequence[Goal], policy: Policy[TextCraft], config: EvaluationConfig) -> Trajectories:
     return [
         [
             roll_out(TextCraft(goal, number), policy, random.Random(f"sample {config.seed} {goal.item} {number}"))
@@ -122,7 +124,7 @@ def _offline(runs: Sequence[StepPromises], sampled: Trajectories) -> dict[str, I
 
 
 def _acting(
-    named: dict[str, list[Critic]], goals: Sequence[Goal], policy: Policy, config: EvaluationConfig
+    named: dict[str, list[Critic]], goals: Sequence[Goal], policy: Policy[TextCraft], config: EvaluationConfig
 ) -> dict[str, dict[int, Interval]]:
     choosers: dict[str, list[Choose]] = {"policy alone": [first], "majority vote": [majority]}
     choosers |= {name: [BestPromise(critic) for critic in critics] for name, critics in named.items()}

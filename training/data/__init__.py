@@ -1,0 +1,1 @@
+"""Labels, datasets and the tokenizer of a small world."""

@@ -1,0 +1,1 @@
+"""Environments: reset, step, observation, outcome."""

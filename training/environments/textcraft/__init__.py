@@ -1,0 +1,1 @@
+"""TextCraft: the environment, its recipes and the noisy planner."""

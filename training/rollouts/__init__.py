@@ -1,0 +1,1 @@
+"""Whole episodes as training data."""

@@ -1,0 +1,1 @@
+"""Trainers: next tokens, then promises."""
