@@ -8,14 +8,10 @@
 from agentprm.client import AsyncClient, Client
 from agentprm.errors import (
     AgentPRMError,
-    CheckpointCorrupt,
-    CheckpointError,
-    CheckpointNotFound,
     ConnectionFailed,
     DeadlineExceeded,
     InternalError,
     InvalidRequest,
-    ManifestInvalid,
     MethodNotAllowed,
     ModelNotFound,
     NotFound,
@@ -29,6 +25,7 @@ from agentprm.errors import (
 )
 from agentprm.types import State, Step, StepScore, Trajectory, Usage
 from agentprm.wire import Message, RankItem, Sample, TrajectoryItem
+from model_store.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, ManifestInvalid
 
 __all__ = [
     "AgentPRMError",

@@ -132,26 +132,6 @@ class UnexpectedReply(AgentPRMError):
         self.retry_after = retry_after
 
 
-class CheckpointError(AgentPRMError):
-    """A checkpoint that cannot be served."""
-
-
-class CheckpointNotFound(CheckpointError):
-    """No such name, version or alias in the store."""
-
-
-class CheckpointCorrupt(CheckpointError):
-    """The content does not hash to the digest, or a file is missing, unsafe or unreadable."""
-
-
-class ManifestInvalid(CheckpointError):
-    """``prm.json`` lacks a field, holds a wrong one or does not fit the weights beside it."""
-
-
-class CheckpointTooLarge(CheckpointError):
-    """The weights do not fit into the device's free memory."""
-
-
 BY_CODE: dict[str, type[RequestError]] = {
     error.code: error
     for error in (

@@ -11,8 +11,8 @@ from agentprm.errors import AgentPRMError
 from model_store.commands.adding import add, inspect
 from model_store.commands.changing import convert_weights, publish_directory, set_alias
 from model_store.commands.looking import list_checkpoints, show_checkpoint, verify_checkpoints
-from model_store.foreign.presets import PRESETS
-from model_store.store import Store
+from model_store.format.store import Store
+from model_store.importers.presets import PRESETS
 
 BUNDLED: Final = Path(__file__).parent / "checkpoints"
 

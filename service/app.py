@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from agentprm.errors import RequestError
-from model_store.store import Checkpoint, Store
+from model_store.format.store import Checkpoint, Store
 from service.access.api_keys import ApiKeys
 from service.access.rate_limits import LocalRates, Rates, SharedRates
 from service.engine.device_memory import gpu_memory, release_memory

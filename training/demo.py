@@ -22,10 +22,10 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Qwen2Config
 
-from model_store.manifest import FORMAT, Manifest
-from model_store.model import RewardModel, new_model, save_model
-from model_store.render import Renderer
-from model_store.store import Store
+from model_store.format.manifest import FORMAT, Manifest
+from model_store.format.store import Store
+from model_store.network.model import RewardModel, new_model, save_model
+from model_store.text.renderer import Renderer
 from training.bundled import AGENTPRM, ORM, STORE
 from training.data.dataset import encode
 from training.data.tokenizer import PAD, TEMPLATE, build_tokenizer

@@ -15,10 +15,10 @@ from benchmarks.harness.conditions import ROOT, conditions
 from benchmarks.harness.tables import table, write_json
 from benchmarks.workloads.models import random_model, small_config
 from benchmarks.workloads.textcraft import PROPOSALS, Recorder
-from model_store.model import RewardModel, load_model, score_rows
-from model_store.quantise import Bits, quantise_layers, score_error
-from model_store.render import Renderer, load_renderer
-from model_store.store import Store
+from model_store.format.store import Store
+from model_store.network.model import RewardModel, load_model, score_rows
+from model_store.network.quantise import Bits, quantise_layers, score_error
+from model_store.text.renderer import Renderer, load_renderer
 from service.engine.selection import choose_engine
 from service.settings import CHECKPOINTS
 from training.environments.textcraft.environment import held_out_goals

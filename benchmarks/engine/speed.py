@@ -28,7 +28,7 @@ from benchmarks.harness.timing import (
 )
 from benchmarks.workloads.models import CONTEXT, Measured
 from benchmarks.workloads.tokens import Call, Workload
-from model_store.model import RewardModel, score_rows
+from model_store.network.model import RewardModel, score_rows
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import choose_engine
 

@@ -20,7 +20,7 @@ from benchmarks.engine.speed import TOLERANCE
 from benchmarks.harness.clients import send
 from benchmarks.harness.timing import largest_difference, ratios
 from benchmarks.workloads.requests import NAME, Load, publish
-from model_store.store import Store
+from model_store.format.store import Store
 from service.settings import CHECKPOINTS
 from testbed.processes import Server, serve_agentprm, wait_until
 from testbed.redis import serve_redis

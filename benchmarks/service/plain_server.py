@@ -16,9 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from benchmarks.workloads.requests import NAME, as_call
 from benchmarks.workloads.tokens import Call
-from model_store.model import RewardModel, load_model
-from model_store.render import Renderer, load_renderer
-from model_store.store import Store
+from model_store.format.store import Store
+from model_store.network.model import RewardModel, load_model
+from model_store.text.renderer import Renderer, load_renderer
 
 
 def create_app(model: RewardModel, renderer: Renderer) -> FastAPI:

@@ -21,8 +21,8 @@ from benchmarks.harness.clients import collect, send, sending
 from benchmarks.harness.timing import largest_difference, percentiles, ratios
 from benchmarks.service.servers import serve_plain
 from benchmarks.workloads.requests import NAME, Load, as_call, bulk_load, publish, rank_load, step_load
-from model_store.model import load_model
-from model_store.render import Renderer, load_renderer
+from model_store.network.model import load_model
+from model_store.text.renderer import Renderer, load_renderer
 from testbed.processes import Server, serve_agentprm
 
 logger = logging.getLogger(__name__)

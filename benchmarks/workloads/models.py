@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, Qwen2Config
 
-from model_store.heads import LinearHead
-from model_store.model import RewardModel, new_model
+from model_store.network.heads import LinearHead
+from model_store.network.model import RewardModel, new_model
 
 logger = logging.getLogger(__name__)
 

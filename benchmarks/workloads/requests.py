@@ -17,10 +17,10 @@ from transformers import PreTrainedConfig
 from agentprm.types import State, Step, Trajectory
 from benchmarks.workloads.models import CONTEXT, random_model, tiny_config
 from benchmarks.workloads.tokens import CANDIDATE, Call, last_reads
-from model_store.manifest import FORMAT, Manifest
-from model_store.model import save_model
-from model_store.render import Renderer
-from model_store.store import Checkpoint, Store
+from model_store.format.manifest import FORMAT, Manifest
+from model_store.format.store import Checkpoint, Store
+from model_store.network.model import save_model
+from model_store.text.renderer import Renderer
 from training.data.tokenizer import TEMPLATE, build_tokenizer
 from training.evaluation.critic import RECIPE
 

@@ -15,7 +15,7 @@ from agentprm.types import State
 from benchmarks.workloads.models import VOCABULARY, judge_config, random_model
 from benchmarks.workloads.requests import Body, Load
 from benchmarks.workloads.tokens import Call, Workload, last_reads
-from model_store.render import Renderer
+from model_store.text.renderer import Renderer
 from training.data.tokenizer import TEMPLATE, build_tokenizer
 from training.environments.textcraft.environment import Goal, TextCraft, budget, train_goals
 from training.environments.textcraft.planner import NoisyPlanner

@@ -7,15 +7,15 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from agentprm.errors import CheckpointNotFound
 from agentprm.types import State, Trajectory
 from model_store.commands.looking import recipe_in_words
 from model_store.commands.report import Report, table
-from model_store.foreign.hub import find_source
-from model_store.foreign.importing import SAMPLE, Imported, Wanted, add_checkpoint, sample_scores, stage
-from model_store.manifest import Template
-from model_store.render import Renderer, load_renderer, load_tokenizer
-from model_store.store import Store
+from model_store.errors import CheckpointNotFound
+from model_store.format.store import Store
+from model_store.format.template import Template
+from model_store.importers.hub import find_source
+from model_store.importers.importer import SAMPLE, Imported, Wanted, add_checkpoint, sample_scores, stage
+from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
 
 
 def add(store: Store, given: argparse.Namespace) -> Report:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from agentprm.errors import CheckpointError, ManifestInvalid
 from model_store.commands.report import Report
-from model_store.foreign.unpickle import convert
-from model_store.manifest import parse_manifest, shown
-from model_store.store import MANIFEST, Store
+from model_store.errors import CheckpointError, ManifestInvalid
+from model_store.format.manifest import parse_manifest
+from model_store.format.store import MANIFEST, Store
+from model_store.format.strict_json import shown
+from model_store.importers.pickles import convert
 
 
 def publish_directory(store: Store, given: argparse.Namespace) -> Report:

@@ -3,10 +3,10 @@
 import argparse
 import json
 
-from agentprm.errors import CheckpointError
 from model_store.commands.report import Report, table
-from model_store.manifest import ScoreRecipe
-from model_store.store import Store
+from model_store.errors import CheckpointError
+from model_store.format.recipe import ScoreRecipe
+from model_store.format.store import Store
 
 
 def list_checkpoints(store: Store, _: argparse.Namespace) -> Report:

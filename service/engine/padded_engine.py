@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 
-from model_store.model import RewardModel, padding_tokens, score_rows
+from model_store.network.model import RewardModel, padding_tokens, score_rows
 from service.engine.contract import SequenceScores
 from service.engine.device_memory import within_memory
 from service.engine.prefix_engine import ROW_TOKENS

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from model_store.model import RewardModel
+from model_store.network.model import RewardModel
 from service.engine.contract import SequenceScores
 from service.engine.device_memory import within_memory
 from service.engine.joined_kv import JoinedKV

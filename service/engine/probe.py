@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from model_store.heads import LinearHead
-from model_store.model import RewardModel, score_rows
+from model_store.network.heads import LinearHead
+from model_store.network.model import RewardModel, score_rows
 from service.engine.padded_engine import rescales_positions
 from service.engine.prefix_engine import PrefixEngine
 

@@ -7,12 +7,13 @@ from typing import Final, Literal
 
 import torch
 
-from agentprm.errors import AgentPRMError, CheckpointError, CheckpointTooLarge
-from model_store.manifest import Manifest
-from model_store.model import RatioModel, RewardModel, load_model
-from model_store.quantise import BYTES, Bits, ScoreError, dtype_of, may_be_quantised, quantise
-from model_store.store import REFERENCE, Checkpoint
-from model_store.tensors import tensor_shapes
+from agentprm.errors import AgentPRMError
+from model_store.errors import CheckpointError, CheckpointTooLarge
+from model_store.format.manifest import Manifest
+from model_store.format.store import REFERENCE, Checkpoint
+from model_store.network.model import RatioModel, RewardModel, load_model
+from model_store.network.quantise import BYTES, Bits, ScoreError, dtype_of, may_be_quantised, quantise
+from model_store.network.tensors import tensor_shapes
 from service.engine.device_memory import free_bytes
 from service.engine.packed_linear import pack_linears
 from service.engine.padded_engine import PaddedEngine

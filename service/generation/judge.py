@@ -4,8 +4,8 @@ from typing import Final, NamedTuple
 
 from agentprm.errors import UpstreamFailed
 from agentprm.types import Step, Trajectory
-from model_store.judge import Judge
-from model_store.manifest import Template
+from model_store.format.judge import Judge
+from model_store.format.template import Template
 from service.generation.completions import Generated
 from service.generation.server import TextServer
 from service.generation.verdict import raw_score

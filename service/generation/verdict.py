@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Final
 
 from agentprm.errors import UpstreamFailed
-from model_store.judge import Judge
+from model_store.format.judge import Judge
 from service.generation.completions import Alternative, Generated, Token
 
 LEAST_MASS: Final = 0.01

@@ -6,7 +6,7 @@ A request holds a lease on the model it began with, so a model that is swapped o
 from collections.abc import Mapping, Sequence
 
 from agentprm.errors import ModelNotFound, Overloaded
-from model_store.store import natural_order
+from model_store.format.store import natural_order
 from service.models.served import ServedModel
 
 

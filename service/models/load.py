@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-from agentprm.errors import CheckpointError
-from model_store.manifest import Manifest
-from model_store.quantise import ScoreError
-from model_store.render import Renderer, load_renderer
-from model_store.store import Checkpoint, Store
+from model_store.errors import CheckpointError
+from model_store.format.manifest import Manifest
+from model_store.format.store import Checkpoint, Store
+from model_store.network.quantise import ScoreError
+from model_store.text.renderer import Renderer, load_renderer
 from service.engine.contract import Engine
 from service.engine.device_memory import Memory
 from service.engine.padded_engine import PaddedEngine

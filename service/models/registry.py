@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from agentprm.errors import AgentPRMError, CheckpointError, CheckpointNotFound, InvalidRequest, ModelNotFound
-from model_store.store import Checkpoint, Store
+from agentprm.errors import AgentPRMError, InvalidRequest, ModelNotFound
+from model_store.errors import CheckpointError, CheckpointNotFound
+from model_store.format.store import Checkpoint, Store
 from service.models.catalog import Models
 from service.models.load import Loaded
 from service.models.served import ServedModel

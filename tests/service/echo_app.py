@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from model_store.manifest import Manifest, ScoreRecipe, Template
-from model_store.render import Renderer
+from model_store.format.manifest import Manifest
+from model_store.format.recipe import ScoreRecipe
+from model_store.format.template import Template
+from model_store.text.renderer import Renderer
 from service.app import create_app
 from service.engine.contract import Engine
 from service.engine.echo import EchoEngine

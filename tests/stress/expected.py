@@ -11,10 +11,10 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from agentprm.types import State, Step, Trajectory
-from model_store.manifest import ScoreRecipe
-from model_store.model import load_model, score_rows
-from model_store.render import Renderer, load_renderer
-from model_store.store import Checkpoint
+from model_store.format.recipe import ScoreRecipe
+from model_store.format.store import Checkpoint
+from model_store.network.model import load_model, score_rows
+from model_store.text.renderer import Renderer, load_renderer
 
 TOLERANCE: Final = 1e-4
 MAX_STEPS: Final = 5

@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 
 import uvloop
 
-from model_store.store import Store
+from model_store.format.store import Store
 from service.settings import CHECKPOINTS
 from tests.stress.connection import Answer, Connection, IllFormed, request_bytes
 

@@ -25,7 +25,7 @@ from typing import Final
 import httpx
 
 from agentprm import Client, Step, Trajectory
-from model_store.store import Store
+from model_store.format.store import Store
 from service.access.api_keys import new_key
 from service.settings import CHECKPOINTS
 from testbed.processes import Server, serve_agentprm

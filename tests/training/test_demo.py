@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_store.model import load_model
-from model_store.render import load_renderer
-from model_store.store import Store
+from model_store.format.store import Store
+from model_store.network.model import load_model
+from model_store.text.renderer import load_renderer
 from training.demo import DemoConfig, publish, train_seed
 from training.environments.textcraft.environment import held_out_goals, pretraining_goals, train_goals
 from training.evaluation.critic import Critic

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agentprm.errors import AgentPRMError
 from agentprm.types import State
-from model_store.render import Renderer
+from model_store.text.renderer import Renderer
 from training.rollouts.rollout import Rollout
 
 NO_LOSS = -100  # the index that torch's cross entropy leaves out

@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 
-from model_store.manifest import Template
+from model_store.format.template import Template
 
 PAD: Final = "<pad>"
 UNKNOWN: Final = "<unk>"

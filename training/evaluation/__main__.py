@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from model_store.model import load_model
-from model_store.render import load_renderer
-from model_store.store import Store
+from model_store.format.store import Store
+from model_store.network.model import load_model
+from model_store.text.renderer import load_renderer
 from training.bundled import AGENTPRM, ORM, STORE
 from training.environments.textcraft.environment import held_out_goals
 from training.evaluation.critic import Critic

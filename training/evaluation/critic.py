@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import islice
 
 from agentprm.types import State, Trajectory
-from model_store.manifest import ScoreRecipe
-from model_store.model import RewardModel, score_rows
-from model_store.render import Renderer
+from model_store.format.recipe import ScoreRecipe
+from model_store.network.model import RewardModel, score_rows
+from model_store.text.renderer import Renderer
 
 RECIPE = ScoreRecipe(head="linear", activation="sigmoid", read="action_end")
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from model_store.model import RewardModel
+from model_store.network.model import RewardModel
 from training.data.dataset import NO_LOSS, Example, batches, collate, next_tokens
 from training.trainers.optimizer import Schedule, optimizer_of, take_update
 

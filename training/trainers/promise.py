@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from model_store.model import RewardModel
+from model_store.network.model import RewardModel
 from training.data.dataset import Batch, Example, batches, collate, pad
 from training.data.labels import final_outcome_targets, promise_targets
 from training.trainers.optimizer import Schedule, optimizer_of, take_update

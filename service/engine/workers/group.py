@@ -11,8 +11,9 @@ from time import monotonic
 from typing import Final
 from weakref import finalize
 
-from agentprm import errors
-from agentprm.errors import CheckpointError
+from agentprm import errors as request_errors
+from model_store import errors as checkpoint_errors
+from model_store.errors import CheckpointError
 from service.engine.contract import DeviceLost, OutOfMemory
 from service.engine.workers.worker import Call, Facts, Failed, Job, Scored, run
 
@@ -48,7 +49,7 @@ class WorkerGroup:
         replies = self._replies(straggle_seconds=0.0)
         for reply in replies:
             if isinstance(reply, Failed):
-                kind = getattr(errors, reply.kind, CheckpointError)
+                kind = getattr(request_errors, reply.kind, getattr(checkpoint_errors, reply.kind, CheckpointError))
                 raise kind(reply.message)
         facts = replies[0]
         assert isinstance(facts, Facts)

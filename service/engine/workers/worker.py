@@ -16,8 +16,8 @@ import torch
 from torch import distributed
 
 from agentprm.errors import AgentPRMError
-from model_store.quantise import ScoreError
-from model_store.store import Checkpoint
+from model_store.format.store import Checkpoint
+from model_store.network.quantise import ScoreError
 from service.engine.contract import DeviceLost, OutOfMemory, SequenceScores
 from service.engine.device_memory import gpu_memory
 from service.engine.padded_engine import PaddedEngine

@@ -14,8 +14,8 @@ from benchmarks.score_cache.report import cache_section
 from benchmarks.score_cache.suite import differing
 from benchmarks.workloads.requests import as_call
 from benchmarks.workloads.textcraft import PROPOSALS, record, textcraft, textcraft_load
-from model_store.render import load_renderer
-from model_store.store import Store
+from model_store.format.store import Store
+from model_store.text.renderer import load_renderer
 from service.settings import CHECKPOINTS
 from testbed.processes import Server
 

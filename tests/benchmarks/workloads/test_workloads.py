@@ -7,7 +7,7 @@ from benchmarks.workloads.models import VOCABULARY
 from benchmarks.workloads.requests import as_call, bulk_load, rank_load, step_load
 from benchmarks.workloads.textcraft import textcraft
 from benchmarks.workloads.tokens import CANDIDATE, STEP, Workload
-from model_store.render import Renderer
+from model_store.text.renderer import Renderer
 from training.data.tokenizer import TEMPLATE, build_tokenizer
 
 

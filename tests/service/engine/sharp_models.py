@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-from model_store.model import RewardModel, new_model
+from model_store.network.model import RewardModel, new_model
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 50,

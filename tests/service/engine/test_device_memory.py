@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
-from agentprm.errors import CheckpointTooLarge
-from model_store.store import Store
+from model_store.errors import CheckpointTooLarge
+from model_store.format.store import Store
 from service.engine import device_memory, selection
 from service.engine.contract import DeviceLost, OutOfMemory
 from service.engine.device_memory import within_memory

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from agentprm.errors import AgentPRMError
-from model_store.model import RewardModel
+from model_store.network.model import RewardModel
 from service.engine import probe, row_attention
 from service.engine.padded_engine import PaddedEngine
 from service.engine.prefix_cache import Node

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from model_store.judge import Judge, Turn
-from model_store.manifest import ScoreRecipe
+from model_store.format.judge import Judge, Turn
+from model_store.format.recipe import ScoreRecipe
 from service.models.load import LoadedJudge
 from tests.service.echo_app import MANIFEST, PATIENCE, serving
 

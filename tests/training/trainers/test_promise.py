@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
-from model_store.model import RewardModel, new_model
+from model_store.network.model import RewardModel, new_model
 from training.data.dataset import NO_LOSS, Batch, Example, batches, collate, next_tokens
 from training.data.labels import promise_targets
 from training.trainers.optimizer import Schedule

@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import Gemma2Config, Qwen2Config
 
-from agentprm.errors import CheckpointCorrupt, CheckpointError
-from model_store.manifest import ScoreRecipe
-from model_store.model import new_model, save_model
-from model_store.store import Checkpoint, Store
+from model_store.errors import CheckpointCorrupt, CheckpointError
+from model_store.format.recipe import ScoreRecipe
+from model_store.format.store import Checkpoint, Store
+from model_store.network.model import new_model, save_model
 from service.engine.contract import DeviceLost
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import load_engine

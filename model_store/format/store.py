@@ -1,0 +1,192 @@
+"""A directory of checkpoints: publish atomically, resolve only what still hashes to its digest.
+
+<root>/aliases.json                 {"demo": "textcraft-demo@1"}
+<root>/<name>/<version>/prm.json    the manifest, beside a Hugging Face directory (safetensors only)
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from model_store.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, ManifestInvalid
+from model_store.format.manifest import Manifest, parse_manifest
+from model_store.format.strict_json import shown
+
+MANIFEST: Final = "prm.json"
+ALIASES: Final = "aliases.json"
+REFERENCE: Final = "reference"
+"""The directory of the model that a ``log_ratio`` compares with, in the same layout."""
+_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"})
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A directory whose content agreed with its manifest's digest when it was resolved."""
+
+    path: Path
+    manifest: Manifest
+
+
+class Store:
+    """Checkpoints under ``root``, named ``name@version``; a bare name means its newest version."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def reference(self, reference: str) -> str:
+        """The ``name@version`` that an alias, ``name`` or ``name@version`` stands for now; its content is not read.
+
+        Raises:
+            CheckpointNotFound: nothing of that name.
+        """
+        name, _, version = self.aliases().get(reference, reference).partition("@")
+        version = version or self._newest(name)
+        if not (self._path(name, version) / MANIFEST).is_file():
+            raise CheckpointNotFound(f"no checkpoint {reference!r} in {self.root}; there are: {self._listing()}")
+        return f"{name}@{version}"
+
+    def resolve(self, reference: str) -> Checkpoint:
+        """The checkpoint behind an alias, ``name`` or ``name@version``.
+
+        Raises:
+            CheckpointNotFound: nothing of that name.
+            CheckpointCorrupt: the content does not hash to the digest, or holds a pickle, a link or remote code.
+            ManifestInvalid: ``prm.json`` is incomplete, wrong, or for another name or version.
+        """
+        manifest = self.read_manifest(self.reference(reference))
+        path = self._path(manifest.name, manifest.version)
+        _refuse_unsafe(path)
+        if (digest := compute_digest(path, manifest)) != manifest.digest:
+            raise CheckpointCorrupt(
+                f"{manifest.reference} has changed since it was published: its content hashes to {digest}, "
+                f"its manifest says {shown(manifest.digest)}"
+            )
+        return Checkpoint(path, manifest)
+
+    def publish(self, source: Path, manifest: Manifest) -> Checkpoint:
+        """Copies ``source`` in as ``manifest.reference``: readers see all of it or nothing.
+
+        Raises:
+            CheckpointError: that version is there already; versions never change.
+            CheckpointCorrupt: ``source`` holds a pickle, a link or remote code.
+        """
+        target = self.free_path(manifest.name, manifest.version)
+        _refuse_unsafe(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=".publish-") as scratch:
+            staged = Path(scratch) / manifest.version
+            shutil.copytree(source, staged)
+            manifest = replace(manifest, digest=compute_digest(staged, manifest))
+            (staged / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+            for path in (staged, *staged.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)  # the server may run as another user
+            staged.rename(target)
+        return Checkpoint(target, manifest)
+
+    def free_path(self, name: str, version: str) -> Path:
+        """Where a version will be. Raises CheckpointError if it is there already; versions never change."""
+        target = self._path(name, version)
+        if target.exists():
+            raise CheckpointError(f"{name}@{version} is published already; a version never changes")
+        return target
+
+    def read_manifest(self, reference: str) -> Manifest:
+        """The manifest of a ``name@version``; nothing else is read, nothing hashed. Raises as ``resolve`` does."""
+        name, _, version = reference.partition("@")
+        manifest = _read_manifest(self._path(name, version))
+        if (manifest.name, manifest.version) != (name, version):
+            raise ManifestInvalid(f"{self._path(name, version) / MANIFEST} says it is {shown(manifest.reference)}")
+        return manifest
+
+    def references(self) -> list[str]:
+        """Every ``name@version`` in the store, sorted."""
+        return sorted(
+            f"{path.parent.parent.name}@{path.parent.name}" for path in self.root.glob(f"[!.]*/[!.]*/{MANIFEST}")
+        )
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> ``name@version``."""
+        path = self.root / ALIASES
+        if not path.exists():
+            return {}
+        try:
+            aliases = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} is not JSON: {error}") from error
+        if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
+            raise CheckpointError(f"{path} must map each alias to a name@version")
+        return aliases
+
+    def set_alias(self, alias: str, reference: str) -> None:
+        """Points ``alias`` to a published ``name@version`` in one atomic step."""
+        checkpoint = self.resolve(reference)
+        aliases = {**self.aliases(), _checked(alias): checkpoint.manifest.reference}
+        staged = self.root / f".{ALIASES}.{os.getpid()}"
+        staged.write_text(json.dumps(aliases, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        staged.replace(self.root / ALIASES)
+
+    def _path(self, name: str, version: str) -> Path:
+        return self.root / _checked(name) / _checked(version)
+
+    def _newest(self, name: str) -> str:
+        versions = [path.parent.name for path in (self.root / _checked(name)).glob(f"[!.]*/{MANIFEST}")]
+        if not versions:
+            raise CheckpointNotFound(f"no checkpoint {name!r} in {self.root}; there are: {self._listing()}")
+        return max(versions, key=natural_order)
+
+    def _listing(self) -> str:
+        return ", ".join([*self.references(), *sorted(self.aliases())]) or "none"
+
+
+def compute_digest(path: Path, manifest: Manifest) -> str:
+    """``sha256:...`` over every file below ``path`` but ``prm.json``, and over the manifest less its digest."""
+    total = hashlib.sha256(manifest.content())
+    for file in _files(path):
+        name = file.relative_to(path).as_posix()
+        if name != MANIFEST:
+            with file.open("rb") as stream:
+                total.update(f"\n{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """Links too, wherever they lead: what is behind one to a directory would be neither hashed nor looked at."""
+    return (file for file in sorted(path.rglob("*")) if file.is_symlink() or not file.is_dir())
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        return parse_manifest((path / MANIFEST).read_text(encoding="utf-8"))
+    except ManifestInvalid as error:
+        raise ManifestInvalid(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ManifestInvalid(f"{path}: prm.json is not UTF-8") from error
+
+
+def _refuse_unsafe(path: Path) -> None:
+    for file in _files(path):
+        if file.is_symlink():
+            raise CheckpointCorrupt(f"{file} is a link; a checkpoint holds plain files")
+        if file.suffix in _PICKLES:
+            raise CheckpointCorrupt(f"{file} may hold a pickle, which runs code when read; only safetensors are served")
+        if file.suffix == ".py":
+            raise CheckpointCorrupt(f"{file} is code; checkpoints that bring their own code are not served")
+
+
+def _checked(name: str) -> str:
+    if not _SAFE_NAME.fullmatch(name):
+        raise CheckpointNotFound(f"{name!r} is no checkpoint name: letters, digits, '.', '_' and '-' only")
+    return name
+
+
+def natural_order(version: str) -> list[tuple[int, str]]:
+    """Orders 10 after 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", version) if part]

@@ -1,0 +1,202 @@
+"""A foreign checkpoint -> a version in the store, in the one layout that is served.
+
+Nothing is published before it has been loaded by the way it will be served, and has scored a sample.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from agentprm.types import Step, Trajectory
+from model_store.errors import CheckpointCorrupt, CheckpointError
+from model_store.format.manifest import FORMAT, Manifest, parse_manifest
+from model_store.format.recipe import ScoreRecipe
+from model_store.format.store import REFERENCE, Checkpoint, Store
+from model_store.format.strict_json import shown
+from model_store.importers.families import read_recipe, recognise, score_and_template
+from model_store.importers.lora import CONFIG as ADAPTER
+from model_store.importers.lora import Adapter
+from model_store.importers.presets import PRESETS
+from model_store.importers.weights import link_or_copy, stage_weights
+from model_store.network.log_ratio import own_tokens
+from model_store.network.model import load_model, score_rows
+from model_store.network.tensors import tensor_shapes
+from model_store.text.renderer import Rendered, load_renderer, load_tokenizer
+
+SAMPLE: Final = Trajectory(
+    "There are 3 apples in a basket and 4 more on the table. How many are there?",
+    (Step("", "There are 3 apples in the basket."), Step("", "3 + 4 = 7, so there are 7 apples.")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to make of a checkpoint. ``preset`` and ``recipe``: at most one; neither: as its files tell.
+
+    ``reference`` and ``beta``: what a ``log_ratio`` compares with, and its factor.
+    """
+
+    name: str
+    version: str
+    preset: str | None = None
+    recipe: Path | None = None
+    context_length: int | None = None
+    base_model: str = ""
+    reference: Path | None = None
+    beta: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """``raw`` are the scores of ``SAMPLE``."""
+
+    checkpoint: Checkpoint
+    preset: str
+    raw: list[float]
+
+
+def add_checkpoint(store: Store, source: Path, wanted: Wanted, base: Path | None = None) -> Imported:
+    """Publishes ``source``, or the LoRA adapter ``source`` merged into ``base``.
+
+    Raises:
+        CheckpointError: it cannot be recognised, loaded or scored; nothing is left in the store.
+    """
+    store.free_path(wanted.name, wanted.version)
+    store.root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=store.root, prefix=".import-") as scratch:
+        imported = stage(source, Path(scratch), wanted, base)
+        published = store.publish(imported.checkpoint.path, imported.checkpoint.manifest)
+    return Imported(published, imported.preset, imported.raw)
+
+
+def stage(source: Path, into: Path, wanted: Wanted, base: Path | None = None) -> Imported:
+    """Writes the checkpoint as it will be published, loads it and scores the sample. Raises as ``add_checkpoint``."""
+    adapter, config = _adapter(source, base), _read_config(base or source)
+    if adapter:
+        config["architectures"] = [adapter.architecture(_architecture(config))]
+    stage_weights(base or source, into, adapter)
+    (into / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    tokenizer_from = source if (source / "tokenizer.json").exists() else base or source
+    if not (tokenizer_from / "tokenizer.json").exists():
+        raise CheckpointCorrupt(
+            f"{tokenizer_from} has no tokenizer.json; save its tokenizer with a fast tokenizer class first"
+        )
+    link_or_copy(tokenizer_from / "tokenizer.json", into / "tokenizer.json")
+    manifest, preset = _manifest(into, tokenizer_from, config, wanted)
+    if (wanted.reference is not None) != (manifest.score.head == "log_ratio"):
+        raise CheckpointError(
+            "a log_ratio needs a --reference, the model that it compares with, and no other head does"
+        )
+    if wanted.reference:
+        stage_reference(wanted.reference, into)
+    checkpoint = Checkpoint(into, manifest)
+    return Imported(checkpoint, preset, sample_scores(checkpoint))
+
+
+def stage_reference(source: Path, into: Path) -> None:
+    """Puts the model that a ``log_ratio`` compares with beside its policy.
+
+    Raises:
+        CheckpointError: it reads other tokens than the policy, or its files cannot be used.
+    """
+    mine, other = (_tokens_of(path) for path in (into, source))
+    if mine != other:
+        raise CheckpointError(f"the reference {source} has another tokenizer than the policy; a ratio needs the same")
+    path = into / REFERENCE
+    path.mkdir()
+    stage_weights(source, path, None)
+    (path / "config.json").write_text(json.dumps(_read_config(source), indent=2), encoding="utf-8")
+
+
+def _tokens_of(path: Path) -> dict[str, Any]:
+    """A tokenizer as the library writes it, whatever wrote its file; how long its texts may be does not matter."""
+    tokenizer = load_tokenizer(path)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    content: dict[str, Any] = json.loads(tokenizer.to_str())
+    return content
+
+
+def sample_scores(checkpoint: Checkpoint) -> list[float]:
+    """Raw scores of ``SAMPLE``, by the plain forward on the CPU.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded, or a score is not finite.
+    """
+    renderer, model = load_renderer(checkpoint), load_model(checkpoint, "cpu", "auto")
+    renderer.refuse_too_few_rows(model.vocabulary)
+    rendered = renderer.trajectory(SAMPLE)
+    _refuse_silence(rendered, checkpoint.manifest.score)
+    (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])
+    if not all(map(math.isfinite, raw)):
+        raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
+    return raw
+
+
+def _refuse_silence(rendered: Rendered, score: ScoreRecipe) -> None:
+    """A ratio over steps of which no token counts would be 0, and look like a score."""
+    if score.closes is None:
+        return
+    own, begin = own_tokens(rendered.token_ids, score.opens, score.closes), rendered.task_len
+    for end in rendered.step_ends:
+        if not any(own[begin : end + 1]):
+            raise CheckpointError("score: opens and closes find nothing that the agent says in a step of the template")
+        begin = end + 1
+
+
+def _adapter(source: Path, base: Path | None) -> Adapter | None:
+    if (source / ADAPTER).exists() and base is None:
+        raise CheckpointError(f"{source} is an adapter; name the checkpoint it belongs to with --base")
+    if base is not None and not (source / ADAPTER).exists():
+        raise CheckpointError(f"{source} has no {ADAPTER}, so it is no adapter of {base}")
+    return Adapter(source) if base is not None else None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """``config.json`` without the reference to code of the checkpoint's own, which is never run."""
+    file = path / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointCorrupt(f"{file} cannot be read: {shown(str(error), 300)}") from error
+    if not isinstance(config, dict):
+        raise CheckpointCorrupt(f"{file} must be an object")
+    if "quantization_config" in config:
+        raise CheckpointError(f"{path} is quantised; only plain weights are served")
+    return {name: value for name, value in config.items() if name != "auto_map"}
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    named = config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else "a model without architectures"
+
+
+def _manifest(staged: Path, tokenizer_from: Path, config: dict[str, Any], wanted: Wanted) -> tuple[Manifest, str]:
+    """The manifest, checked as one that is read, and the name of its preset."""
+    if wanted.recipe:
+        name, preset = "own recipe", read_recipe(wanted.recipe)
+    else:
+        name = wanted.preset or recognise(_architecture(config), tensor_shapes(staged))
+        if name not in PRESETS:
+            raise CheckpointError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
+        preset = PRESETS[name]
+    score, template = score_and_template(preset, tokenizer_from, load_tokenizer(staged))
+    score |= {} if wanted.beta is None else {"beta": wanted.beta}
+    data = {
+        "format": FORMAT,
+        "name": wanted.name,
+        "version": wanted.version,
+        "base_model": wanted.base_model or _architecture(config),
+        "score": score,
+        "template": template,
+        "render_version": 1,
+        "dtype": config.get("dtype") or config.get("torch_dtype") or "float32",
+        "context_length": wanted.context_length or config.get("max_position_embeddings"),
+        "training": {},
+        "evaluation": {},
+        "digest": "not published",
+    }
+    return parse_manifest(json.dumps(data)), name

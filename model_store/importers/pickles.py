@@ -1,0 +1,105 @@
+"""``pytorch_model*.bin`` -> safetensors, in a process of its own that cannot fill the machine.
+
+torch reads nothing but tensors (``weights_only``). That has had holes before, hence the process and its limits.
+"""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Final
+
+import torch
+from safetensors.torch import save_file
+
+from model_store.errors import CheckpointCorrupt, CheckpointError
+from model_store.format.strict_json import shown
+
+INDEX: Final = "pytorch_model.bin.index.json"
+_WEIGHTS: Final = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin")
+"""Trainers leave other pickles beside them."""
+SPARE_BYTES: Final = 2**30
+"""Memory beside three times the file."""
+
+
+def convert(source: Path, into: Path) -> list[Path]:
+    """Writes each ``.bin`` of a checkpoint as safetensors into a directory; returns the files.
+
+    Raises:
+        CheckpointError: ``into`` is there already, or ``source`` holds no such file.
+        CheckpointCorrupt: a file that holds anything but tensors, or needs more than a reader may use.
+    """
+    files = [file for file in sorted(source.glob("*.bin")) if _WEIGHTS.fullmatch(file.name)]
+    if not files:
+        raise CheckpointError(f"{source} holds no pytorch_model.bin or the like to convert")
+    if into.exists():
+        raise CheckpointError(f"{into} is there already")
+    into.mkdir(parents=True)
+    done = subprocess.run(  # noqa: S603  (this file, in the same Python)
+        [sys.executable, "-m", __name__, *(str(path.resolve()) for path in (into, *files))],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],  # where this package is found
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"its reader ended with {done.returncode}"]
+        raise CheckpointCorrupt(f"{source} was not converted: {shown(lines[-1], 300)}")
+    _convert_index(source, into)
+    return [into / _converted(file.name) for file in files]
+
+
+def _converted(name: str) -> str:
+    return name.replace("pytorch_model", "model").removesuffix(".bin") + ".safetensors"
+
+
+def _convert_index(source: Path, into: Path) -> None:
+    if not (source / INDEX).exists():
+        return
+    try:
+        index = json.loads((source / INDEX).read_text(encoding="utf-8"))
+        index["weight_map"] = {tensor: _converted(file) for tensor, file in index["weight_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointCorrupt(f"{source / INDEX} does not map tensors to files") from error
+    (into / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+def _limit(size: int) -> None:
+    """What reading a file of ``size`` bytes may use, beyond what Python and torch have taken by now."""
+    taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    for kind, most in (
+        (resource.RLIMIT_AS, taken + 3 * size + SPARE_BYTES),
+        (resource.RLIMIT_CPU, 3600),
+        (resource.RLIMIT_FSIZE, 2 * size + 2**20),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
+
+
+def _tensors(loaded: Any) -> dict[str, torch.Tensor]:
+    if not isinstance(loaded, dict) or not all(isinstance(one, torch.Tensor) for one in loaded.values()):
+        raise TypeError("it holds something other than tensors by name")
+    return {str(name): tensor.clone().contiguous() for name, tensor in loaded.items()}  # own bytes: tied ones share
+
+
+def main(arguments: Sequence[str]) -> None:
+    into, *files = map(Path, arguments)
+    torch.set_num_threads(1)
+    _limit(max(file.stat().st_size for file in files))
+    for file in files:
+        try:
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+            save_file(_tensors(loaded), into / _converted(file.name), metadata={"format": "pt"})
+        except UnpicklingError as error:  # torch says how to read it nevertheless
+            raise SystemExit(f"{file.name}: it holds something other than tensors by name") from error
+        except Exception as error:
+            raise SystemExit(f"{file.name}: {shown(str(error), 200) or type(error).__name__}") from error
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

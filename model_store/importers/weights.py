@@ -1,0 +1,107 @@
+"""The weights of a foreign checkpoint, staged for publishing: linked as they are wherever that is possible.
+
+They are written anew where their tensors have names that transformers does not know, or where an adapter changes them.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import save_file
+
+from model_store.errors import CheckpointCorrupt
+from model_store.format.strict_json import shown
+from model_store.importers.lora import WEIGHTS as ADAPTER_WEIGHTS
+from model_store.importers.lora import Adapter
+from model_store.network.tensors import opened
+
+INDEX: Final = "model.safetensors.index.json"
+SINGLE: Final = "model.safetensors"
+_LAYER: Final = re.compile(r"(.*?)(?:model\.)?layers\.0\.")
+
+
+def stage_weights(source: Path, into: Path, adapter: Adapter | None) -> None:
+    """Puts the weights of ``source`` into ``into`` as transformers reads them.
+
+    Raises:
+        CheckpointCorrupt: no safetensors, a shard that is missing, or an adapter that does not fit.
+    """
+    files = weight_files(source)
+    names = {name: file for file in files for name in _names(file)}
+    prefix = foreign_prefix(names)
+    targets = {file: file.name if len(files) > 1 else SINGLE for file in files}
+    if not prefix and adapter is None:
+        for file, target in targets.items():
+            link_or_copy(file, into / target)
+        if len(files) > 1:
+            link_or_copy(source / INDEX, into / INDEX)
+        return
+    index: dict[str, str] = {}
+    for file, target in targets.items():
+        with opened(file) as tensors:
+            held = {name: torch.as_tensor(tensors.get_tensor(name)) for name in _names(file)}
+        changed = {
+            name.removeprefix(prefix): adapter.merged(name, one) if adapter else one for name, one in held.items()
+        }
+        if adapter and file == files[-1]:
+            changed |= adapter.left()
+        index |= dict.fromkeys(changed, target)
+        save_file({name: one.contiguous() for name, one in changed.items()}, into / target, metadata={"format": "pt"})
+    if len(files) > 1:
+        (into / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": index}, indent=2), encoding="utf-8")
+
+
+def weight_files(source: Path) -> list[Path]:
+    """The safetensors files that make up a checkpoint, in order.
+
+    Raises:
+        CheckpointCorrupt: none, several without an index, or one that the index names and that is not there.
+    """
+    if (source / INDEX).exists():
+        try:
+            named = json.loads((source / INDEX).read_text(encoding="utf-8"))["weight_map"]
+            files = [source / name for name in sorted(set(named.values()))]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointCorrupt(f"{source / INDEX} does not map tensors to files") from error
+        if absent := [file.name for file in files if file.parent != source or not file.is_file()]:
+            raise CheckpointCorrupt(f"{source} lacks {shown(absent[0])}, which its index names")
+        return files
+    files = [file for file in sorted(source.glob("*.safetensors")) if file.name != ADAPTER_WEIGHTS]
+    if (source / SINGLE) in files:
+        return [source / SINGLE]
+    if len(files) == 1:
+        return files
+    if files:
+        raise CheckpointCorrupt(
+            f"{source} holds {len(files)} safetensors files and no {INDEX} that says which are its weights"
+        )
+    if list(source.glob("*.bin")):
+        raise CheckpointCorrupt(
+            f"{source} holds its weights as .bin, a pickle that runs code when read; "
+            "`python -m model_store convert` turns it into safetensors in a process of its own"
+        )
+    raise CheckpointCorrupt(f"{source} holds no safetensors file")
+
+
+def foreign_prefix(names: Iterable[str]) -> str:
+    """What stands before the names of the backbone's tensors where its authors wrapped it in a class of their own."""
+    found = {match[1] for name in names if (match := _LAYER.match(name))}
+    return found.pop() if len(found) == 1 else ""
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for the same bytes where the file system allows it."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _names(file: Path) -> list[str]:
+    with opened(file) as tensors:
+        return sorted(tensors.keys())

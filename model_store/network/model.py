@@ -1,0 +1,195 @@
+"""A causal transformer and the head that reads it: token ids in, one raw score per token out.
+
+Axes: B batch, T tokens, H hidden.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.distributed.configuration_utils import DistributedConfig
+from transformers.utils import logging
+
+from model_store.errors import CheckpointCorrupt, CheckpointError
+from model_store.format.recipe import ScoreRecipe
+from model_store.format.store import REFERENCE, Checkpoint
+from model_store.format.strict_json import shown
+from model_store.network.head_loading import load_head, vocabulary_head
+from model_store.network.heads import LinearHead
+from model_store.network.log_ratio import LogRatioHead
+
+
+class RewardModel(nn.Module):
+    """A backbone of any Hugging Face causal family under a head that gives each token one number."""
+
+    def __init__(self, backbone: PreTrainedModel, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding, or of the smaller one: token ids are below it."""
+        embeddings: list[Any] = [one.get_input_embeddings() for one in self.backbones()]
+        return min(int(one.weight.shape[0]) for one in embeddings)
+
+    def forward(self, token_ids_BT: Tensor, **options: Any) -> Tensor:
+        """Raw score at every token, float32 [B, T]; ``options`` go to the backbone and its attention function.
+
+        Attention is causal, so what is padded on the right of a row changes nothing before it and needs no mask.
+        """
+        raw_BT: Tensor = self.head(self.hidden(token_ids_BT, **options))
+        return raw_BT
+
+    def hidden(self, token_ids_BT: Tensor, **options: Any) -> Tensor:
+        """The backbone's last hidden states [B, T, H], final norm applied."""
+        hidden_BTH: Tensor = self.backbone(input_ids=token_ids_BT, use_cache=False, **options).last_hidden_state
+        return hidden_BTH
+
+    def backbones(self) -> list[PreTrainedModel]:
+        """Every transformer that a forward runs."""
+        return [self.backbone]
+
+
+class RatioModel(RewardModel):
+    """A policy under a head that compares it with another model, and so reads the tokens too."""
+
+    head: LogRatioHead
+
+    def forward(self, token_ids_BT: Tensor, **options: Any) -> Tensor:
+        raw_BT: Tensor = self.head(self.hidden(token_ids_BT, **options), token_ids_BT)
+        return raw_BT
+
+    def backbones(self) -> list[PreTrainedModel]:
+        return [self.backbone, self.head.backbone]
+
+
+@torch.inference_mode()
+def score_rows(
+    model: RewardModel, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]], *, row_tokens: int = 4096
+) -> list[list[float]]:
+    """Raw scores of each row at its read positions: the plain padded forward that faster paths must equal.
+
+    Rows of similar length share a forward of at most ``row_tokens`` padded tokens (a longer row goes alone).
+    """
+    scores: list[list[float]] = [[] for _ in token_ids]
+    device = next(model.parameters()).device
+    for group in _by_length([len(row) for row in token_ids], row_tokens):
+        rows = [torch.tensor(token_ids[index]) for index in group]
+        raw_BT = model(nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)).cpu()
+        for raw_T, index in zip(raw_BT, group, strict=True):
+            scores[index] = raw_T[torch.tensor(reads[index], dtype=torch.long)].tolist()
+    return scores
+
+
+def padding_tokens(lengths: Sequence[int], row_tokens: int) -> int:
+    """What ``score_rows`` computes beside rows of these lengths."""
+    groups = ([lengths[index] for index in group] for group in _by_length(lengths, row_tokens))
+    return sum(len(group) * max(group) - sum(group) for group in groups)
+
+
+def _by_length(lengths: Sequence[int], row_tokens: int) -> Iterator[list[int]]:
+    """Indices in groups, shortest first, each at most ``row_tokens`` when padded to its longest."""
+    group: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and lengths[index] * (len(group) + 1) > row_tokens:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
+def new_model(config: PreTrainedConfig, seed: int) -> RewardModel:
+    """A randomly initialised model; its head starts at zero, so every promise starts at the activation's middle."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = AutoModel.from_config(config)
+    return RewardModel(backbone, LinearHead(torch.zeros(config.hidden_size)))
+
+
+def load_model(checkpoint: Checkpoint, device: str, dtype: str, split_over: int = 1) -> RewardModel:
+    """The model of a resolved checkpoint, in eval mode; ``dtype`` is the backbone's ("auto": the manifest's).
+
+    With ``split_over`` this is one of so many processes of torch's default process group. The backbone's layers are
+    split over all by transformers' tensor-parallel plan of the family, and every forward is one that all of them do.
+
+    Raises:
+        CheckpointError: weights that are missing, of the wrong shape, unreadable, or need code of their own.
+    """
+    manifest = checkpoint.manifest
+    try:
+        model = _read_model(
+            checkpoint.path, manifest.score, getattr(torch, manifest.dtype if dtype == "auto" else dtype), split_over
+        )
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointCorrupt(f"{manifest.reference} cannot be loaded: {shown(str(error), 500)}") from error
+    known = manifest.context_length
+    context = min(getattr(one.config, "max_position_embeddings", known) for one in model.backbones())
+    if manifest.context_length > context:
+        raise CheckpointCorrupt(
+            f"{manifest.reference}: context_length {manifest.context_length} is over the backbone's {context} positions"
+        )
+    return model.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def save_model(model: RewardModel, path: Path) -> None:
+    """Writes ``config.json`` and ``model.safetensors`` in the layout of the family's sequence classification class."""
+    assert isinstance(model.head, LinearHead), "the layout holds one row"
+    assert model.head.bias is None, "the layout has no place for a bias"
+    config = model.backbone.config
+    config.num_labels = 1
+    whole: Any = AutoModelForSequenceClassification.from_config(config)
+    whole.base_model.load_state_dict(model.backbone.state_dict())
+    whole.score.load_state_dict({"weight": model.head.weight_H[None]})
+    whole.to(next(model.backbone.parameters()).dtype).save_pretrained(path)
+
+
+def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype, split_over: int) -> RewardModel:
+    backbone = _read_backbone(path, dtype, split_over)
+    if score.head != "log_ratio":
+        return RewardModel(backbone, load_head(path, score, backbone))
+    other = path / REFERENCE
+    if not other.is_dir():
+        raise CheckpointCorrupt(f"{path} has no directory {REFERENCE} with the model that a log_ratio compares with")
+    reference = _read_backbone(other, dtype, split_over)
+    heads = vocabulary_head(path, score, backbone), vocabulary_head(other, score, reference)
+    return RatioModel(backbone, LogRatioHead(heads[0], reference, heads[1], score))
+
+
+def _read_backbone(path: Path, dtype: torch.dtype, split_over: int) -> PreTrainedModel:
+    logging.set_verbosity_error()  # its report calls the head's tensors unexpected; what is missing is checked below
+    logging.disable_progress_bar()
+    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    backbone: PreTrainedModel
+    backbone, loading = AutoModel.from_pretrained(
+        path,
+        config=config,
+        dtype=dtype,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+        distributed_config=_split(config, split_over),
+    )
+    if loading["missing_keys"]:
+        raise CheckpointCorrupt(f"{path}: tensors are missing: {', '.join(sorted(loading['missing_keys'])[:5])}")
+    if loading["mismatched_keys"]:
+        raise CheckpointCorrupt(f"{path}: tensors of the wrong shape: {sorted(loading['mismatched_keys'])[:5]}")
+    return backbone
+
+
+def _split(config: PreTrainedConfig, over: int) -> DistributedConfig | None:
+    if over == 1:
+        return None
+    heads = config.num_key_value_heads
+    if not config.base_model_tp_plan:
+        raise CheckpointError(f"transformers has no plan to split a {config.model_type} model over devices")
+    if heads % over:
+        raise CheckpointError(f"{heads} key/value heads cannot be split evenly over {over} devices")
+    return DistributedConfig(tp_size=over, tp_plan="auto")

@@ -1,0 +1,159 @@
+"""Weights of fewer bits, by torchao, and what they cost in score: measured where they are made, on the model itself.
+
+Only linear layers of the backbones are quantised: embeddings, norms and heads stay as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from math import sqrt
+from statistics import fmean
+from typing import Any, Final, Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from agentprm.errors import AgentPRMError
+from model_store.errors import CheckpointError
+from model_store.network.model import RatioModel, RewardModel, score_rows
+
+Bits = Literal["int8", "int4"]
+
+GROUP: Final = 32
+"""Inputs that share a scale under int4: the smallest of torchao, for the least error. int8 has one scale a row."""
+BYTES: Final[dict[Bits, float]] = {"int8": 1.0, "int4": 0.5 + 4 / GROUP}
+"""Of a quantised weight; under int4 with its share of a scale and a zero point in bfloat16."""
+SEQUENCES: Final = 8
+LENGTH: Final = 64
+
+
+class ScoreError(NamedTuple):
+    """How far scores by quantised weights are from those by the full ones in the same dtype.
+
+    ``promise_*`` are differences of promises; ``raw_*`` of raw scores, in standard deviations of the full ones.
+    """
+
+    promise_rms: float
+    promise_max: float
+    raw_rms: float
+    raw_max: float
+    measured_on: str
+
+    def __str__(self) -> str:
+        return (
+            f"promise off by {self.promise_rms:.2g} (rms), {self.promise_max:.2g} at most; "
+            f"raw by {self.raw_rms:.2g} and {self.raw_max:.2g} standard deviations; on {self.measured_on}"
+        )
+
+
+def quantise(
+    model: RewardModel, bits: Bits, promise: Callable[[float], float], *, device: str, longest: int
+) -> ScoreError:
+    """Quantises a model in place and moves it to the device, a layer at a time; returns what that cost.
+
+    Args:
+        model: with its full weights, on the host.
+        bits: of a weight.
+        promise: of a raw score, as the checkpoint has it.
+        device: where it is to run, "cpu" or of CUDA.
+        longest: tokens that a sequence may have.
+
+    Raises:
+        AgentPRMError: torchao is missing, or has no kernel for this device and dtype.
+        CheckpointError: no layer can be quantised.
+    """
+    _torchao(bits)  # what is missing is told before scores are computed
+    token_ids = _random_tokens(model, min(LENGTH, longest))
+    full = _scores(model, token_ids)
+    quantise_layers(model, bits, device=device)
+    measured_on = f"{len(full)} tokens in {SEQUENCES} sequences of random ones"
+    return score_error(full, _scores(model, token_ids), promise, measured_on)
+
+
+def quantise_layers(model: RewardModel, bits: Bits, *, device: str) -> int:
+    """Quantises in place and moves the model to the device; returns how many layers. Raises as ``quantise`` does."""
+    torchao = _torchao(bits)
+    config, count = _config(torchao, bits, device, model.backbone.dtype), 0
+    for backbone in model.backbones():
+        count += sum(_suits(layer, bits) for layer in backbone.modules())
+        torchao.quantize_(backbone, config, lambda layer, _: _suits(layer, bits), device=device)
+    if not count:
+        raise CheckpointError(f"{type(model.backbone).__name__} has no linear layer that {bits} weights suit")
+    model.to(device)
+    return count
+
+
+def score_error(
+    full: Sequence[float], quantised: Sequence[float], promise: Callable[[float], float], measured_on: str
+) -> ScoreError:
+    """Of raw scores at the same tokens."""
+    spread = float(torch.tensor(full, dtype=torch.float64).std()) or 1.0
+    raw = [abs(one - other) / spread for one, other in zip(full, quantised, strict=True)]
+    promises = [abs(promise(one) - promise(other)) for one, other in zip(full, quantised, strict=True)]
+    return ScoreError(_rms(promises), max(promises), _rms(raw), max(raw), measured_on)
+
+
+def dtype_of(dtype: str, bits: Bits | Literal["auto"]) -> str:
+    """The dtype that these weights go with: torchao's fast 4-bit kernels know bfloat16 only.
+
+    Raises:
+        AgentPRMError: another was asked for.
+    """
+    if bits != "int4" or dtype == "bfloat16":
+        return dtype
+    if dtype == "auto":
+        return "bfloat16"
+    raise AgentPRMError(f"int4 weights go with bfloat16, not {dtype}; int8 ones go with any dtype")
+
+
+def may_be_quantised(name: str, shape: Sequence[int]) -> bool:
+    """Whether a checkpoint's tensor is a linear layer's, as far as its name tells: for an estimate of sizes."""
+    aside = ("embed", "wte", "wpe", "head", "score")
+    return len(shape) == 2 and name.endswith("weight") and not any(word in name for word in aside)
+
+
+def _torchao(bits: Bits) -> Any:
+    try:
+        return import_module("torchao.quantization")
+    except ImportError as error:
+        raise AgentPRMError(
+            f"{bits} weights need torchao, which is not installed; pip install 'agentprm[quant]' brings it"
+        ) from error
+
+
+def _config(torchao: Any, bits: Bits, device: str, dtype: torch.dtype) -> Any:
+    if bits == "int8":
+        return torchao.Int8WeightOnlyConfig(set_inductor_config=False)
+    dtype_of(str(dtype).removeprefix("torch."), bits)
+    if device == "cpu":
+        workflow = import_module("torchao.prototype.quantization.int4.inference_workflow")
+        return workflow.PrototypeInt4WeightOnlyConfig(group_size=GROUP, set_inductor_config=False)
+    if torch.cuda.get_device_capability(device)[0] < 8:
+        raise AgentPRMError(f"int4 weights need compute capability 8.0 or more, which {device} has not; int8 would do")
+    return torchao.Int4WeightOnlyConfig(
+        group_size=GROUP, int4_packing_format="tile_packed_to_4d", set_inductor_config=False
+    )
+
+
+def _suits(layer: nn.Module, bits: Bits) -> bool:
+    """Not subclasses: they may compute something else."""
+    if type(layer) is not nn.Linear:
+        return False
+    return bits == "int8" or (layer.in_features % GROUP == 0 and layer.out_features % 16 == 0)
+
+
+def _random_tokens(model: RewardModel, length: int) -> list[list[int]]:
+    """[sequences][tokens]; under a log-ratio the agent says all of them, or there would be no score."""
+    random = torch.Generator().manual_seed(0)
+    opens = list(model.head.opens) if isinstance(model, RatioModel) else []
+    rows = torch.randint(model.vocabulary, (SEQUENCES, max(length - len(opens), 1)), generator=random).tolist()
+    return [[*opens, *row] for row in rows]
+
+
+def _scores(model: RewardModel, token_ids: Sequence[Sequence[int]]) -> list[float]:
+    """At every token, one sequence after the other."""
+    rows = score_rows(model, token_ids, [range(len(ids)) for ids in token_ids])
+    return [raw for row in rows for raw in row]
+
+
+def _rms(values: Sequence[float]) -> float:
+    return sqrt(fmean(value * value for value in values))

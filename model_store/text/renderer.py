@@ -1,0 +1,217 @@
+"""Trajectory -> token ids, prefix-stable by construction.
+
+A trajectory is a line of runs of text and special tokens, cut at every special token of the template, behind the task
+and at every action's end; each run is tokenised on its own. The tokens up to an action's end are then a prefix of the
+tokens of every longer trajectory, whatever follows. Special tokens are recognised in the template only; in an agent's
+text they are ordinary characters, so an observation cannot end an action.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tokenizers import Tokenizer
+
+from agentprm.types import State, Trajectory
+from model_store.errors import CheckpointCorrupt, ManifestInvalid
+from model_store.format.store import Checkpoint
+from model_store.format.template import Template
+from model_store.text.runs import Parts, Place, Run, RunTokenizer
+
+NOTHING: Final = Run("", Place.ALONE)
+
+
+class Rendered(NamedTuple):
+    """Token ids; how many of them belong to the task alone; the index of each action's last token.
+
+    That last token is where the step's score is read. ``rest`` is text that is not tokenised yet, because what
+    follows is tokenised together with it.
+    """
+
+    token_ids: list[int]
+    task_len: int
+    step_ends: list[int]
+    rest: Run = NOTHING
+
+
+class _Segment(NamedTuple):
+    """``together``: the text between is tokenised with its neighbours; otherwise on its own."""
+
+    before: Parts
+    after: Parts
+    together: bool
+
+
+class _Line:
+    """Runs and ids in order; text since the last cut can still grow."""
+
+    __slots__ = ("items", "place", "text")
+
+    def __init__(self, rest: Run = NOTHING) -> None:
+        self.items: list[Run | list[int]] = []
+        self.text, self.place = rest
+
+    def add(self, segment: _Segment, text: str) -> None:
+        self.put(segment.before)
+        if segment.together:
+            self.text += text
+        else:
+            self.cut()
+            self.items.append(Run(text, Place.ALONE))
+        self.put(segment.after)
+
+    def put(self, parts: Parts) -> None:
+        for part in parts:
+            if isinstance(part, str):
+                self.text += part
+            else:
+                self.cut()
+                self.items.append(part)
+                self.place = Place.AFTER_SPECIAL
+
+    def cut(self) -> int:
+        """Ends the text so far; what follows is tokenised without it. Returns the number of items before the cut."""
+        if self.text:
+            self.items.append(Run(self.text, self.place))
+            self.text, self.place = "", Place.WITHIN
+        return len(self.items)
+
+
+class Renderer:
+    """Renders with one tokenizer and one template; safe to call from several threads."""
+
+    def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
+        self._runs = RunTokenizer(tokenizer)
+        self._template = template
+        kinds = {"segments": (False, False), "steps": (True, False), "text": (True, True)}
+        task_together, self._together = kinds[template.tokenise]
+        self._begin, self._next = self._parts(template.begin, task_together), self._parts(template.next, self._together)
+        self._task = self._segment(template.task, task_together)
+        self._observation = self._segment(template.observation, self._together)
+        self._action = self._segment(template.action, self._together)
+        end = _Line(Run("", Place.WITHIN))
+        end.put(self._action.after)
+        end.cut()
+        if not any(self._ids([end])[0]):
+            raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
+
+    def refuse_too_few_rows(self, rows: int) -> None:
+        """For an embedding of so many.
+
+        Raises:
+            CheckpointCorrupt: a text could become a token that it has no row for.
+        """
+        boundaries = [self._begin, self._next]
+        boundaries += [parts for one in (self._task, self._observation, self._action) for parts in one[:2]]
+        in_template = (index for parts in boundaries for part in parts if isinstance(part, list) for index in part)
+        largest = max(self._runs.largest_id, *in_template, 0)
+        if largest >= rows:
+            raise CheckpointCorrupt(f"the tokenizer has a token {largest} and the embedding only {rows} rows")
+
+    def trajectory(self, trajectory: Trajectory) -> Rendered:
+        """The whole trajectory, up to the end of its last action."""
+        line, task_items, end_items = self._line(trajectory)
+        return self._rendered(line, task_items, end_items)
+
+    def state(self, state: State) -> Rendered:
+        """Everything before the next action; ``actions`` takes it from there."""
+        line, task_items, end_items = self._line(Trajectory(state.task, state.steps))
+        if state.steps:
+            line.put(self._next)
+        self._observe(line, state.observation)
+        return self._rendered(line, task_items, end_items)
+
+    def actions(self, actions: Sequence[str], after: Rendered) -> list[list[int]]:
+        """The tokens that each action adds to its state; the last one is its step end.
+
+        ``state(s).token_ids + actions([a], state(s))[0] == trajectory(s.take(a)).token_ids``
+        """
+        lines = [_Line(after.rest) for _ in actions]
+        for line, action in zip(lines, actions, strict=True):
+            self._act(line, action)
+        return [list(chain.from_iterable(ids)) for ids in self._ids(lines)]
+
+    def _line(self, trajectory: Trajectory) -> tuple[_Line, int, list[int]]:
+        """With the numbers of items up to the end of the task and up to each action's end."""
+        line, ends = _Line(), list[int]()
+        line.put(self._begin)
+        task_items = self._begin_task(line, trajectory.task)
+        for index, step in enumerate(trajectory.steps):
+            if index:
+                line.put(self._next)
+            self._observe(line, step.observation)
+            ends.append(self._act(line, step.action))
+        return line, task_items, ends
+
+    def _begin_task(self, line: _Line, task: str) -> int:
+        """Cuts after the task, so that its tokens are the same whatever follows; returns the number of items so far.
+
+        Tokenised together with what follows, it is cut behind the token that it ends in: a newline may have grown into
+        its last full stop.
+        """
+        before, after, together = self._task
+        line.add(_Segment(before, [], together), self._stripped(task))
+        if not self._together:
+            line.put(after)
+            return line.cut()
+        following = after[0] if after and isinstance(after[0], str) else ""
+        joined, end = line.text + following, len(line.text)
+        if following:
+            end = self._runs.token_end(Run(joined, line.place), end)
+        line.text = joined[:end]
+        items = line.cut()
+        line.put([joined[end:], *after[bool(following) :]])
+        return items
+
+    def _observe(self, line: _Line, observation: str) -> None:
+        text = self._stripped(observation)
+        if text or not self._template.skip_empty_observation:
+            line.add(self._observation, text)
+
+    def _act(self, line: _Line, action: str) -> int:
+        line.add(self._action, self._stripped(action))
+        return line.cut()
+
+    def _rendered(self, line: _Line, task_items: int, end_items: Sequence[int]) -> Rendered:
+        (ids,) = self._ids([line])
+        lens = [0, *accumulate(map(len, ids))]
+        token_ids, rest = list(chain.from_iterable(ids)), Run(line.text, line.place)
+        return Rendered(token_ids, lens[task_items], [lens[items] - 1 for items in end_items], rest)
+
+    def _ids(self, lines: Sequence[_Line]) -> list[list[list[int]]]:
+        """Of each item of each line; all runs are tokenised together."""
+        found = iter(self._runs.encode([item for line in lines for item in line.items if isinstance(item, Run)]))
+        return [[next(found) if isinstance(item, Run) else item for item in line.items] for line in lines]
+
+    def _segment(self, texts: tuple[str, str], together: bool) -> _Segment:
+        before, after = (self._parts(text, together) for text in texts)
+        return _Segment(before, after, together)
+
+    def _parts(self, text: str, together: bool) -> Parts:
+        return self._runs.split(text) if together else self._runs.boundary(text)
+
+    def _stripped(self, text: str) -> str:
+        return text.strip() if self._template.strip else text
+
+
+def load_renderer(checkpoint: Checkpoint) -> Renderer:
+    """The renderer of a checkpoint, from its ``tokenizer.json`` and its manifest's template.
+
+    Raises:
+        CheckpointCorrupt: no readable ``tokenizer.json``.
+        ManifestInvalid: the template's boundary text does not fit the tokenizer.
+    """
+    try:
+        tokenizer = load_tokenizer(checkpoint.path)
+    except CheckpointCorrupt as error:
+        raise CheckpointCorrupt(f"{checkpoint.manifest.reference}: {error}") from error
+    return Renderer(tokenizer, checkpoint.manifest.template)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The ``tokenizer.json`` of a directory. Raises CheckpointCorrupt if there is none that can be read."""
+    try:
+        return Tokenizer.from_file(str(path / "tokenizer.json"))
+    except Exception as error:
+        raise CheckpointCorrupt(f"tokenizer.json cannot be read: {error}") from error

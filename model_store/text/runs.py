@@ -1,0 +1,180 @@
+"""Runs of text -> token ids, as they would come out of the whole text that they are a part of.
+
+A tokenizer cuts its text at special tokens before it does anything else, so what stands between two of them can be
+tokenised on its own and kept. What some tokenizers then put before a text (a space, a "▁") depends on where the run
+stands; a ``Place`` says where.
+"""
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from threading import Lock
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from tokenizers import Tokenizer
+
+from model_store.errors import ManifestInvalid
+from model_store.format.strict_json import shown
+
+T = TypeVar("T")
+KEPT_CHARS: Final = 2_000_000
+"""Of runs whose ids are kept: 20 MB at four characters a token, 80 MB at one."""
+RUN_CHARS: Final = 64
+"""What a run counts beside its text, so that many short ones are bounded too."""
+
+
+class Place(StrEnum):
+    ALONE = "alone"
+    """A text of its own, or the beginning of one."""
+    AFTER_SPECIAL = "after a special token"
+    WITHIN = "within a text"
+
+
+class Run(NamedTuple):
+    text: str
+    place: Place
+
+
+Parts = Sequence[str | list[int]]
+"""A text of a template: ids of what stands on its own, and text that is tokenised with its neighbours."""
+
+
+class RunTokenizer:
+    """One tokenizer, with the ids of the runs met lately; safe to call from several threads.
+
+    Special tokens are recognised by ``boundary`` and ``split`` only: in a run they are ordinary characters.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizers = _by_place(tokenizer)
+        self._added = {token.content: index for index, token in tokenizer.get_added_tokens_decoder().items()}
+        self._greedy = {
+            token.content for token in tokenizer.get_added_tokens_decoder().values() if token.lstrip or token.rstrip
+        }
+        self._ids, self._ends = _Kept[list[int]](), _Kept[int]()
+
+    @property
+    def largest_id(self) -> int:
+        """Of all tokens that a run can hold: special ones are ordinary characters there."""
+        tokenizer = self._tokenizers[Place.ALONE]
+        special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        return max(set(tokenizer.get_vocab(with_added_tokens=True).values()) - special, default=0)
+
+    def boundary(self, text: str) -> Parts:
+        """A text of a template that stands on its own."""
+        tokenizer = self._tokenizers[Place.ALONE]
+        tokenizer.encode_special_tokens = False
+        ids = tokenizer.encode(text, add_special_tokens=False).ids if text else []
+        tokenizer.encode_special_tokens = True
+        return [list(ids)] if ids else []
+
+    def split(self, text: str) -> Parts:
+        """A text of a template as its special tokens and what stands between them.
+
+        Raises:
+            ManifestInvalid: a special token that takes whitespace beside it away, so that its neighbours matter.
+        """
+        if not self._added:
+            return [text] if text else []
+        longest_first = sorted(self._added, key=len, reverse=True)
+        parts = [part for part in re.split(f"({'|'.join(map(re.escape, longest_first))})", text) if part]
+        if greedy := [part for part in parts if part in self._greedy]:
+            raise ManifestInvalid(
+                f"template: {shown(greedy[0])} takes whitespace beside it away, which no template can"
+            )
+        return [[self._added[part]] if part in self._added else part for part in parts]
+
+    def encode(self, runs: Sequence[Run]) -> list[list[int]]:
+        """The ids of each. Agents send their history with every step: what was met lately is only looked up."""
+        ids = self._ids.find(runs)
+        if new := dict.fromkeys(run for run, known in zip(runs, ids, strict=True) if known is None):
+            found = self._tokenised(list(new))
+            self._ids.keep(found)
+            return [found[run] if known is None else known for run, known in zip(runs, ids, strict=True)]
+        return [known for known in ids if known is not None]
+
+    def token_end(self, run: Run, at: int) -> int:
+        """The first place in a run's text, ``at`` or after it, where a token ends if a word follows.
+
+        ``at`` must be the same whenever the run is.
+        """
+        (end,) = self._ends.find([run])
+        if end is None:
+            encoding = self._tokenizers[run.place].encode(run.text + "x", add_special_tokens=False)
+            end = min(end for _, end in (*encoding.offsets, (0, len(run.text))) if end >= at)
+            self._ends.keep({run: end})
+        return end
+
+    def _tokenised(self, runs: Sequence[Run]) -> dict[Run, list[int]]:
+        found: dict[Run, list[int]] = {}
+        for place in Place:
+            here = [run for run in runs if run.place is place]
+            texts = [run.text for run in here]
+            encodings = self._tokenizers[place].encode_batch_fast(texts, add_special_tokens=False)
+            found |= zip(here, (encoding.ids for encoding in encodings), strict=True)
+        return found
+
+
+class _Kept(Generic[T]):
+    """What is known of the runs met lately, within a bound of characters."""
+
+    def __init__(self) -> None:
+        self.values: OrderedDict[Run, T] = OrderedDict()
+        self.chars = 0
+        self._lock = Lock()
+
+    def find(self, runs: Sequence[Run]) -> list[T | None]:
+        with self._lock:
+            found = [self.values.get(run) for run in runs]
+            for run, known in zip(runs, found, strict=True):
+                if known is not None:
+                    self.values.move_to_end(run)
+        return found
+
+    def keep(self, new: Mapping[Run, T]) -> None:
+        with self._lock:
+            for run, value in new.items():
+                if run not in self.values:
+                    self.values[run] = value
+                    self.chars += len(run.text) + RUN_CHARS
+            while self.chars > KEPT_CHARS:
+                run, _ = self.values.popitem(last=False)
+                self.chars -= len(run.text) + RUN_CHARS
+
+
+def _by_place(tokenizer: Tokenizer) -> dict[Place, Tokenizer]:
+    """The tokenizer as it treats a run that stands there; the same one where that makes no difference."""
+    tokenizer.encode_special_tokens = True
+    whole = json.loads(tokenizer.to_str())
+    placed = {Place.ALONE: tokenizer}
+    for place in (Place.AFTER_SPECIAL, Place.WITHIN):
+        changed = {part: _without_prefix(whole[part], place) for part in ("normalizer", "pre_tokenizer")}
+        if changed.items() <= whole.items():
+            placed[place] = tokenizer
+        else:
+            placed[place] = Tokenizer.from_str(json.dumps(whole | changed))
+            placed[place].encode_special_tokens = True
+    return placed
+
+
+def _without_prefix(part: Any, place: Place) -> Any:
+    """A normalizer or pre-tokenizer that puts before a run only what it puts before one that stands there.
+
+    ``first`` means the beginning of the whole text; all others act after each special token too.
+    """
+    if part is None or (place is Place.WITHIN and part["type"] == "Prepend"):
+        return None
+    changed = dict(part)
+    for parts in ("normalizers", "pretokenizers"):
+        if parts in part:
+            inner = (_without_prefix(one, place) for one in part[parts])
+            changed[parts] = [one for one in inner if one is not None]
+    if part.get("prepend_scheme") == "first" or (place is Place.WITHIN and "prepend_scheme" in part):
+        changed["prepend_scheme"] = "never"
+    if place is Place.WITHIN and part.get("add_prefix_space"):
+        changed["add_prefix_space"] = False
+    return changed

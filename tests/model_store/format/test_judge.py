@@ -1,0 +1,95 @@
+"""A judge's manifest and what it asks."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentprm.types import Step, Trajectory
+from model_store.errors import ManifestInvalid
+from model_store.format.judge import Judge, Turn
+from model_store.format.manifest import Manifest, parse_manifest
+from model_store.format.recipe import ScoreRecipe
+from model_store.format.store import Store
+from tests.service.echo_app import MANIFEST
+
+JUDGE = Judge(("Yes",), ("No",), messages=(Turn("user", "{task} {action}?"),), model="judge-8b")
+JUDGED = replace(MANIFEST, name="judge", score=ScoreRecipe("judge", "softmax", "verdict"), judge=JUDGE)
+
+
+def test_a_judge_is_published_and_resolved_as_a_manifest_alone(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    store = Store(tmp_path / "store")
+    store.root.mkdir()
+    published = store.publish(tmp_path / "source", JUDGED)
+    assert store.resolve("judge@1").manifest == published.manifest
+    assert [file.name for file in published.path.iterdir()] == ["prm.json"]
+    assert published.manifest.judge == JUDGE
+    other = store.publish(tmp_path / "source", replace(JUDGED, version="2", judge=replace(JUDGE, model="judge-70b")))
+    assert other.manifest.digest != published.manifest.digest
+
+
+def test_places_are_filled_at_once_and_other_braces_stay() -> None:
+    judge = Judge(("1",), ("0",), text='{"a": {b}} \\boxed{} {task}|{history}|{observation}|{action}|{action}')
+    step = Trajectory("{action}", (Step("{task}", "{history}"),))
+    assert judge.prompt(step, "{observation}") == (
+        '{"a": {b}} \\boxed{} {action}|{observation}|{task}|{history}|{history}'
+    )
+    chat = replace(judge, text="", messages=(Turn("system", "{task}"), Turn("user", "{action}")), model="m")
+    assert chat.chat(step, "") == [{"role": "system", "content": "{action}"}, {"role": "user", "content": "{history}"}]
+
+
+def test_the_history_is_written_as_the_template_says() -> None:
+    steps = (Step("saw", "look"), Step("", "go"))
+    assert MANIFEST.template.steps_text(steps) == "<obs>saw</obs><act>look</act><obs></obs><act>go</act>"
+    whole = MANIFEST.template.whole_text(Trajectory("t", steps))
+    assert whole == "<s><task>t</task>" + MANIFEST.template.steps_text(steps)
+
+
+def parsed(**judge: Any) -> Manifest:
+    data = json.loads(JUDGED.to_json())
+    data["digest"] = "sha256:0"
+    data["judge"] |= judge
+    return parse_manifest(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"text": "{action}"}, "messages or text must hold the prompt, and not both"),
+        ({"messages": [], "model": ""}, "messages or text must hold the prompt, and not both"),
+        ({"messages": [{"role": "user", "content": "{task}"}]}, "text or messages must have a place for {action}"),
+        ({"messages": [{"role": "tool", "content": "{action}"}]}, "messages: role must be one of"),
+        ({"model": ""}, "model must name the model on its server, for messages only"),
+        ({"good": []}, "good and bad must hold a text each"),
+        ({"bad": ["Yes"]}, "bad and good must not hold the same text"),
+        ({"bad": [" No"]}, "good and bad must hold texts without white space around them"),
+        ({"max_tokens": 0}, "max_tokens must be positive"),
+        ({"after": "Label:"}, "max_tokens must be positive, and 2 or more"),
+        ({"top_logprobs": 1}, "top_logprobs must be from 2 to 20"),
+        ({"verdict": "x"}, "verdict is not a field"),
+    ],
+)
+def test_a_judge_whose_fields_do_not_fit_is_refused_in_one_sentence(wrong: dict[str, Any], complaint: str) -> None:
+    assert parsed().judge == JUDGE
+    with pytest.raises(ManifestInvalid) as refused:
+        parsed(**wrong)
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"judge": None},
+        {"score": ScoreRecipe("linear", "sigmoid", "action_end")},
+        {"score": ScoreRecipe("judge", "softmax", "action_end")},
+        {"score": ScoreRecipe("judge", "sigmoid", "verdict")},
+        {"score": ScoreRecipe("judge", "softmax", "verdict", direction="lower")},
+        {"score": ScoreRecipe("linear", "sigmoid", "verdict"), "judge": None},
+    ],
+)
+def test_a_judge_its_head_and_its_read_go_together(change: dict[str, Any]) -> None:
+    with pytest.raises(ManifestInvalid, match=r"^prm\.json: "):
+        parse_manifest(replace(JUDGED, digest="sha256:0", **change).to_json())

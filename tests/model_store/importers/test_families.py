@@ -1,0 +1,73 @@
+"""Every family, imported and served the usual way, scores as its authors' code does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from agentprm.types import State, Step, Trajectory
+from model_store.format.store import Store
+from model_store.importers.importer import Imported, Wanted, add_checkpoint
+from model_store.text.renderer import Renderer, load_renderer
+from service.engine.padded_engine import PaddedEngine
+from service.engine.prefix_engine import PrefixEngine
+from service.engine.selection import load_engine
+from tests.model_store.authors import FAMILIES, STEPS, TASK, Family
+
+OTHER = ("She has 16 - 3 eggs", "наверно", "So 13")
+
+
+@pytest.fixture(params=list(FAMILIES))
+def family(request: pytest.FixtureRequest) -> Family:
+    return FAMILIES[request.param]
+
+
+def imported(tmp_path: Path, preset: str | None) -> Imported:
+    return add_checkpoint(Store(tmp_path / "store"), tmp_path / "source", Wanted("foreign", "1", preset=preset))
+
+
+def trajectory(steps: Sequence[str]) -> Trajectory:
+    return Trajectory(TASK, tuple(Step("", step) for step in steps))
+
+
+def raw_scores(
+    engine: PrefixEngine | PaddedEngine, renderer: Renderer, trajectories: Sequence[Trajectory]
+) -> list[list[float]]:
+    rendered = [renderer.trajectory(one) for one in trajectories]
+    scored = engine.score([one.token_ids for one in rendered], [one.step_ends for one in rendered])
+    return [scores.raw for scores in scored]
+
+
+def test_every_step_scores_as_the_authors_code_does(family: Family, tmp_path: Path) -> None:
+    """Alone and in company, cold and warm, every step at once and each one last."""
+    tokenizer = family.make(tmp_path / "source")
+    expected = [family.promises(tmp_path / "source", tokenizer, TASK, steps) for steps in (STEPS, OTHER)]
+    assert len({round(promise, 3) for promises in expected for promise in promises}) > 3, (
+        "scores that can be told apart"
+    )
+    checkpoint = imported(tmp_path, None if family.recognised else family.preset).checkpoint
+    renderer, promise = load_renderer(checkpoint), checkpoint.manifest.score.promise
+    engine = load_engine(checkpoint, "cpu", "auto", prefix_cache_bytes=2**30, cpu_threads=1)
+
+    def assert_scored(steps: Sequence[Sequence[str]], wanted: Sequence[Sequence[float]]) -> None:
+        for raw, promises in zip(raw_scores(engine, renderer, list(map(trajectory, steps))), wanted, strict=True):
+            assert [promise(one) for one in raw] == pytest.approx(promises, abs=1e-5)
+
+    assert_scored([STEPS], expected[:1])
+    assert_scored([STEPS, OTHER], expected)
+    assert_scored([OTHER, STEPS], expected[::-1])
+    assert_scored([STEPS[: end + 1] for end in range(3)], [expected[0][: end + 1] for end in range(3)])
+    for end in range(3):
+        before = renderer.state(State(TASK, trajectory(STEPS[:end]).steps))
+        ids = before.token_ids + renderer.actions([STEPS[end]], before)[0]
+        (scores,) = engine.score([ids], [[len(ids) - 1]])
+        assert promise(scores.raw[0]) == pytest.approx(expected[0][end], abs=1e-5)
+
+
+def test_a_family_is_recognised_by_its_files_where_they_tell(family: Family, tmp_path: Path) -> None:
+    family.make(tmp_path / "source")
+    if family.recognised:
+        assert imported(tmp_path, None).preset == family.preset
+    else:
+        with pytest.raises(Exception, match="does not tell how it scores; name a preset"):
+            imported(tmp_path, None)
