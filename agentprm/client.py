@@ -7,9 +7,10 @@ from typing import Final, Self
 
 import httpx
 
-from agentprm import protocol, wire
+from agentprm import calls, wire
+from agentprm.calls import Candidates, Chat, R, RankLike, TrajectoryLike
 from agentprm.errors import ConnectionFailed, NotReady, UnexpectedReply
-from agentprm.protocol import Candidates, Chat, Exchange, Patience, R, RankLike, TrajectoryLike
+from agentprm.exchange import FAILURES, PROBE, Exchange, Patience, authorization, checked_url, means_not_ready
 from agentprm.types import State
 
 # Every connection may be kept: opening one costs more than a cached score.
@@ -55,8 +56,8 @@ class Client:
         self._patience = Patience(timeout, max_retries)
         self._sleep = sleep
         self._http = httpx.Client(
-            base_url=protocol.checked_url(base_url),
-            headers=protocol.authorization(api_key),
+            base_url=checked_url(base_url),
+            headers=authorization(api_key),
             limits=_LIMITS,
             transport=transport,
         )
@@ -85,33 +86,33 @@ class Client:
         self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.ScoreStepReply:
         """Promise and progress of the last step of each trajectory."""
-        call = protocol.score_step(items, self._model)
+        call = calls.score_step(items, self._model)
         return self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
     def score_trajectory(
         self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.ScoreTrajectoryReply:
         """Promise and progress of every step of each trajectory."""
-        call = protocol.score_trajectory(items, self._model)
+        call = calls.score_trajectory(items, self._model)
         return self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
     def rank_actions(
         self, items: Iterable[RankLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.RankActionsReply:
         """The candidates, given or to be sampled, of each ``(state, candidates)`` or ``wire.RankItem``, best first."""
-        call = protocol.rank_actions(items, self._model)
+        call = calls.rank_actions(items, self._model)
         return self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
     def models(self) -> wire.ModelsReply:
         """The loaded models, the default first, with their limits."""
-        return self._run(Exchange(protocol.MODELS, self._patience))
+        return self._run(Exchange(calls.MODELS, self._patience))
 
     def ready(self) -> bool:
         """Whether a request sent now would be scored; asks once and waits 5 seconds at most."""
         try:
-            self._run(Exchange(protocol.READY, protocol.PROBE))
+            self._run(Exchange(calls.READY, PROBE))
         except (ConnectionFailed, NotReady, UnexpectedReply) as error:
-            if not protocol.means_not_ready(error):
+            if not means_not_ready(error):
                 raise
             return False
         return True
@@ -129,7 +130,7 @@ class Client:
         while True:
             try:
                 return exchange.read(self._http.send(exchange.request(self._http)))
-            except protocol.FAILURES as error:
+            except FAILURES as error:
                 pause = exchange.pause_after(error)
             self._sleep(pause)
 
@@ -153,8 +154,8 @@ class AsyncClient:
         self._patience = Patience(timeout, max_retries)
         self._sleep = sleep
         self._http = httpx.AsyncClient(
-            base_url=protocol.checked_url(base_url),
-            headers=protocol.authorization(api_key),
+            base_url=checked_url(base_url),
+            headers=authorization(api_key),
             limits=_LIMITS,
             transport=transport,
         )
@@ -185,33 +186,33 @@ class AsyncClient:
         self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.ScoreStepReply:
         """Promise and progress of the last step of each trajectory."""
-        call = protocol.score_step(items, self._model)
+        call = calls.score_step(items, self._model)
         return await self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
     async def score_trajectory(
         self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.ScoreTrajectoryReply:
         """Promise and progress of every step of each trajectory."""
-        call = protocol.score_trajectory(items, self._model)
+        call = calls.score_trajectory(items, self._model)
         return await self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
     async def rank_actions(
         self, items: Iterable[RankLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.RankActionsReply:
         """The candidates, given or to be sampled, of each ``(state, candidates)`` or ``wire.RankItem``, best first."""
-        call = protocol.rank_actions(items, self._model)
+        call = calls.rank_actions(items, self._model)
         return await self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
     async def models(self) -> wire.ModelsReply:
         """The loaded models, the default first, with their limits."""
-        return await self._run(Exchange(protocol.MODELS, self._patience))
+        return await self._run(Exchange(calls.MODELS, self._patience))
 
     async def ready(self) -> bool:
         """Whether a request sent now would be scored; asks once and waits 5 seconds at most."""
         try:
-            await self._run(Exchange(protocol.READY, protocol.PROBE))
+            await self._run(Exchange(calls.READY, PROBE))
         except (ConnectionFailed, NotReady, UnexpectedReply) as error:
-            if not protocol.means_not_ready(error):
+            if not means_not_ready(error):
                 raise
             return False
         return True
@@ -229,6 +230,6 @@ class AsyncClient:
         while True:
             try:
                 return exchange.read(await self._http.send(exchange.request(self._http)))
-            except protocol.FAILURES as error:
+            except FAILURES as error:
                 pause = exchange.pause_after(error)
             await self._sleep(pause)

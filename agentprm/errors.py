@@ -1,4 +1,6 @@
-"""Every error of the project, the same classes in the service and in the client.
+"""The errors of requests, the same classes in the service and in the client.
+
+``model_store.errors`` has those of checkpoints, which no client sees.
 
 AgentPRMError
 ├── RequestError                what the service answers, as an envelope with a status code
@@ -17,12 +19,7 @@ AgentPRMError
 │   ├── DeadlineExceeded        504  the caller's deadline passed before a score was ready
 │   └── InternalError           500  our fault; ``details["id"]`` finds it in the log
 ├── ConnectionFailed            the client could not reach the service or got no whole reply
-├── UnexpectedReply             the client got a reply that this contract does not know
-└── CheckpointError             a checkpoint that cannot be served
-    ├── CheckpointNotFound      no such name, version or alias in the store
-    ├── CheckpointCorrupt       its content does not hash to its digest, or a file is missing
-    ├── ManifestInvalid         ``prm.json`` lacks a field or holds a wrong one
-    └── CheckpointTooLarge      its weights do not fit into the device's free memory
+└── UnexpectedReply             the client got a reply that this contract does not know
 """
 
 from typing import Any, ClassVar

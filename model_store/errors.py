@@ -1,4 +1,12 @@
-"""The errors of checkpoints: missing, corrupt, invalid or too large. No client of the service sees one."""
+"""The errors of checkpoints; no client of the service sees one.
+
+AgentPRMError
+└── CheckpointError             a checkpoint that cannot be served
+    ├── CheckpointNotFound      no such name, version or alias in the store
+    ├── CheckpointCorrupt       its content does not hash to its digest, or a file is missing
+    ├── ManifestInvalid         ``prm.json`` lacks a field or holds a wrong one
+    └── CheckpointTooLarge      its weights do not fit into the device's free memory
+"""
 
 from agentprm.errors import AgentPRMError
 

@@ -17,6 +17,12 @@ MODULES = {
 }
 
 INTERNAL: dict[str, set[str]] = {
+    "agentprm.types": set(),
+    "agentprm.errors": set(),
+    "agentprm.wire": {"agentprm.errors", "agentprm.wire"},
+    "agentprm.messages": {"agentprm.errors", "agentprm.types", "agentprm.wire"},
+    "agentprm.search": {"agentprm.search", "agentprm.types"},
+    "agentprm": {"agentprm"},
     "model_store.errors": {"agentprm.errors"},
     "model_store.format": {"agentprm.types", "model_store.errors", "model_store.format"},
     "model_store.text": {"agentprm.types", "model_store.errors", "model_store.format", "model_store.text"},
@@ -117,6 +123,7 @@ INTERNAL: dict[str, set[str]] = {
     "training.data": {"agentprm.errors", "agentprm.types", "model_store", "training.data", "training.rollouts"},
     "training.trainers": {"model_store", "training.data", "training.trainers"},
     "training.evaluation": {
+        "agentprm.search",
         "agentprm.types",
         "model_store",
         "training.bundled",
@@ -124,13 +131,12 @@ INTERNAL: dict[str, set[str]] = {
         "training.evaluation",
         "training.rollouts",
     },
-    "training": {"agentprm.errors", "agentprm.types", "model_store", "training"},
+    "training": {"agentprm.errors", "agentprm.search", "agentprm.types", "model_store", "training"},
     "testbed": {"testbed"},
     "benchmarks.workloads": {"agentprm", "benchmarks.workloads", "model_store", "training"},
     "benchmarks": {"agentprm", "benchmarks", "model_store", "service", "testbed", "training"},
     "deploy.grafana": {"deploy.grafana"},
     "deploy.observe": {"agentprm", "deploy.observe", "service.settings", "testbed", "training"},
-    "agentprm": {"agentprm"},
 }
 """What a module or package may import from this repository; the longest matching name decides."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
+from agentprm.search.choosers import BestPromise
 from benchmarks.harness.conditions import ROOT, conditions
 from benchmarks.harness.tables import table, write_json
 from benchmarks.workloads.models import random_model, small_config
@@ -23,7 +24,7 @@ from service.engine.selection import choose_engine
 from service.settings import CHECKPOINTS
 from training.environments.textcraft.environment import held_out_goals
 from training.environments.textcraft.planner import NoisyPlanner
-from training.evaluation.acting import BestPromise, act
+from training.evaluation.acting import act
 from training.evaluation.critic import Critic
 from training.rollouts.collect import collect
 
@@ -63,7 +64,7 @@ def proposals(full: RewardModel, renderer: Renderer, episodes: int) -> Iterator[
     """What is ranked in each state of an episode, where there is a choice."""
     goals = list(held_out_goals())
     random.Random(0).shuffle(goals)
-    recorder = Recorder(BestPromise(Critic(full, renderer)))
+    recorder = Recorder(BestPromise(Critic(full, renderer).action_promises))
     act(goals[:episodes], NoisyPlanner(), recorder, proposals=PROPOSALS, episodes=1, seed=0)
     for asked in recorder.asked:
         distinct = list(dict.fromkeys(asked.proposed))

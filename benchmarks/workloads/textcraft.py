@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
+from agentprm.search.choosers import BestPromise
 from agentprm.types import State
 from benchmarks.workloads.models import VOCABULARY, judge_config, random_model
 from benchmarks.workloads.requests import Body, Load
@@ -20,7 +21,7 @@ from training.data.tokenizer import TEMPLATE, build_tokenizer
 from training.environments.textcraft.environment import Goal, TextCraft, budget, train_goals
 from training.environments.textcraft.planner import NoisyPlanner
 from training.environments.textcraft.recipes import load_recipes
-from training.evaluation.acting import BestPromise, act
+from training.evaluation.acting import act
 from training.evaluation.critic import Critic
 
 PROPOSALS = 8
@@ -74,7 +75,7 @@ def record(episodes: int) -> tuple[Renderer, list[Asked]]:
     """What is to be ranked, step by step, and the renderer that the judge read it with."""
     goals = longest_goals(episodes)
     renderer = Renderer(build_tokenizer(_texts(goals)), TEMPLATE)
-    recorder = Recorder(BestPromise(Critic(random_model(judge_config()), renderer)))
+    recorder = Recorder(BestPromise(Critic(random_model(judge_config()), renderer).action_promises))
     act(goals, NoisyPlanner(), recorder, proposals=PROPOSALS, episodes=1, seed=0)
     return renderer, recorder.asked
 

@@ -1,6 +1,6 @@
 import pytest
 
-from agentprm import protocol
+from agentprm import exchange as protocol
 from tests.agentprm.scripted import ScriptedService
 
 

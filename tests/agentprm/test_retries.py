@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agentprm import DeadlineExceeded, NotReady, Overloaded, Step, Trajectory, UnexpectedReply
 from agentprm.errors import BY_CODE, ConnectionFailed, RequestError
-from agentprm.protocol import MAX_PAUSE_SECONDS, retry_pause
+from agentprm.exchange import MAX_PAUSE_SECONDS, retry_pause
 from tests.agentprm.scripted import STEP, ScriptedService, refusal, reply
 
 TRAJECTORY = Trajectory("t", (Step("o", "a"),))

@@ -3,22 +3,17 @@
 Axes: G goals, E episodes.
 """
 
-import math
 import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from agentprm.search.choosers import Choose
 from agentprm.types import State, Step
 from training.environments.base import Policy
 from training.environments.textcraft.environment import Goal, TextCraft
-from training.evaluation.critic import Critic
 from training.evaluation.metrics import Floats
-
-Choose = Callable[[Sequence[State], Sequence[Sequence[str]]], list[str]]
-"""Picks one of the proposed actions (duplicates as often as proposed) in each state."""
 
 
 @dataclass(slots=True)
@@ -54,36 +49,3 @@ def act(
         for episode, action in zip(running, chosen, strict=True):
             episode.take(action)
     return np.array([episode.env.outcome for episode in played]).reshape(len(goals), episodes)
-
-
-def first(_states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
-    """The policy alone."""
-    return [actions[0] for actions in proposed]
-
-
-def majority(_states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
-    """The action proposed most often; ties go to the one proposed first."""
-    return [Counter(actions).most_common(1)[0][0] for actions in proposed]
-
-
-@dataclass(frozen=True, slots=True)
-class BestPromise:
-    """The action of highest promise + ``count_weight`` * log(how often it was proposed); 0 is the plain argmax.
-
-    A plain argmax over many proposals finds the action that the judge overrates most; the count is the policy's say.
-    """
-
-    critic: Critic
-    count_weight: float = 0.0
-
-    def __call__(self, states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
-        counts = [Counter(actions) for actions in proposed]
-        promises = self.critic.action_promises(states, [list(counted) for counted in counts])
-        return [self._best(counted, scores) for counted, scores in zip(counts, promises, strict=True)]
-
-    def _best(self, counted: Counter[str], promises: list[float]) -> str:
-        values = {
-            action: promise + self.count_weight * math.log(count)
-            for (action, count), promise in zip(counted.items(), promises, strict=True)
-        }
-        return max(values, key=values.__getitem__)

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from agentprm.search.choosers import BestPromise, Choose, first, majority
 from training.environments.base import Policy
 from training.environments.textcraft.environment import Goal, TextCraft
 from training.environments.textcraft.planner import NoisyPlanner
-from training.evaluation.acting import BestPromise, Choose, act, first, majority
+from training.evaluation.acting import act
 from training.evaluation.critic import Critic
 from training.evaluation.metrics import (
     Floats,
@@ -127,8 +128,10 @@ def _acting(
     named: dict[str, list[Critic]], goals: Sequence[Goal], policy: Policy[TextCraft], config: EvaluationConfig
 ) -> dict[str, dict[int, Interval]]:
     choosers: dict[str, list[Choose]] = {"policy alone": [first], "majority vote": [majority]}
-    choosers |= {name: [BestPromise(critic) for critic in critics] for name, critics in named.items()}
-    choosers["AgentPRM + log count"] = [BestPromise(critic, COUNT_WEIGHT) for critic in named["AgentPRM"]]
+    choosers |= {name: [BestPromise(critic.action_promises) for critic in critics] for name, critics in named.items()}
+    choosers["AgentPRM + log count"] = [
+        BestPromise(critic.action_promises, COUNT_WEIGHT) for critic in named["AgentPRM"]
+    ]
     table: dict[str, dict[int, Interval]] = {}
     for name, runs in tqdm(choosers.items(), desc="acting", unit="method", mininterval=5):
         for n in config.proposals:

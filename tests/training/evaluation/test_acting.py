@@ -5,11 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from agentprm.search.choosers import Choose, first, majority
 from agentprm.types import State
 from training.environments.textcraft.environment import TextCraft, train_goals
 from training.environments.textcraft.planner import NoisyPlanner, right_actions
-from training.evaluation.acting import BestPromise, Choose, act, first, majority
-from training.evaluation.critic import Critic
+from training.evaluation.acting import act
 
 GOALS = train_goals()[:4]
 
@@ -19,16 +19,6 @@ class Shortest:
 
     def sample(self, env: TextCraft, rng: random.Random) -> str:
         return rng.choice(right_actions(env))
-
-
-class Longest(Critic):
-    """A critic by a formula: the longer the action, the better."""
-
-    def __init__(self) -> None:
-        pass
-
-    def action_promises(self, states: Sequence[State], actions: Sequence[Sequence[str]]) -> list[list[float]]:
-        return [[len(action) / 100 for action in proposed] for _, proposed in zip(states, actions, strict=True)]
 
 
 def test_a_policy_without_mistakes_always_succeeds() -> None:
@@ -43,20 +33,6 @@ def test_the_same_seed_plays_the_same_episodes() -> None:
 
     assert play(1) == play(1)
     assert len({tuple(play(seed)) for seed in range(4)}) > 1
-
-
-def test_majority_takes_the_most_proposed_and_first_proposed_of_equals() -> None:
-    assert majority([State("")] * 2, [["a", "b", "b"], ["c", "d", "d", "c"]]) == ["b", "c"]
-
-
-def test_the_best_promise_is_taken_whatever_its_count() -> None:
-    proposed = [["aa", "aa", "aaa", "a"]]
-    assert BestPromise(Longest())([State("")], proposed) == ["aaa"]
-
-
-def test_the_count_weight_gives_the_policy_a_say() -> None:
-    proposed = [["aa", "aa", "aaa", "a"]]
-    assert BestPromise(Longest(), count_weight=0.05)([State("")], proposed) == ["aa"]
 
 
 def test_each_state_is_judged_with_the_history_the_agent_saw() -> None:

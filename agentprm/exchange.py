@@ -1,19 +1,18 @@
-"""What both clients share: arguments into a call, a reply into an object or an error, an error into a pause.
+"""One request from its first attempt to its reply: headers, deadline and retries.
 
 Sends nothing and never sleeps, so that the sync and the async client are the same behaviour.
 """
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from time import monotonic
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Final, Generic
 
 import httpx
 
 from agentprm import wire
+from agentprm.calls import Call, R
 from agentprm.errors import (
     BY_CODE,
     ConnectionFailed,
@@ -23,19 +22,6 @@ from agentprm.errors import (
     RequestError,
     UnexpectedReply,
 )
-from agentprm.types import State, Trajectory
-
-ChatMessage = Mapping[str, Any] | wire.Message
-"""One turn in OpenAI chat form."""
-Chat = Sequence[ChatMessage]
-TrajectoryLike = Trajectory | Chat | wire.TrajectoryItem
-Candidate = str | ChatMessage
-"""A proposed action: text, or an assistant's turn."""
-Candidates = Sequence[Candidate] | wire.Sample
-"""Proposed actions, or how the service is to sample them."""
-RankLike = tuple[State | Chat, Candidates] | wire.RankItem
-
-R = TypeVar("R", bound=wire.Reply)
 
 CONNECT_SECONDS: Final = 5.0
 MAX_PAUSE_SECONDS: Final = 30.0
@@ -49,22 +35,6 @@ _TRANSIENT_STATUSES: Final = (Overloaded.status, NotReady.status)
 _GATEWAY_STATUSES: Final = (502, 503, 504)
 
 
-class ReadyReply(wire.Reply):
-    status: Literal["ready"]
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
-    """One request of the contract; ``items`` is how many results its reply must hold."""
-
-    method: Literal["GET", "POST"]
-    path: str
-    reply: type[R]
-    body: bytes | None = None
-    items: int = 0
-    trajectory_id: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a client waits: ``timeout`` seconds in each phase of an attempt, ``max_retries`` more attempts."""
@@ -73,27 +43,7 @@ class Patience:
     max_retries: int
 
 
-MODELS: Final = Call("GET", "/models", wire.ModelsReply)
-READY: Final = Call("GET", "/ready", ReadyReply)
 PROBE: Final = Patience(timeout=5.0, max_retries=0)
-
-
-def score_step(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.ScoreStepReply]:
-    bodies = [_trajectory(item) for item in items]
-    body = wire.encode(wire.ScoreRequest, {"model": model, "items": bodies})
-    return Call("POST", "/score_step", wire.ScoreStepReply, body, len(bodies), _trajectory_id(bodies))
-
-
-def score_trajectory(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.ScoreTrajectoryReply]:
-    bodies = [_trajectory(item) for item in items]
-    body = wire.encode(wire.ScoreRequest, {"model": model, "items": bodies})
-    return Call("POST", "/score_trajectory", wire.ScoreTrajectoryReply, body, len(bodies), _trajectory_id(bodies))
-
-
-def rank_actions(items: Iterable[RankLike], model: str | None) -> Call[wire.RankActionsReply]:
-    bodies = [_proposal(item) for item in items]
-    body = wire.encode(wire.RankRequest, {"model": model, "items": bodies})
-    return Call("POST", "/rank_actions", wire.RankActionsReply, body, len(bodies), _trajectory_id(bodies))
 
 
 class Exchange(Generic[R]):
@@ -206,51 +156,6 @@ def authorization(api_key: str | None) -> dict[str, str]:
     if not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
         raise ValueError("api_key must be printable ASCII without white space around it")
     return {"authorization": f"Bearer {api_key}"}
-
-
-def _trajectory(item: TrajectoryLike) -> wire.TrajectoryItem | dict[str, Any]:
-    if isinstance(item, wire.TrajectoryItem):
-        return item
-    return _history(item)
-
-
-def _proposal(item: RankLike) -> wire.RankItem | dict[str, Any]:
-    if isinstance(item, wire.RankItem):
-        return item
-    state, candidates = item
-    shown = {"observation": state.observation} if isinstance(state, State) else {}
-    proposed = "sample" if isinstance(candidates, wire.Sample) else "candidates"
-    return {**_history(state), **shown, proposed: candidates}
-
-
-def _history(past: Trajectory | State | Chat) -> dict[str, Any]:
-    if not isinstance(past, Trajectory | State):
-        return {"messages": past}
-    steps = [{"observation": step.observation, "action": step.action} for step in past.steps]
-    return {"task": past.task, "steps": steps}
-
-
-def _trajectory_id(items: Sequence[wire.TrajectoryItem | wire.RankItem | dict[str, Any]]) -> str | None:
-    """What a proxy may keep a trajectory by, on the replica that has its prefix: a hash of how all the items begin.
-
-    None where they begin differently.
-    """
-    beginnings = {_beginning(item) for item in items}
-    return blake2b(beginnings.pop().encode(), digest_size=8).hexdigest() if len(beginnings) == 1 else None
-
-
-def _beginning(item: wire.TrajectoryItem | wire.RankItem | dict[str, Any]) -> str:
-    """The task; of a chat all up to the first turn of the user, as every step of it has."""
-    fields: dict[str, Any] = item if isinstance(item, dict) else {"task": item.task, "messages": item.messages}
-    if fields.get("task") is not None:
-        return str(fields["task"])
-    beginning = []
-    for given in fields["messages"]:
-        message = given if isinstance(given, wire.Message) else wire.Message.model_validate(given)
-        beginning.append(f"{message.role}: {message.content}")
-        if message.role == "user":
-            break
-    return "\n".join(beginning)
 
 
 def _is_transient(error: Exception) -> bool:

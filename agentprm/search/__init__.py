@@ -1,0 +1,1 @@
+"""Acting with scores, whoever computes them; no torch."""

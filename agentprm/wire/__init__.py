@@ -1,0 +1,80 @@
+"""The JSON bodies of the HTTP contract, shared by the service and its clients.
+
+Fields are documented here once; the service's OpenAPI page is generated from them. Unknown fields of a request are
+refused, so that a misspelt one is an error and not a silently different score. Those of a reply are ignored, so that
+a client outlives a service that learns to tell more.
+"""
+
+from agentprm.wire.admin import AliasTarget, ModelReference
+from agentprm.wire.fields import Body, Milliseconds, NonEmpty, Reply, Text, Unsent
+from agentprm.wire.replies import (
+    ErrorDetail,
+    ErrorReply,
+    Limits,
+    ModelIdentity,
+    ModelInfo,
+    ModelsReply,
+    RankActionsReply,
+    RankedCandidate,
+    RankResult,
+    Result,
+    ScoreBody,
+    ScoreStepReply,
+    ScoreTrajectoryReply,
+    StepResult,
+    TrajectoryResult,
+    UsageBody,
+    Weights,
+)
+from agentprm.wire.requests import (
+    FunctionCall,
+    Message,
+    RankItem,
+    RankRequest,
+    Sample,
+    ScoreRequest,
+    StepBody,
+    TextPart,
+    ToolCall,
+    TrajectoryItem,
+    encode,
+)
+
+__all__ = [
+    "AliasTarget",
+    "Body",
+    "ErrorDetail",
+    "ErrorReply",
+    "FunctionCall",
+    "Limits",
+    "Message",
+    "Milliseconds",
+    "ModelIdentity",
+    "ModelInfo",
+    "ModelReference",
+    "ModelsReply",
+    "NonEmpty",
+    "RankActionsReply",
+    "RankItem",
+    "RankRequest",
+    "RankResult",
+    "RankedCandidate",
+    "Reply",
+    "Result",
+    "Sample",
+    "ScoreBody",
+    "ScoreRequest",
+    "ScoreStepReply",
+    "ScoreTrajectoryReply",
+    "StepBody",
+    "StepResult",
+    "Text",
+    "TextPart",
+    "ToolCall",
+    "TrajectoryItem",
+    "TrajectoryResult",
+    "Unsent",
+    "UsageBody",
+    "Weights",
+    "encode",
+]

@@ -1,0 +1,18 @@
+"""Bodies of /admin."""
+
+from pydantic import Field
+
+from agentprm.wire.fields import Body, NonEmpty
+
+
+class ModelReference(Body):
+    """Body of `/admin/load` and `/admin/unload`."""
+
+    model: NonEmpty = Field(description="Alias, name or `name@version`.")
+
+
+class AliasTarget(Body):
+    """Body of `/admin/alias`."""
+
+    alias: NonEmpty
+    model: NonEmpty = Field(description="What the alias is to stand for: alias, name or `name@version`.")

@@ -1,0 +1,115 @@
+"""Replies, models, errors."""
+
+from typing import Any
+
+from pydantic import Field
+
+from agentprm.wire.fields import Reply
+
+
+class ModelIdentity(Reply):
+    name: str
+    version: str
+    digest: str = Field(description="Hash of the checkpoint's content: equal digests give equal scores.")
+
+
+class UsageBody(Reply):
+    tokens: int = Field(description="Tokens of the item: the sum of the other three.")
+    computed: int = Field(description="Tokens that went through the model for this item.")
+    prefix_cache: int = Field(description="Tokens whose keys and values were already on the device.")
+    score_cache: int = Field(description="Tokens whose scores were already known.")
+
+
+class ScoreBody(Reply):
+    promise: float = Field(description="Q(s,a) in [0, 1]: the expected final success after this action.")
+    progress: float | None = Field(description="promise minus the previous step's promise; null at the first step.")
+    raw: float = Field(description="The head's output before squashing.")
+
+
+class Result(Reply):
+    id: str | None = Field(description="The item's id, null if it had none.")
+
+
+class StepResult(ScoreBody, Result):
+    usage: UsageBody
+
+
+class TrajectoryResult(Result):
+    steps: list[ScoreBody]
+    usage: UsageBody
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class RankedCandidate(ScoreBody):
+    index: int = Field(description="Position of this candidate in the request, or among those sampled.")
+    rank: int = Field(description="0 for the best; ties keep the request's order.")
+    action: str | None = Field(None, exclude_if=_is_none, description="Its text; only where it was sampled.")
+    complete: bool | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="Whether the policy ended it itself and was not cut at `max_tokens`; only where it was sampled.",
+    )
+
+
+class RankResult(Result):
+    ranking: list[RankedCandidate] = Field(description="All candidates, best promise first.")
+    usage: UsageBody
+
+
+class ScoreStepReply(Reply):
+    model: ModelIdentity
+    results: list[StepResult]
+
+
+class ScoreTrajectoryReply(Reply):
+    model: ModelIdentity
+    results: list[TrajectoryResult]
+
+
+class RankActionsReply(Reply):
+    model: ModelIdentity
+    results: list[RankResult]
+
+
+class Limits(Reply):
+    items: int = Field(description="Most items in one request.")
+    candidates: int = Field(description="Most candidates in one item.")
+    tokens: int = Field(description="Most tokens in one item: the model's context length.")
+    body_bytes: int = Field(description="Longest request body.")
+    queue_tokens: int = Field(description="Most tokens still to be computed that may wait, of all requests together.")
+    requests: int = Field(description="Most requests for scores at once.")
+
+
+class Weights(Reply):
+    quantised: str
+    error: dict[str, float] = Field(description="`rms` and `max` of promises; of `raw` in its standard deviations.")
+    measured_on: str
+
+
+class ModelInfo(ModelIdentity):
+    aliases: list[str]
+    default: bool = Field(description="Whether requests without `model` get this one.")
+    base_model: str
+    dtype: str = Field(description="The backbone's; with +int8 or +int4 where its linear layers are quantised.")
+    weights: Weights | None = Field(default=None, description="null: not quantised; else what that cost.")
+    device: str
+    limits: Limits
+    training: dict[str, Any] = Field(description="How it was trained, from the manifest.")
+    evaluation: dict[str, Any] = Field(description="What was measured, from the manifest.")
+
+
+class ModelsReply(Reply):
+    models: list[ModelInfo]
+
+
+class ErrorDetail(Reply):
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class ErrorReply(Reply):
+    error: ErrorDetail
