@@ -45,7 +45,8 @@ def scored(url: str, trajectories: list[Trajectory]) -> list[TrajectoryResult]:
 def wait_until_written(url: str) -> None:
     """Scores are written behind the answers."""
     deadline = time.monotonic() + PATIENCE
-    while not re.search(r"^agentprm_score_cache_unwritten 0\.0$", httpx.get(f"{url}/metrics").text, re.MULTILINE):
+    nothing = re.compile(r"^agentprm_score_cache_unwritten 0\.0$", re.MULTILINE)
+    while not nothing.search(httpx.get(f"{url}/metrics", timeout=PATIENCE).text):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
