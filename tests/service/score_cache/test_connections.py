@@ -96,7 +96,7 @@ def certificate(tmp_path: Path) -> Path:
     subject = ["-subj", "/CN=scores", "-addext", f"subjectAltName=IP:{HOST}"]
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     new = ["openssl", "req", "-x509", "-days", "2", *key, *subject]
-    command = [*new, "-keyout", tmp_path / "key.pem", "-out", path]
+    command = [*new, "-keyout", str(tmp_path / "key.pem"), "-out", str(path)]
     subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     return path
 
