@@ -6,11 +6,13 @@ A test that is over its limit tells where every thread and every task of asyncio
 import asyncio
 import gc
 import io
+import os
 from typing import Any
 
 import pytest_timeout
 import torch
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 torch.set_num_threads(1)
 
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,7 @@ EXTERNAL = {
 """Which modules or packages may touch a library; every other one may not."""
 
 
+@cache
 def imported_names(path: Path) -> set[str]:
     """Every module, or module.name, that a file imports; ``os.environ`` where it reads the environment."""
     names: set[str] = set()
