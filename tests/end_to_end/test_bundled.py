@@ -17,6 +17,8 @@ from training.textcraft import held_out_goals
 STORE = Store(ROOT / "model_store" / "checkpoints")
 TOLERANCE = 1e-5
 
+pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
+
 
 @pytest.fixture(scope="module")
 def trajectories() -> list[Trajectory]:

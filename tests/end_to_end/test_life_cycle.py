@@ -30,6 +30,8 @@ from tests.service.score_cache.servers import PATIENCE, Server, running, wait_un
 REQUESTS = 24
 AT_ONCE = 40
 
+pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
+
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

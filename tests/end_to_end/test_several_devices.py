@@ -11,6 +11,8 @@ from tests.end_to_end.conftest import started
 from tests.end_to_end.test_shared_scores import random_trajectories
 from tests.service.score_cache.servers import wait_until
 
+pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
+
 
 @pytest.mark.parametrize("device", ["cpu,cpu", "cpu+cpu"])
 def test_it_scores_as_one_process_does(device: str, client: Client, tmp_path: Path) -> None:

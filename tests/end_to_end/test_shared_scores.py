@@ -19,6 +19,8 @@ WORDS = "get craft 1 2 4 birch_logs birch_planks stick using Got Crafted left . 
 AT_ONCE = 50
 TOLERANCE = 1e-5
 
+pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
+
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
