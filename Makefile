@@ -1,13 +1,15 @@
 VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 CHECKED = agentprm model_store service training benchmarks testbed deploy docker tests
 
-.PHONY: help serve test check format audit evaluate demo-checkpoint bench dashboards observe
+.PHONY: help serve test test-all check format audit evaluate demo-checkpoint bench dashboards observe
 
 help:
 	@echo "make serve            environment, bundled checkpoint, server on http://127.0.0.1:8000"
-	@echo "make test             environment and the whole test suite"
+	@echo "make test             environment and the test suite, in as many processes as there are cores, at most four"
+	@echo "make test-all         the tests that make test leaves out: minutes each, or an environment of their own"
 	@echo "make check            lint, format and types"
 	@echo "make format           format the code in place"
 	@echo "make audit            look for known vulnerabilities in the pinned dependencies (asks PyPI)"
@@ -41,7 +43,11 @@ serve: $(VENV)/.serve
 	OMP_WAIT_POLICY=PASSIVE $(RUN) -m service
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
+
+# One after another: they look at memory and pace, and say so when a neighbour took the cores.
+test-all: $(VENV)/.dev
+	$(RUN) -m pytest -m slow -o faulthandler_timeout=1800
 
 check: $(VENV)/.dev
 	$(RUN) -m ruff check $(CHECKED)

@@ -276,7 +276,8 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "numpy", "fastapi", "starlette", "redis", "prometheus_client"}
     program = f"import sys, agentprm; print(sorted({heavy} & set(sys.modules)))"
     root = Path(agentprm.__file__).parent.parent
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, timeout=60)
     assert done.stdout == "[]\n"
 
 

@@ -75,7 +75,9 @@ def assert_asks_for_what_is_there(where: str, expression: str, labels: Labels, e
 def promtool(*arguments: str | Path) -> None:
     """Passes if promtool does; skips where it is not installed."""
     try:
-        done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+        )
     except FileNotFoundError:
         pytest.skip("promtool is not installed (Debian package prometheus)")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,6 +10,8 @@ from testbed.prometheus import find_prometheus
 from testbed.redis import find_redis
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_after_some_traffic_every_panel_has_data_and_every_rule_is_evaluated(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

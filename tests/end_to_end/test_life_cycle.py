@@ -30,6 +30,8 @@ from tests.service.score_cache.servers import PATIENCE, Server, running, wait_un
 REQUESTS = 24
 AT_ONCE = 40
 
+pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
+
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -40,7 +42,8 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def wait_until_queued(url: str, tokens: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
-        found = re.search(r"^agentprm_queue_tokens\{.*\} (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+        text = httpx.get(f"{url}/metrics", timeout=PATIENCE).text
+        found = re.search(r"^agentprm_queue_tokens\{.*\} (\S+)$", text, re.MULTILINE)
         if found and float(found[1]) > tokens:
             return
         assert time.monotonic() < deadline

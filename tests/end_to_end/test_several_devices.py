@@ -9,6 +9,9 @@ import pytest
 from agentprm import Client
 from tests.end_to_end.conftest import started
 from tests.end_to_end.test_shared_scores import random_trajectories
+from tests.service.score_cache.servers import wait_until
+
+pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
 
 
 @pytest.mark.parametrize("device", ["cpu,cpu", "cpu+cpu"])
@@ -32,7 +35,7 @@ def test_a_signal_to_all_of_its_processes_is_one_to_stop(tmp_path: Path) -> None
         client.score_trajectory(random_trajectories(4, seed=7))
         process.terminate()
         assert process.wait(60) == 0
-    assert not any(Path(f"/proc/{child}/exe").exists() for child in children)
+    wait_until(lambda: not any(Path(f"/proc/{child}/exe").exists() for child in children), "a process is left")
 
 
 def test_a_worker_that_dies_is_told_to_the_probes(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ WORDS = "get craft 1 2 4 birch_logs birch_planks stick using Got Crafted left . 
 AT_ONCE = 50
 TOLERANCE = 1e-5
 
+pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
+
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -45,7 +47,8 @@ def scored(url: str, trajectories: list[Trajectory]) -> list[TrajectoryResult]:
 def wait_until_written(url: str) -> None:
     """Scores are written behind the answers."""
     deadline = time.monotonic() + PATIENCE
-    while not re.search(r"^agentprm_score_cache_unwritten 0\.0$", httpx.get(f"{url}/metrics").text, re.MULTILINE):
+    nothing = re.compile(r"^agentprm_score_cache_unwritten 0\.0$", re.MULTILINE)
+    while not nothing.search(httpx.get(f"{url}/metrics", timeout=PATIENCE).text):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

@@ -13,6 +13,8 @@ from tests.service.score_cache.servers import PATIENCE
 
 REQUESTS = 40
 
+pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
+
 
 @contextmanager
 def refusing() -> Iterator[str]:

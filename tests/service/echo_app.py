@@ -37,7 +37,9 @@ MANIFEST = Manifest(
     digest="sha256:0",
 )
 ALIASES = {"demo": "echo@1"}
-PATIENCE = 10  # seconds; only a test that fails waits so long
+PATIENCE = 30  # seconds; only a test that fails waits so long
+LONGEST = 90.0
+"""Seconds in which everything ends that is done with one service: less than the limit of a test, which tells less."""
 
 
 def byte_renderer() -> Renderer:
@@ -158,13 +160,18 @@ def loaded(engine: Engine, name: str = "echo") -> LoadedModel:
 async def serving(
     *engines: Engine | Loaded, aliases: Mapping[str, str] = ALIASES, **settings: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a started service; a bare engine is served as the model ``echo``."""
+    """A client of a started service; a bare engine is served as the model ``echo``.
+
+    Raises:
+        TimeoutError: what is done with it has not ended after ``LONGEST``.
+    """
     models = [one if isinstance(one, LoadedModel | LoadedJudge) else loaded(one) for one in engines or [EchoEngine()]]
     # Repeated texts are computed again unless a test asks for the score cache.
     chosen = Settings(**{"score_cache_items": 0, **settings})
     app = create_app(models, chosen, aliases=aliases, tracing=open_tracing(chosen.otel))
     transport = httpx.ASGITransport(app)
     async with (
+        asyncio.timeout(LONGEST),
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://echo") as client,
     ):
@@ -178,6 +185,13 @@ def item(task: str = "Craft.", *actions: str, **more: Any) -> dict[str, Any]:
 
 def proposal(*candidates: Any, **more: Any) -> dict[str, Any]:
     return {**item("Craft.", "look"), "observation": "a table", "candidates": list(candidates), **more}
+
+
+def pass_time(seconds: float) -> None:
+    """The clock of the running loop jumps: what was due within so many seconds is due now."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    loop.time = lambda: now() + seconds  # type: ignore[method-assign]
 
 
 async def metric(client: httpx.AsyncClient, sample: str) -> float:

@@ -138,8 +138,8 @@ class Chaos:
         headers = {"authorization": f"Bearer {self._stage.admin_key}", "connection": "close"}
         request = request_bytes("POST", path, json.dumps(body).encode(), headers)
         for _ in range(ATTEMPTS):
-            connection = await self._callers.connect()
             async with asyncio.timeout(PATIENCE):
+                connection = await self._callers.connect()
                 answer = await connection.ask(request)
             connection.hang_up()
             self.counts[f"{path} answered {answer.status}"] += 1
@@ -174,8 +174,9 @@ class Chaos:
 
     async def _metrics(self) -> Callable[[str], float]:
         """Sums the samples that begin so, whatever their other labels."""
-        connection = await self._callers.connect()
-        answer = await connection.ask(request_bytes("GET", "/metrics", headers={"connection": "close"}))
+        async with asyncio.timeout(PATIENCE):
+            connection = await self._callers.connect()
+            answer = await connection.ask(request_bytes("GET", "/metrics", headers={"connection": "close"}))
         connection.hang_up()
         lines = answer.body.decode().splitlines()
         return lambda name: sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from agentprm import AgentPRMError, Client, Step, Trajectory
 from benchmarks.harness.conditions import ROOT
 from service.settings import CHECKPOINTS
-from testbed.processes import Server, serve_agentprm
+from testbed.processes import START_SECONDS, Server, serve_agentprm
 from tests.stress.generator import HANG_SECONDS, Orders, Report, Sample
 
 SETTINGS: Final = {
@@ -179,7 +179,8 @@ def measure(server: Server, orders: Orders) -> Phase:
 def generate(orders: Orders) -> Report:
     command = [sys.executable, "-m", "tests.stress.generator"]
     given = json.dumps(asdict(orders))
-    done = subprocess.run(command, cwd=ROOT, input=given, stdout=subprocess.PIPE, text=True, check=True)
+    limit = orders.seconds + START_SECONDS + 2 * HANG_SECONDS
+    done = subprocess.run(command, cwd=ROOT, input=given, stdout=subprocess.PIPE, text=True, check=True, timeout=limit)
     printed = json.loads(done.stdout)
     return Report([Sample(*sample) for sample in printed["samples"]], printed["cpu_seconds"])
 

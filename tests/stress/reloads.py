@@ -28,7 +28,7 @@ from agentprm import Client, Step, Trajectory
 from model_store.format.store import Store
 from service.access.api_keys import new_key
 from service.settings import CHECKPOINTS
-from testbed.processes import Server, serve_agentprm
+from testbed.processes import Server, serve_agentprm, wait_until
 from tests.stress.overload import resident_mb
 
 CALLERS: Final = 4
@@ -107,8 +107,7 @@ def _swap(server: Server, token: str, reference: str) -> float:
     reply.raise_for_status()
     served = [f"{model['name']}@{model['version']}" for model in reply.json()["models"]]
     assert served == [reference], served
-    while server.metric("agentprm_model_info") > 1:
-        pass
+    wait_until(lambda: server.metric("agentprm_model_info") == 1, PATIENCE, "the model before has not left")
     return resident_mb(server.pid)
 
 

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.stress import chaos, overload, reloads
+
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_a_server_under_overload_answers_everybody_and_lives_on() -> None:

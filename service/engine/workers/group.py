@@ -7,9 +7,10 @@ from dataclasses import replace
 from math import inf
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from time import monotonic
 from typing import Final
-from weakref import finalize
 
 from agentprm import errors as request_errors
 from model_store import errors as checkpoint_errors
@@ -36,8 +37,11 @@ class WorkerGroup:
     def __init__(self, job: Job) -> None:
         self.devices = job.devices
         meeting = tempfile.mkdtemp(prefix="agentprm-")
-        self._pipes = [_start(replace(job, rank=rank, meeting=f"{meeting}/file")) for rank in range(len(job.devices))]
-        finalize(self, _end, self._pipes, meeting)
+        started = [_start(replace(job, rank=rank, meeting=f"{meeting}/file")) for rank in range(len(job.devices))]
+        self._pipes = [pipe for _, pipe in started]
+        self._loading = [process for process, _ in started]
+        # At the latest when this process ends, before it waits for those that it has started.
+        Finalize(self, _end, (self._pipes, self._loading, meeting), exitpriority=0)
 
     def loaded(self) -> Facts:
         """What its first process has loaded, once all have.
@@ -46,6 +50,15 @@ class WorkerGroup:
             CheckpointError: it cannot be loaded.
             AgentPRMError: a device is not there, or the process has ended.
         """
+        try:
+            facts = self._facts()
+        except BaseException:
+            _kill(self._loading)
+            raise
+        self._loading.clear()
+        return facts
+
+    def _facts(self) -> Facts:
         replies = self._replies(straggle_seconds=0.0)
         for reply in replies:
             if isinstance(reply, Failed):
@@ -119,17 +132,24 @@ class WorkerGroup:
         return DeviceLost(f"the worker on {'+'.join(self.devices)} has ended")
 
 
-def _start(job: Job) -> Connection:
+def _start(job: Job) -> tuple[BaseProcess, Connection]:
     context = get_context("spawn")  # a forked process cannot use a device that this one has touched
     ours, theirs = context.Pipe()
     process = context.Process(target=run, args=(job, theirs), name=f"worker on {job.devices[job.rank]}", daemon=True)
     process.start()
     theirs.close()  # or its end would never be seen here
-    return ours
+    return process, ours
 
 
-def _end(pipes: Sequence[Connection], meeting: str) -> None:
-    """A worker's process ends when its pipe does."""
+def _end(pipes: Sequence[Connection], loading: Sequence[BaseProcess], meeting: str) -> None:
+    """A worker's process ends when its pipe does, once it has loaded; before, it does not look at its pipe."""
     for pipe in pipes:
         pipe.close()
+    _kill(loading)
     shutil.rmtree(meeting, ignore_errors=True)
+
+
+def _kill(processes: Sequence[BaseProcess]) -> None:
+    """Those that wait for another which has failed would wait for ever."""
+    for process in processes:
+        process.kill()

@@ -66,9 +66,11 @@ def server(process: Server) -> Server:
 def process() -> Iterator[Server]:
     command = [sys.executable, "-m", "tests.service.generation.text_server"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        yield Server(f"http://127.0.0.1:{int(running.stdout.readline())}")
-        running.kill()
+        try:
+            assert running.stdout is not None
+            yield Server(f"http://127.0.0.1:{int(running.stdout.readline())}")
+        finally:
+            running.kill()
 
 
 def loaded_judge(judge: Judge, name: str = "judge") -> LoadedJudge:

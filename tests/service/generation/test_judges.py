@@ -19,7 +19,7 @@ from service.app import create_app
 from service.generation.server import KeyUnreadable
 from service.models.load import load_checkpoint
 from service.settings import Settings
-from tests.service.echo_app import PATIENCE, item, metric, proposal
+from tests.service.echo_app import PATIENCE, item, metric, pass_time, proposal
 from tests.service.generation.conftest import CHAT, JUDGES, TEXT, Server, judging, loaded_judge
 from tests.service.generation.text_server import log_odds
 
@@ -165,7 +165,10 @@ def test_no_more_calls_run_than_may(server: Server) -> None:
 def test_a_deadline_is_kept_while_the_server_is_silent(server: Server) -> None:
     async def scenario() -> None:
         async with judging(server) as client, server.held(), asyncio.timeout(PATIENCE):
-            late = await score(client, deadline_ms=100)
+            asked = asyncio.create_task(score(client, deadline_ms=5000))
+            await server.happened(running=1)
+            pass_time(5.0)
+            late = await asked
             assert (late.status_code, late.json()["error"]["details"]) == (504, {"stage": "queue"})
             await server.happened(left=1)
 

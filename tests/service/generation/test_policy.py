@@ -11,7 +11,7 @@ import pytest
 from agentprm import AsyncClient, Sample, State, Step, wire
 from service.generation.policy import to_chat
 from service.http import examples
-from tests.service.echo_app import PATIENCE, GatedEngine, item, proposal, serving
+from tests.service.echo_app import PATIENCE, GatedEngine, item, pass_time, proposal, serving
 from tests.service.generation.conftest import CHAT, Server, loaded_judge
 
 
@@ -136,7 +136,10 @@ def test_a_deadline_and_a_client_that_leaves_end_the_sampling(server: Server) ->
         engine = GatedEngine()
         async with serving(engine, policy_url=server.url) as client, asyncio.timeout(PATIENCE):
             async with server.held():
-                late = await rank(client, sampling(), deadline_ms=200)
+                asked_late = asyncio.create_task(rank(client, sampling(), deadline_ms=5000))
+                await server.happened(running=3)
+                pass_time(5.0)
+                late = await asked_late
                 assert (late.status_code, late.json()["error"]["details"]) == (504, {"stage": "sample"})
                 leaves = asyncio.create_task(rank(client, sampling(n=2)))
                 asked = (await server.happened(left=3, running=2))["asked"]

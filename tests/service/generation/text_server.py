@@ -52,7 +52,7 @@ class Happened:
 
     def wait(self, wanted: dict[str, int]) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: all(self.counts[name] >= least for name, least in wanted.items()), 10)
+            assert self.changed.wait_for(lambda: all(self.counts[name] >= least for name, least in wanted.items()), 30)
 
     def state(self) -> dict[str, Any]:
         return {**{name: self.counts[name] for name in ("asked", "running", "most", "left")}, "requests": self.requests}

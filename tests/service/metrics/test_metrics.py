@@ -19,7 +19,17 @@ from service.http.middleware.asgi import Message, Scope
 from service.metrics import Metrics
 from service.metrics.buckets import PROGRESS, PROMISE
 from service.metrics.families import Distribution
-from tests.service.echo_app import PATIENCE, GatedEngine, PrefixEchoEngine, item, loaded, metric, proposal, serving
+from tests.service.echo_app import (
+    PATIENCE,
+    GatedEngine,
+    PrefixEchoEngine,
+    item,
+    loaded,
+    metric,
+    pass_time,
+    proposal,
+    serving,
+)
 from tests.service.score_cache.caching import samples
 
 ROOT = Path(__file__).parents[3]
@@ -98,8 +108,11 @@ async def ask_all_kinds(client: httpx.AsyncClient, engine: GatedEngine) -> None:
         assert (await client.post(route, json=content)).status_code == status
     await ask_and_leave(client, engine)
     async with engine.held():
-        late = await client.post("/score_step", json={"items": [item("late")]}, headers={"x-deadline-ms": "300"})
-    assert late.status_code == 504
+        headers = {"x-deadline-ms": "5000"}
+        late = asyncio.create_task(client.post("/score_step", json={"items": [item("late")]}, headers=headers))
+        await engine.entered()
+        pass_time(5.0)
+        assert (await late).status_code == 504
 
 
 def test_all_series_are_there_from_the_start() -> None:

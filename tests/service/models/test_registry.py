@@ -18,7 +18,7 @@ from service.access.api_keys import new_key
 from service.app import create_app
 from service.models.load import LoadedModel
 from service.settings import Settings
-from tests.service.echo_app import MANIFEST, PATIENCE, GatedEngine, item, loaded
+from tests.service.echo_app import LONGEST, MANIFEST, PATIENCE, GatedEngine, item, loaded
 from tests.service.score_cache.caching import until
 
 TOKEN, LINE = new_key("ops", "score,admin")
@@ -64,6 +64,7 @@ class Shop:
         app = self.app(Settings(model_store=self.store.root, score_cache_items=0, api_keys_file=self.root / "keys"))
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with (
+            asyncio.timeout(LONGEST),
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://echo", headers=headers) as client,
         ):

@@ -13,7 +13,7 @@ import pytest
 from service.redis_client.connections import RedisURLError, connect
 from tests.service.score_cache.caching import KEYS, SCORES, caching, until
 from tests.service.score_cache.conftest import Start
-from tests.service.score_cache.servers import HOST, DidNotStart, Server, free_port, wait_until
+from tests.service.score_cache.servers import HOST, PATIENCE, DidNotStart, Server, free_port, wait_until
 
 SECRET = "hunter2"
 ODD = "p@ss:w/rd#?%+ ,x"
@@ -96,7 +96,8 @@ def certificate(tmp_path: Path) -> Path:
     subject = ["-subj", "/CN=scores", "-addext", f"subjectAltName=IP:{HOST}"]
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     new = ["openssl", "req", "-x509", "-days", "2", *key, *subject]
-    subprocess.run([*new, "-keyout", tmp_path / "key.pem", "-out", path], check=True, capture_output=True)
+    command = [*new, "-keyout", str(tmp_path / "key.pem"), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     return path
 
 
@@ -127,11 +128,12 @@ def test_tls_to_a_server_whose_authority_the_url_names(encrypted: Encrypted, cer
     asyncio.run(shares_scores(f"rediss://{HOST}:{encrypted.port}?ssl_ca_certs={certificate}"))
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_trusted(encrypted: Encrypted) -> None:
+def test_a_certificate_that_nobody_vouches_for_is_not_trusted(encrypted: Encrypted, brief_start: None) -> None:
     async def scenario() -> None:
         async with caching(f"rediss://{HOST}:{encrypted.port}") as cache:
             cache.put(SCORES)
             assert await cache.get(KEYS) == {}
+            await until(lambda: len(cache.errors) == 2)
             assert {kind for _, kind in cache.errors} == {"connection"}
         assert encrypted.server.command("DBSIZE") == 0
 

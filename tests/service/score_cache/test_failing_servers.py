@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from service.redis_client.breaker import FAILURES, State
-from tests.service.score_cache.caching import BRIEF, KEYS, SCORES, caching, until
+from tests.service.score_cache.caching import AMPLE, BRIEF, KEYS, SCORES, caching, until
 from tests.service.score_cache.conftest import Start
 from tests.service.score_cache.proxy import hanging, proxied
 from tests.service.score_cache.servers import HOST, Server
@@ -16,7 +16,7 @@ PASSWORD = "hunter2-and-more"
 
 
 def test_one_that_is_down_at_the_start_keeps_nothing_down_and_is_used_once_it_is_there(
-    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: None
+    server: Server, caplog: pytest.LogCaptureFixture, brief_start: None
 ) -> None:
     async def scenario() -> None:
         server.kill()
@@ -25,6 +25,7 @@ def test_one_that_is_down_at_the_start_keeps_nothing_down_and_is_used_once_it_is
             assert await cache.get(KEYS) == {}
             assert cache.lookups == {"hit": 0, "miss": 0, "skipped": len(KEYS)}
             cache.put(SCORES)
+            await until(lambda: len(cache.errors) == 2)
             assert cache.errors.keys() == {("read", "connection"), ("write", "connection")}
             server.start()
             await cache.stored()
@@ -74,15 +75,17 @@ def test_one_that_was_killed_and_is_back_is_used_again_though_every_connection_i
 
 def test_one_that_is_stopped_costs_three_callers_the_budget_and_is_used_again_when_it_goes_on(server: Server) -> None:
     async def scenario() -> None:
-        async with caching(server.url, budget=BRIEF) as cache:
+        async with caching(server.url) as cache:
             await cache.well()
             cache.put(SCORES)
             await cache.stored()
+            cache.wait_no_longer_than(BRIEF)
             server.hang()
             for _ in range(FAILURES + 3):
                 assert await cache.get(KEYS) == {}
             assert cache.errors[("read", "timeout")] >= FAILURES
             assert cache.lookups["skipped"] == 3 * len(KEYS)
+            cache.wait_no_longer_than(AMPLE)
             server.go_on()
             await cache.heals()
             assert await cache.get(KEYS) == SCORES
@@ -110,7 +113,7 @@ def test_one_that_is_full_is_read_and_written_again_once_it_has_room(server: Ser
     asyncio.run(scenario())
 
 
-def test_a_replica_is_read_and_its_promotion_lets_what_waits_in(start: Start, brief_grace: None) -> None:
+def test_a_replica_is_read_and_its_promotion_lets_what_waits_in(start: Start, brief_start: None) -> None:
     async def scenario() -> None:
         primary = start("--repl-diskless-sync-delay", "0")
         replica = start("--replicaof", f"{HOST} {primary.port}")
@@ -123,6 +126,7 @@ def test_a_replica_is_read_and_its_promotion_lets_what_waits_in(start: Start, br
             await until(lambda: cache.breakers["read"] == State.CLOSED)
             cache.put(MORE)
             assert await cache.get([*KEYS, *MORE]) == SCORES
+            await until(lambda: cache.errors)
             assert cache.errors.keys() == {("write", "readonly")}
             assert cache.unwritten == len(MORE)
             replica.command("REPLICAOF", "NO", "ONE")
@@ -133,13 +137,14 @@ def test_a_replica_is_read_and_its_promotion_lets_what_waits_in(start: Start, br
 
 
 def test_a_wrong_password_is_told_without_it_and_the_right_one_heals(
-    start: Start, caplog: pytest.LogCaptureFixture, brief_grace: None
+    start: Start, caplog: pytest.LogCaptureFixture, brief_start: None
 ) -> None:
     async def scenario() -> None:
         server = start("--requirepass", "another", password="another")
         async with caching(f"redis://:{PASSWORD}@{HOST}:{server.port}") as cache:
             cache.put(SCORES)
             assert await cache.get(KEYS) == {}
+            await until(lambda: len(cache.errors) == 2)
             assert cache.errors.keys() == {("read", "auth"), ("write", "auth")}
             server.command("CONFIG", "SET", "requirepass", PASSWORD)
             await cache.stored()
@@ -153,12 +158,13 @@ def test_a_wrong_password_is_told_without_it_and_the_right_one_heals(
 
 
 def test_a_server_that_repeats_the_password_in_its_error_is_not_quoted(
-    start: Start, caplog: pytest.LogCaptureFixture, brief_grace: None
+    start: Start, caplog: pytest.LogCaptureFixture, brief_start: None
 ) -> None:
     async def scenario() -> None:
         server = start("--rename-command", "AUTH", "")
         async with caching(f"redis://:{PASSWORD}@{HOST}:{server.port}") as cache:
             assert await cache.get(KEYS) == {}
+            await until(lambda: len(cache.errors) == 2)
             assert cache.errors.keys() == {("read", "other"), ("write", "other")}
 
     with caplog.at_level(logging.DEBUG):
@@ -167,7 +173,7 @@ def test_a_server_that_repeats_the_password_in_its_error_is_not_quoted(
     assert PASSWORD not in caplog.text
 
 
-def test_a_user_who_may_not_write_reads_and_writes_once_that_is_allowed(server: Server, brief_grace: None) -> None:
+def test_a_user_who_may_not_write_reads_and_writes_once_that_is_allowed(server: Server, brief_start: None) -> None:
     async def scenario() -> None:
         server.command("ACL", "SETUSER", "scorer", "on", f">{PASSWORD}", "~test:*", "+mget")
         async with caching(server.url) as owner:
@@ -178,6 +184,7 @@ def test_a_user_who_may_not_write_reads_and_writes_once_that_is_allowed(server: 
             await until(lambda: cache.breakers["read"] == State.CLOSED)
             cache.put(MORE)
             assert await cache.get([*KEYS, *MORE]) == SCORES
+            await until(lambda: cache.errors)
             assert cache.errors.keys() == {("write", "auth")}
             server.command("ACL", "SETUSER", "scorer", "+set")
             await cache.stored()

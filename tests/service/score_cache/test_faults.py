@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import pytest
 
 from service.redis_client.breaker import FAILURES, State
-from tests.service.score_cache.caching import BRIEF, KEYS, NAMESPACE, SCORES, Cache, caching, until
+from tests.service.score_cache.caching import AMPLE, BRIEF, KEYS, NAMESPACE, SCORES, Cache, caching, until
 from tests.service.score_cache.proxy import (
     HTTP,
     Fault,
@@ -44,6 +45,13 @@ WRITING = {
     "is a replica": (answering(b"-READONLY You can't write against a read only replica.\r\n"), "readonly"),
     "has an error of its own": (answering(b"-MISCONF the disk is full\r\n"), "other"),
 }
+
+
+def budget_for(kind: str) -> float:
+    """Seconds that a caller waits for a Redis that fails so: briefly only where the failure is that no answer comes."""
+    return BRIEF if kind == "timeout" else AMPLE
+
+
 reading = pytest.mark.parametrize(("fault", "kind"), READING.values(), ids=READING)
 writing = pytest.mark.parametrize(("fault", "kind"), WRITING.values(), ids=WRITING)
 
@@ -70,10 +78,11 @@ def test_a_redis_that_fails_is_asked_three_times_and_then_left_alone(
         # No probe comes before the end of the test, so whatever reaches the proxy comes from a caller.
         async with (
             proxied(server.port) as proxy,
-            caching(proxy.url, budget=BRIEF, pause=PATIENCE, step=2 * PATIENCE) as cache,
+            caching(proxy.url, pause=PATIENCE, step=2 * PATIENCE) as cache,
         ):
             await stored(cache)
             asked = proxy.reads()
+            cache.wait_no_longer_than(budget_for(kind))
             proxy.fault = fault
             assert [await cache.get(KEYS) for _ in range(FAILURES + 4)] == [{}] * (FAILURES + 4)
             assert proxy.reads() == asked + FAILURES
@@ -90,12 +99,14 @@ def test_a_redis_that_fails_is_asked_three_times_and_then_left_alone(
 @reading
 def test_it_is_read_again_by_itself_when_it_is_well(server: Server, fault: Fault, kind: str) -> None:
     async def scenario() -> None:
-        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF, step=2 * BRIEF) as cache:
+        async with proxied(server.port) as proxy, caching(proxy.url, step=8 * budget_for(kind)) as cache:
             await stored(cache)
+            cache.wait_no_longer_than(budget_for(kind))
             proxy.fault = fault
             for _ in range(FAILURES):
                 assert await cache.get(KEYS) == {}
-            await until(lambda: cache.errors[("read", kind)] > FAILURES)  # a probe failed, too
+            await until(lambda: cache.errors.get(("read", kind), 0) > FAILURES)  # a probe failed, too
+            cache.wait_no_longer_than(AMPLE)
             proxy.heal()
             await cache.heals()
             assert await cache.get(KEYS) == SCORES
@@ -105,11 +116,13 @@ def test_it_is_read_again_by_itself_when_it_is_well(server: Server, fault: Fault
 
 @writing
 def test_what_cannot_be_written_waits_while_reading_goes_on_and_is_written_later(
-    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: None, fault: Fault, kind: str
+    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: Callable[[], None], fault: Fault, kind: str
 ) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
             await stored(cache)
+            if kind == "timeout":
+                brief_grace()
             proxy.fault, proxy.to = fault, frozenset((b"SET",))
             more = {b"test:more": 4.0, b"test:yet": 5.0}
             cache.put(more)
@@ -224,7 +237,7 @@ def test_a_list_under_a_key_is_no_score_and_is_overwritten(server: Server) -> No
 def test_a_probe_is_made_in_the_background_and_not_by_a_caller(server: Server) -> None:
     async def scenario() -> None:
         probe = f"{NAMESPACE}:probe".encode()
-        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF) as cache:
+        async with proxied(server.port) as proxy, caching(proxy.url) as cache:
             await stored(cache)
             proxy.fault = cutting
             for _ in range(FAILURES):
@@ -244,13 +257,16 @@ def test_a_probe_is_made_in_the_background_and_not_by_a_caller(server: Server) -
 
 def test_a_probe_that_is_answered_later_than_a_caller_waits_is_not_well(server: Server) -> None:
     async def scenario() -> None:
-        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF) as cache:
+        async with proxied(server.port) as proxy, caching(proxy.url) as cache:
             await cache.well()
-            proxy.fault = slow(1.5 * BRIEF)
+            cache.wait_no_longer_than(BRIEF)
+            proxy.fault = slow(2 * BRIEF)
             for _ in range(FAILURES):
                 assert await cache.get(KEYS) == {}
-            await until(lambda: cache.errors == {("read", "timeout"): FAILURES + 1})
+            await until(lambda: cache.errors.get(("read", "timeout"), 0) > FAILURES)
+            assert cache.errors.keys() == {("read", "timeout")}
             assert cache.breakers["read"] != State.CLOSED
+            cache.wait_no_longer_than(AMPLE)
             proxy.heal()
             await cache.well()
 
@@ -259,8 +275,9 @@ def test_a_probe_that_is_answered_later_than_a_caller_waits_is_not_well(server: 
 
 def test_callers_at_once_wait_for_a_redis_that_hangs_side_by_side_and_are_then_spared(server: Server) -> None:
     async def scenario() -> None:
-        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF, pause=PATIENCE) as cache:
+        async with proxied(server.port) as proxy, caching(proxy.url, pause=PATIENCE) as cache:
             await cache.well()
+            cache.wait_no_longer_than(BRIEF)
             proxy.fault = hanging
             assert await asyncio.gather(*(cache.get(KEYS) for _ in range(10))) == [{}] * 10
             await until(lambda: proxy.reads() == 10)
@@ -275,8 +292,9 @@ def test_more_callers_than_connections_do_without_redis(server: Server, monkeypa
     monkeypatch.setattr("service.score_cache.redis_tier.MAX_READS", 4)
 
     async def scenario() -> None:
-        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF) as cache:
+        async with proxied(server.port) as proxy, caching(proxy.url) as cache:
             await cache.well()
+            cache.wait_no_longer_than(BRIEF)
             proxy.fault = hanging
             assert await asyncio.gather(*(cache.get([b"a"]) for _ in range(10))) == [{}] * 10
             assert cache.lookups == {"hit": 0, "miss": 4, "skipped": 6}

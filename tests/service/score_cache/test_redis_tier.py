@@ -3,13 +3,14 @@
 import asyncio
 import math
 import struct
+from collections.abc import Callable
 
 import pytest
 
 from service.score_cache.keys import Key
 from service.score_cache.redis_tier import WRITE_TOGETHER
 from service.score_cache.values import pack
-from tests.service.score_cache.caching import BRIEF, KEYS, SCORES, caching, tasks_of, until
+from tests.service.score_cache.caching import AMPLE, BRIEF, KEYS, SCORES, caching, tasks_of, until
 from tests.service.score_cache.proxy import hanging, held, proxied
 from tests.service.score_cache.servers import PATIENCE, Server
 
@@ -100,10 +101,11 @@ def test_closing_writes_what_waits(server: Server) -> None:
     asyncio.run(scenario())
 
 
-def test_closing_does_not_wait_for_a_redis_that_hangs(server: Server, brief_grace: None) -> None:
+def test_closing_does_not_wait_for_a_redis_that_hangs(server: Server, brief_grace: Callable[[], None]) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
             await cache.well()
+            brief_grace()
             proxy.fault = hanging
             cache.put(SCORES)
             async with asyncio.timeout(PATIENCE):
@@ -118,7 +120,8 @@ def test_closing_leaves_no_task_and_no_connection(server: Server) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy:
             before = asyncio.all_tasks()
-            async with caching(proxy.url, budget=BRIEF) as cache:
+            async with caching(proxy.url) as cache:
+                cache.wait_no_longer_than(BRIEF)
                 proxy.fault = hanging
                 assert await cache.get(KEYS) == {}  # its read still goes on
                 assert tasks_of("RedisServer.read")
@@ -149,12 +152,14 @@ def test_a_caller_that_waits_while_the_cache_closes_is_told_that_nothing_is_know
 def test_a_read_that_is_late_keeps_its_connection(server: Server) -> None:
     async def scenario() -> None:
         release = asyncio.Event()
-        async with proxied(server.port) as proxy, caching(proxy.url, budget=BRIEF) as cache:
+        async with proxied(server.port) as proxy, caching(proxy.url) as cache:
             cache.put(SCORES)
             await cache.stored()
             opened = proxy.opened
+            cache.wait_no_longer_than(BRIEF)
             proxy.fault = held(release)
             assert await cache.get(KEYS) == {}
+            cache.wait_no_longer_than(AMPLE)
             release.set()
             await until(lambda: not tasks_of("RedisServer.read"))
             proxy.heal()

@@ -16,7 +16,7 @@ from tests.service.score_cache.caching import BRIEF, samples
 from tests.service.score_cache.conftest import Start
 from tests.service.score_cache.proxy import Fault, altering, hanging, proxied, swapping
 from tests.service.score_cache.servers import HOST, PATIENCE, Server, free_port
-from tests.service.score_cache.test_faults import READING, warnings
+from tests.service.score_cache.test_faults import READING, budget_for, warnings
 
 TASKS = ("Craft a table.", "Find the key.", "Open the door.")
 OTHERS = ("Wash the plate.", "Light the lamp.")
@@ -87,7 +87,7 @@ def test_every_reply_is_right_and_scores_are_shared_again_afterwards(server: Ser
         expected, engine = await right(*TASKS), GatedEngine()
         async with (
             proxied(server.port) as proxy,
-            serving(engine, redis_url=proxy.url, redis_timeout_ms=1000 * BRIEF) as client,
+            serving(engine, redis_url=proxy.url, redis_timeout_ms=min(1000, 1000 * budget_for(kind))) as client,
         ):
             assert await scored(client, *TASKS) == expected
             await known(client, engine, *TASKS)
@@ -118,12 +118,13 @@ def test_what_one_service_scored_another_does_not_compute(server: Server) -> Non
 
 
 def test_a_redis_that_hangs_is_asked_by_three_requests_and_by_no_more(
-    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: None
+    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: Callable[[], None]
 ) -> None:
     async def scenario() -> None:
         expected = await right(*TASKS)
         async with proxied(server.port) as proxy, serving(redis_url=proxy.url, redis_timeout_ms=1000 * BRIEF) as client:
             await reached(client, 'agentprm_score_cache_breaker_state{operation="read"}', lambda state: state == 0)
+            brief_grace()
             proxy.fault = hanging
             for _ in range(FAILURES + 5):
                 assert await scored(client, *TASKS) == expected
@@ -137,7 +138,7 @@ def test_a_redis_that_hangs_is_asked_by_three_requests_and_by_no_more(
 
 
 def test_one_that_is_down_at_the_start_and_killed_later_is_used_whenever_it_is_there(
-    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: None
+    server: Server, caplog: pytest.LogCaptureFixture, brief_start: None
 ) -> None:
     async def scenario() -> None:
         expected, engine = await right(*TASKS), GatedEngine()
@@ -238,12 +239,15 @@ def test_what_others_left_under_the_keys_is_computed_anew_and_replaced(server: S
 
 
 def test_with_a_wrong_password_every_reply_is_right_and_the_password_stays_secret(
-    start: Start, caplog: pytest.LogCaptureFixture, brief_grace: None
+    start: Start, caplog: pytest.LogCaptureFixture, brief_start: None
 ) -> None:
     async def scenario() -> None:
         server = start("--requirepass", "another", password="another")
         async with serving(redis_url=f"redis://:hunter2@{HOST}:{server.port}") as client:
             assert await scored(client, *TASKS) == await right(*TASKS)
+            for operation in ("read", "write"):
+                sample = f'agentprm_score_cache_errors_total{{kind="auth",operation="{operation}"}}'
+                await reached(client, sample, lambda n: n >= 1)
             assert (await errors(client)).keys() == {("read", "auth"), ("write", "auth")}
             assert "hunter2" not in (await client.get("/metrics")).text
 

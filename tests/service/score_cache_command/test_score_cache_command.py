@@ -29,7 +29,7 @@ PASSWORD = "correct-horse"
 DEMO, ORM = (Store(CHECKPOINTS).resolve(name).manifest for name in ("textcraft-demo", "textcraft-demo-orm"))
 GONE = "sha256:" + "0123456789abcdef" * 4
 """Of a checkpoint that is not in the store any more."""
-PATIENCE = 15.0
+PATIENCE = 30.0
 
 
 class Server(NamedTuple):
@@ -110,7 +110,7 @@ def running(folder: Path, *arguments: str) -> Iterator[int]:
         yield port
     finally:
         process.kill()
-        process.wait()
+        process.wait(PATIENCE)
 
 
 def wait_for_port(port: int) -> None:

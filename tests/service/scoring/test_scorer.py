@@ -17,7 +17,7 @@ from service.score_cache.keys import KeyScope
 from service.score_cache.memory_tier import MemoryTier
 from service.scoring.scorer import Scorer
 from service.scoring.sequences import Sequencer
-from tests.service.echo_app import MANIFEST, GatedEngine, PrefixEchoEngine, byte_renderer
+from tests.service.echo_app import MANIFEST, PATIENCE, GatedEngine, PrefixEchoEngine, byte_renderer, pass_time
 
 T = TypeVar("T")
 
@@ -178,22 +178,32 @@ def test_a_deadline_is_kept_while_the_forward_still_runs() -> None:
 
     async def use(scorer: Scorer) -> None:
         async with engine.held():
-            soon = asyncio.get_running_loop().time() + 0.3
+            terms = Terms(deadline=asyncio.get_running_loop().time() + 5.0)
+            asked = asyncio.create_task(scorer.score_steps([Trajectory("t", (Step("", "a"),))], terms))
+            await engine.entered()
+            pass_time(5.0)
             with pytest.raises(DeadlineExceeded) as late:
-                await scorer.score_steps([Trajectory("t", (Step("", "a"),))], Terms(deadline=soon))
+                await asked
             assert late.value.details == {"stage": "queue"}
 
     scoring(use, engine)
 
 
 def test_a_deadline_that_passes_while_the_score_cache_is_asked_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asyncio.Event()
+
     async def never(*_: object) -> dict[bytes, float]:
+        asked.set()
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
     async def use(scorer: Scorer) -> None:
-        soon = asyncio.get_running_loop().time() + 0.3
+        terms = Terms(deadline=asyncio.get_running_loop().time() + 5.0)
+        asking = asyncio.create_task(scorer.score_steps([Trajectory("t", (Step("", "a"),))], terms))
+        async with asyncio.timeout(PATIENCE):
+            await asked.wait()
+        pass_time(5.0)
         with pytest.raises(DeadlineExceeded) as late:
-            await scorer.score_steps([Trajectory("t", (Step("", "a"),))], Terms(deadline=soon))
+            await asking
         assert late.value.details == {"stage": "cache"}
 
     monkeypatch.setattr(MemoryTier, "get", never)

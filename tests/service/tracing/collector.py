@@ -73,7 +73,8 @@ def collecting() -> Iterator[Collector]:
             yield collector
         finally:
             server.shutdown()
-            thread.join()
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "a request is still answered"
 
 
 def attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:

@@ -89,5 +89,6 @@ def test_while_traces_are_off_nothing_that_sends_them_is_imported() -> None:
         "heavy = ('opentelemetry.sdk.trace', 'opentelemetry.exporter', 'opentelemetry.proto', 'service.tracing.')\n"
         "sys.exit(' '.join(name for name in sys.modules if name.startswith(heavy)) or 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr

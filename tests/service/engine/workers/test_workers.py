@@ -159,6 +159,19 @@ def test_the_processes_end_with_whoever_holds_them() -> None:
     assert process.exitcode == 0
 
 
+def test_a_worker_that_is_given_up_while_it_loads_leaves_no_process() -> None:
+    gc.collect()
+    before = set(multiprocessing.active_children())
+    group = WorkerGroup(job("cpu", "cpu"))
+    started = set(multiprocessing.active_children()) - before
+    assert len(started) == 2
+    del group
+    gc.collect()
+    for process in started:
+        process.join(PATIENCE)
+        assert not process.is_alive()
+
+
 def test_a_checkpoint_that_cannot_be_loaded_is_refused_in_the_same_words(tmp_path: Path) -> None:
     whole = demo()
     for file in whole.path.iterdir():

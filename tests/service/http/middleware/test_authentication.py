@@ -79,7 +79,11 @@ def test_without_a_file_of_keys_nothing_is_guarded() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("given", [f"Basic {TOKEN}", TOKEN, "Bearer", "Bearer ", f"Bearer {TOKEN} x", "bearer\xff\xfe"])
+@pytest.mark.parametrize(
+    "given",
+    [f"Basic {TOKEN}", TOKEN, "Bearer", "Bearer ", f"Bearer {TOKEN} x", "bearer\xff\xfe"],
+    ids=["another scheme", "no scheme", "no key", "an empty key", "more than a key", "no text"],  # the key is random
+)
 def test_another_form_of_authorization_is_refused(given: str, keys: Path) -> None:
     async def scenario() -> None:
         async with serving(api_keys_file=keys) as client:

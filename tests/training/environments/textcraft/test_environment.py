@@ -181,7 +181,10 @@ def test_the_same_seed_gives_the_same_rollouts_under_another_hash_seed() -> None
         environment = os.environ | {"PYTHONHASHSEED": hash_seed}
         command = [sys.executable, "-c", program]
         root = Path(__file__).parents[4]
-        return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout
 
     assert rollouts("1") == rollouts("2") == f"{held_out_goals()} {list(collect(held_out_goals(), 40, seed=0))}\n"
 
