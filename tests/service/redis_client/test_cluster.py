@@ -9,8 +9,7 @@ import pytest
 
 from service.redis_client.connections import connect
 from tests.service.score_cache.caching import caching, until
-from tests.service.score_cache.conftest import starting
-from tests.service.score_cache.servers import HOST, Server, wait_until
+from tests.service.score_cache.servers import HOST, Server, starting, wait_until
 
 SCORES = {f"test:{index}".encode(): index / 7 for index in range(60)}
 KEYS = list(SCORES)

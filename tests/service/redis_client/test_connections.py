@@ -12,8 +12,7 @@ import pytest
 
 from service.redis_client.connections import RedisURLError, connect
 from tests.service.score_cache.caching import KEYS, SCORES, caching, until
-from tests.service.score_cache.conftest import Start
-from tests.service.score_cache.servers import HOST, PATIENCE, DidNotStart, Server, free_port, wait_until
+from tests.service.score_cache.servers import HOST, PATIENCE, DidNotStart, Server, Start, free_port, wait_until
 
 SECRET = "hunter2"
 ODD = "p@ss:w/rd#?%+ ,x"

@@ -7,9 +7,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -105,6 +105,23 @@ def running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.kill()
+
+
+class Start(Protocol):
+    """Starts a server with arguments of the command line, or a Sentinel with its file."""
+
+    def __call__(self, *arguments: str, password: str = "", sentinel: Path | None = None) -> Server: ...
+
+
+@contextmanager
+def starting(binary: str, directory: Path) -> Iterator[Start]:
+    with ExitStack() as servers:
+
+        def started(*arguments: str, password: str = "", sentinel: Path | None = None) -> Server:
+            kind = (str(sentinel), "--sentinel") if sentinel else ("--save", "", "--appendonly", "no")
+            return servers.enter_context(running(Server(binary, directory, *kind, *arguments, password=password)))
+
+        yield started
 
 
 def free_port() -> int:

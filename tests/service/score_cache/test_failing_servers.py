@@ -7,9 +7,8 @@ import pytest
 
 from service.redis_client.breaker import FAILURES, State
 from tests.service.score_cache.caching import AMPLE, BRIEF, KEYS, SCORES, caching, until
-from tests.service.score_cache.conftest import Start
 from tests.service.score_cache.proxy import hanging, proxied
-from tests.service.score_cache.servers import HOST, Server
+from tests.service.score_cache.servers import HOST, Server, Start
 
 MORE = {b"test:more": 4.0, b"test:yet": 5.0}
 PASSWORD = "hunter2-and-more"

@@ -13,9 +13,8 @@ from service.redis_client.breaker import FAILURES, State
 from service.score_cache.redis_tier import RedisTier
 from tests.service.echo_app import GatedEngine, item, metric, serving
 from tests.service.score_cache.caching import BRIEF, samples
-from tests.service.score_cache.conftest import Start
 from tests.service.score_cache.proxy import Fault, altering, hanging, proxied, swapping
-from tests.service.score_cache.servers import HOST, PATIENCE, Server, free_port
+from tests.service.score_cache.servers import HOST, PATIENCE, Server, Start, free_port
 from tests.service.score_cache.test_faults import READING, budget_for, warnings
 
 TASKS = ("Craft a table.", "Find the key.", "Open the door.")
