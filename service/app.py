@@ -23,7 +23,7 @@ from service.http.framework_errors import add_refusals
 from service.http.middleware.asgi import App
 from service.http.middleware.authentication import Guard
 from service.http.middleware.body import WholeBody
-from service.http.middleware.concurrency import Door, Room
+from service.http.middleware.concurrency import ConcurrencyLimit, Room
 from service.http.middleware.errors import ErrorReplies
 from service.http.middleware.request_log import RequestRecord
 from service.http.routes.admin import PREFIX as ADMIN_PREFIX
@@ -31,7 +31,7 @@ from service.http.routes.admin import ROUTES as ADMIN_ROUTES
 from service.http.routes.admin import build_admin_router
 from service.http.routes.probes import PROBE_ROUTES, Probes
 from service.http.routes.scores import ROUTES, SCORE_ROUTES, build_router
-from service.lifecycle import Life
+from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.models.assemble import Assembly
 from service.models.catalog import Models
@@ -48,6 +48,7 @@ from service.tracing import Tracing
 logger = logging.getLogger(__name__)
 
 DOCS_ASSETS: Final = "/docs/assets"
+Limit = Callable[[App], ConcurrencyLimit]
 NO_TELEMETRY: Final = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own would send messages of exceptions and paths, which may hold an agent's text."""
 
@@ -85,18 +86,18 @@ def create_app(
         release=release_memory,
     )
     policy = _policy(settings)
-    life = Life(models, registry, cache, rates, policy)
+    lifecycle = Lifecycle(models, registry, cache, rates, policy)
     room = Room(settings.max_requests)
-    _watch(metrics, settings, life, room)
-    app = _without_routes(_lifespan(life, assembly, registry, tracing))
-    probes = Probes(life.why_broken, life.why_not_ready, metrics.exposition)
+    _watch(metrics, settings, lifecycle, room)
+    app = _without_routes(_lifespan(lifecycle, assembly, registry, tracing))
+    probes = Probes(lifecycle.why_broken, lifecycle.why_not_ready, metrics.exposition)
     limits = {"max_items": settings.max_items, "max_candidates": settings.max_candidates}
     app.include_router(build_router(models, probes, policy, **limits))
     if settings.api_keys_file is not None:
         app.include_router(build_admin_router(registry, models))
     add_refusals(app)
-    door = partial(Door, paths=SCORE_ROUTES, room=room, refuse_if_full=models.refuse_if_full, rates=rates)
-    _add_middleware(app, settings, metrics, door, tracing)
+    limit = partial(ConcurrencyLimit, paths=SCORE_ROUTES, room=room, refuse_if_full=models.refuse_if_full, rates=rates)
+    _add_middleware(app, settings, metrics, limit, tracing)
     return app
 
 
@@ -112,8 +113,8 @@ def _without_routes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[No
     )
 
 
-def _watch(metrics: Metrics, settings: Settings, life: Life, room: Room) -> None:
-    metrics.process.watch_ready(lambda: life.why_not_ready() is None)
+def _watch(metrics: Metrics, settings: Settings, lifecycle: Lifecycle, room: Room) -> None:
+    metrics.process.watch_ready(lambda: lifecycle.why_not_ready() is None)
     metrics.process.watch_gpu_memory(gpu_memory)
     metrics.engine.show_queue_limit(settings.max_queue_tokens)
     metrics.requests.watch_running(lambda: room.running)
@@ -121,37 +122,41 @@ def _watch(metrics: Metrics, settings: Settings, life: Life, room: Room) -> None
 
 
 def _lifespan(
-    life: Life, assembly: Assembly, registry: Registry, tracing: Tracing | None
+    lifecycle: Lifecycle, assembly: Assembly, registry: Registry, tracing: Tracing | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with closing(assembly):
             try:
-                await _start(life)
+                await _start(lifecycle)
                 with _reloaded_by_hangup(registry):
                     yield
             finally:
-                await life.drain()
+                await lifecycle.drain()
                 if tracing is not None:
                     await tracing.close()
 
     return lifespan
 
 
-async def _start(life: Life) -> None:
+async def _start(lifecycle: Lifecycle) -> None:
     try:
-        await life.start()
+        await lifecycle.start()
     except RequestError as error:
         logger.critical("the service cannot start: %s", error)
         raise
 
 
 def _add_middleware(
-    app: FastAPI, settings: Settings, metrics: Metrics, door: Callable[[App], Door], tracing: Tracing | None
+    app: FastAPI,
+    settings: Settings,
+    metrics: Metrics,
+    limit: Callable[[App], ConcurrencyLimit],
+    tracing: Tracing | None,
 ) -> None:
     """The last one added is the outermost."""
     app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
-    app.add_middleware(door)
+    app.add_middleware(limit)
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
         app.add_middleware(Guard, keys=ApiKeys(settings.api_keys_file), open_paths=open_paths, admin=ADMIN_PREFIX)

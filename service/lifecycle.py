@@ -7,7 +7,7 @@ from service.models.registry import Registry
 from service.score_cache.contract import ScoreCache
 
 
-class Life:
+class Lifecycle:
     def __init__(
         self, models: Models, registry: Registry, cache: ScoreCache, rates: Rates, policy: Policy | None
     ) -> None:

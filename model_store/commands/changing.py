@@ -10,7 +10,7 @@ from model_store.commands.report import Report
 from model_store.errors import CheckpointError, ManifestInvalid
 from model_store.format.manifest import parse_manifest
 from model_store.format.store import MANIFEST, Store
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 from model_store.importers.pickles import convert
 
 
@@ -20,7 +20,7 @@ def publish_directory(store: Store, given: argparse.Namespace) -> Report:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read: {shown(str(error), 300)}") from error
+        raise CheckpointError(f"{file} cannot be read: {one_line(str(error), 300)}") from error
     if not isinstance(data, dict):
         raise ManifestInvalid(f"{file} must be an object")
     manifest = parse_manifest(json.dumps({**data, "digest": "not published"}))

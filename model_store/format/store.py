@@ -17,7 +17,7 @@ from typing import Final
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, ManifestInvalid
 from model_store.format.manifest import Manifest, parse_manifest
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 
 MANIFEST: Final = "prm.json"
 ALIASES: Final = "aliases.json"
@@ -67,7 +67,7 @@ class Store:
         if (digest := compute_digest(path, manifest)) != manifest.digest:
             raise CheckpointCorrupt(
                 f"{manifest.reference} has changed since it was published: its content hashes to {digest}, "
-                f"its manifest says {shown(manifest.digest)}"
+                f"its manifest says {one_line(manifest.digest)}"
             )
         return Checkpoint(path, manifest)
 
@@ -103,7 +103,7 @@ class Store:
         name, _, version = reference.partition("@")
         manifest = _read_manifest(self._path(name, version))
         if (manifest.name, manifest.version) != (name, version):
-            raise ManifestInvalid(f"{self._path(name, version) / MANIFEST} says it is {shown(manifest.reference)}")
+            raise ManifestInvalid(f"{self._path(name, version) / MANIFEST} says it is {one_line(manifest.reference)}")
         return manifest
 
     def references(self) -> list[str]:

@@ -11,7 +11,7 @@ MAX_DEPTH: Final = 100
 T = TypeVar("T")
 
 
-def shown(text: str, limit: int = 80) -> str:
+def one_line(text: str, limit: int = 80) -> str:
     """What came from a file or another library, fit for a sentence: short, and in one line."""
     return " ".join(text.split()).encode("unicode_escape").decode()[:limit]
 
@@ -41,7 +41,7 @@ def decode(kind: type[T], data: Any, where: str) -> T:
     needed = {one.name for one in fields(kind) if one.default is MISSING}  # type: ignore[arg-type]
     for wrong, complaint in ((needed - set(data), "is missing"), (set(data) - set(hints), "is not a field")):
         if wrong:
-            raise ManifestInvalid(f"{where}: {', '.join(map(shown, sorted(wrong)[:5]))} {complaint}")
+            raise ManifestInvalid(f"{where}: {', '.join(map(one_line, sorted(wrong)[:5]))} {complaint}")
     return kind(**{name: _value(hints[name], data[name], f"{where}: {name}") for name in hints if name in data})
 
 

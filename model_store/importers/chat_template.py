@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from transformers import PreTrainedTokenizerFast
 
 from model_store.errors import CheckpointError
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 
 TURNS: Final = 6
 _THINKING: Final = "<think>so</think>then"
@@ -52,7 +52,7 @@ def chat_texts(path: Path) -> ChatTexts:
             for turns in (render.marks(2), render.marks(TURNS), ["a", _THINKING, "b", _THINKING, "c", "d"])
         )
     except Exception as error:
-        raise CheckpointError(f"{path}: its chat template cannot be used: {shown(str(error), 300)}") from error
+        raise CheckpointError(f"{path}: its chat template cannot be used: {one_line(str(error), 300)}") from error
     if not sound:
         raise CheckpointError(
             f"{path}: its chat template renders a turn differently once others follow, or changes what was said; "

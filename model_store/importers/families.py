@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from model_store.errors import CheckpointCorrupt, CheckpointError
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 from model_store.importers.chat_template import chat_texts
 from model_store.importers.presets import CHAT, PRESETS, Preset
 from model_store.text.runs import Place, Run, RunTokenizer
@@ -32,10 +32,10 @@ def recognise(architecture: str, shapes: Mapping[str, list[int]]) -> str:
     heads = sorted(
         name for name in shapes if name.startswith(("score.", "v_head.", "mlp.", "regression_head", "value_head"))
     )
-    found = f"the head tensors {', '.join(map(shown, heads[:6]))}" if heads else "no head but its language model's"
+    found = f"the head tensors {', '.join(map(one_line, heads[:6]))}" if heads else "no head but its language model's"
     raise CheckpointError(
-        f"{shown(architecture)} with {found} does not tell how it scores; name a preset ({', '.join(PRESETS)}) or give "
-        "a recipe of your own"
+        f"{one_line(architecture)} with {found} does not tell how it scores; name a preset ({', '.join(PRESETS)}) or "
+        "give a recipe of your own"
     )
 
 
@@ -48,7 +48,7 @@ def read_recipe(path: Path) -> Preset:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {shown(str(error), 300)}") from error
+        raise CheckpointError(f"{path} cannot be read: {one_line(str(error), 300)}") from error
     if not isinstance(data, dict) or set(data) != {"score", "template"}:
         raise CheckpointError(f"{path} must be an object with score and template, and nothing else")
     if not all(isinstance(part, dict) for part in data.values()):
@@ -83,7 +83,7 @@ def _speech_ids(tokenizer: Tokenizer, name: str, text: str) -> list[int]:
     if not parts or isinstance(parts[0], str) or (name == "closes" and len(parts) > 1):
         raise CheckpointError(
             f"score: {name} must {'be' if name == 'closes' else 'begin with'} a special token of tokenizer.json, or an "
-            f"agent could write it; it is {shown(text)!r}"
+            f"agent could write it; it is {one_line(text)!r}"
         )
     return [
         one
@@ -118,7 +118,7 @@ def bos_token(path: Path) -> str:
         try:
             token = json.loads(file.read_text(encoding="utf-8")).get("bos_token") if file.exists() else None
         except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise CheckpointCorrupt(f"{file} cannot be read: {shown(str(error), 300)}") from error
+            raise CheckpointCorrupt(f"{file} cannot be read: {one_line(str(error), 300)}") from error
         if isinstance(token, dict):  # as they write one with properties
             token = token.get("content")
         if not isinstance(token, str | None):
@@ -131,7 +131,7 @@ def bos_token(path: Path) -> str:
 def _token_id(tokenizer: Tokenizer, token: str) -> int:
     found: int | None = tokenizer.token_to_id(token)
     if found is None:
-        raise CheckpointCorrupt(f"tokenizer.json has no token {shown(token)!r}, which the recipe reads")
+        raise CheckpointCorrupt(f"tokenizer.json has no token {one_line(token)!r}, which the recipe reads")
     return found
 
 

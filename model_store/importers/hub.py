@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from model_store.errors import CheckpointError, CheckpointNotFound
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 
 FILES: Final = ("*.safetensors", "*.json", "tokenizer*", "chat_template.jinja")
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -26,9 +26,9 @@ def find_source(source: str, endpoint: str | None = None) -> Path:
         return Path(source)
     repository, _, commit = source.partition("@")
     if not _REPOSITORY.fullmatch(repository):
-        raise CheckpointNotFound(f"{shown(source)!r} is neither a directory nor owner/name@commit of the hub")
+        raise CheckpointNotFound(f"{one_line(source)!r} is neither a directory nor owner/name@commit of the hub")
     if not _COMMIT.fullmatch(commit):
-        raise CheckpointError(f"{shown(source)} needs @ and a commit of 40 hex digits: a branch could change")
+        raise CheckpointError(f"{one_line(source)} needs @ and a commit of 40 hex digits: a branch could change")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each try
     try:
         path = snapshot_download(
@@ -40,5 +40,5 @@ def find_source(source: str, endpoint: str | None = None) -> Path:
         raise CheckpointNotFound(f"the hub has no {source}, or shows it only to others") from error
     except (HfHubHTTPError, OSError) as error:  # OSError: no connection, and nothing in the cache
         why = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(f"{source} cannot be downloaded: {shown(why[0], 200)}") from error
+        raise CheckpointError(f"{source} cannot be downloaded: {one_line(why[0], 200)}") from error
     return Path(path)

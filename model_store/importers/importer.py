@@ -15,7 +15,7 @@ from model_store.errors import CheckpointCorrupt, CheckpointError
 from model_store.format.manifest import FORMAT, Manifest, parse_manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint, Store
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 from model_store.importers.families import read_recipe, recognise, score_and_template
 from model_store.importers.lora import CONFIG as ADAPTER
 from model_store.importers.lora import Adapter
@@ -161,7 +161,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointCorrupt(f"{file} cannot be read: {shown(str(error), 300)}") from error
+        raise CheckpointCorrupt(f"{file} cannot be read: {one_line(str(error), 300)}") from error
     if not isinstance(config, dict):
         raise CheckpointCorrupt(f"{file} must be an object")
     if "quantization_config" in config:

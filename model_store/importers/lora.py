@@ -12,7 +12,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from model_store.errors import CheckpointCorrupt, CheckpointError
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 from model_store.network.tensors import read_tensors, tensor_shapes
 
 CONFIG: Final = "adapter_config.json"
@@ -67,7 +67,7 @@ class Adapter:
             CheckpointCorrupt: changes to layers that the base does not have.
         """
         if changes := sorted(name for name in self._tensors if ".lora_" in name or "lora_embedding" in name):
-            raise CheckpointCorrupt(f"the adapter changes {shown(changes[0])}, which its base does not have")
+            raise CheckpointCorrupt(f"the adapter changes {one_line(changes[0])}, which its base does not have")
         return self._tensors
 
     @staticmethod
@@ -84,7 +84,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointCorrupt(f"{file} cannot be read: {shown(str(error), 300)}") from error
+        raise CheckpointCorrupt(f"{file} cannot be read: {one_line(str(error), 300)}") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise CheckpointError(f"{file}: only adapters of peft_type LORA can be merged")
     if odd := [name for name in _UNSUPPORTED if config.get(name)]:

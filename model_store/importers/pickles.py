@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from model_store.errors import CheckpointCorrupt, CheckpointError
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 
 INDEX: Final = "pytorch_model.bin.index.json"
 _WEIGHTS: Final = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin")
@@ -48,7 +48,7 @@ def convert(source: Path, into: Path) -> list[Path]:
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"its reader ended with {done.returncode}"]
-        raise CheckpointCorrupt(f"{source} was not converted: {shown(lines[-1], 300)}")
+        raise CheckpointCorrupt(f"{source} was not converted: {one_line(lines[-1], 300)}")
     _convert_index(source, into)
     return [into / _converted(file.name) for file in files]
 
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> None:
         except UnpicklingError as error:  # torch says how to read it nevertheless
             raise SystemExit(f"{file.name}: it holds something other than tensors by name") from error
         except Exception as error:
-            raise SystemExit(f"{file.name}: {shown(str(error), 200) or type(error).__name__}") from error
+            raise SystemExit(f"{file.name}: {one_line(str(error), 200) or type(error).__name__}") from error
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from model_store.errors import CheckpointCorrupt
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 from model_store.importers.lora import WEIGHTS as ADAPTER_WEIGHTS
 from model_store.importers.lora import Adapter
 from model_store.network.tensors import opened
@@ -69,7 +69,7 @@ def weight_files(source: Path) -> list[Path]:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointCorrupt(f"{source / INDEX} does not map tensors to files") from error
         if absent := [file.name for file in files if file.parent != source or not file.is_file()]:
-            raise CheckpointCorrupt(f"{source} lacks {shown(absent[0])}, which its index names")
+            raise CheckpointCorrupt(f"{source} lacks {one_line(absent[0])}, which its index names")
         return files
     files = [file for file in sorted(source.glob("*.safetensors")) if file.name != ADAPTER_WEIGHTS]
     if (source / SINGLE) in files:

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from model_store.errors import CheckpointCorrupt, CheckpointError
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 from model_store.network.head_loading import load_head, vocabulary_head
 from model_store.network.heads import LinearHead
 from model_store.network.log_ratio import LogRatioHead
@@ -128,7 +128,7 @@ def load_model(checkpoint: Checkpoint, device: str, dtype: str, split_over: int 
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointCorrupt(f"{manifest.reference} cannot be loaded: {shown(str(error), 500)}") from error
+        raise CheckpointCorrupt(f"{manifest.reference} cannot be loaded: {one_line(str(error), 500)}") from error
     known = manifest.context_length
     context = min(getattr(one.config, "max_position_embeddings", known) for one in model.backbones())
     if manifest.context_length > context:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from model_store.errors import CheckpointCorrupt
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 
 
 def tensor_shapes(path: Path) -> dict[str, list[int]]:
@@ -45,4 +45,4 @@ def opened(file: Path) -> Iterator[Any]:
         with safe_open(file, framework="pt") as tensors:
             yield tensors
     except (SafetensorError, OSError) as error:
-        raise CheckpointCorrupt(f"{file} cannot be read: {shown(str(error), 500)}") from error
+        raise CheckpointCorrupt(f"{file} cannot be read: {one_line(str(error), 500)}") from error

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from tokenizers import Tokenizer
 
 from model_store.errors import ManifestInvalid
-from model_store.format.strict_json import shown
+from model_store.format.strict_json import one_line
 
 T = TypeVar("T")
 KEPT_CHARS: Final = 2_000_000
@@ -84,7 +84,7 @@ class RunTokenizer:
         parts = [part for part in re.split(f"({'|'.join(map(re.escape, longest_first))})", text) if part]
         if greedy := [part for part in parts if part in self._greedy]:
             raise ManifestInvalid(
-                f"template: {shown(greedy[0])} takes whitespace beside it away, which no template can"
+                f"template: {one_line(greedy[0])} takes whitespace beside it away, which no template can"
             )
         return [[self._added[part]] if part in self._added else part for part in parts]
 

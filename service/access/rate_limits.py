@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
 from service.redis_client.breaker import CircuitBreaker
-from service.redis_client.connections import RedisServer, words_of
+from service.redis_client.connections import RedisServer, safe_message
 
 PERIODS: Final = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _RATE: Final = re.compile(r"([1-9][0-9]{0,5})/(s|min|h)")
@@ -127,4 +127,4 @@ class SharedRates:
         try:
             await self._server.take(self._prefix + name, 1.0, 60.0, within=_CONNECT_SECONDS)
         except Exception as error:  # the breaker logs it, and a server may repeat the password
-            raise RuntimeError(words_of(error)) from error
+            raise RuntimeError(safe_message(error)) from error

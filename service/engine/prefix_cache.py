@@ -56,7 +56,7 @@ class Node(Generic[V]):
         return nodes[::-1]
 
 
-class Holding(Protocol):
+class PrefixCacheStats(Protocol):
     """How much is held."""
 
     @property
@@ -64,7 +64,7 @@ class Holding(Protocol):
     @property
     def used_bytes(self) -> int: ...
     @property
-    def beside_bytes(self) -> int: ...
+    def joined_bytes(self) -> int: ...
     @property
     def evicted_bytes(self) -> int: ...
 
@@ -82,7 +82,7 @@ class PrefixCache(Generic[V]):
         self.max_bytes = max_bytes
         self.root: Node[V] = Node((), 0, None)
         self.used_bytes = 0
-        self.beside_bytes = 0
+        self.joined_bytes = 0
         """Held elsewhere out of the same ``max_bytes``: what the owner keeps that is made of the values."""
         self.evicted_bytes = 0
         self.evicted_tokens = 0
@@ -182,7 +182,7 @@ class PrefixCache(Generic[V]):
 
     def evict(self) -> None:
         """Drops the least recently used nodes until the values fit ``max_bytes`` or all that is left is locked."""
-        while self._idle and self.used_bytes + self.beside_bytes > self.max_bytes:
+        while self._idle and self.used_bytes + self.joined_bytes > self.max_bytes:
             node = self._drop_least_recent()
             self.evicted_bytes += node.size
             self.evicted_tokens += len(node.token_ids)

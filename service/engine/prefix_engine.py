@@ -85,12 +85,12 @@ class PrefixEngine:
             for leaf in leaves:
                 self.prefix_cache.release(leaf)
             self._joined.trim(self.prefix_cache.max_bytes // JOINED_SHARE)
-            self.prefix_cache.beside_bytes = self._joined.bytes
+            self.prefix_cache.joined_bytes = self._joined.bytes
             self.prefix_cache.evict()
 
     def _give_up(self) -> None:
         self._joined.clear()
-        self.prefix_cache.beside_bytes = 0
+        self.prefix_cache.joined_bytes = 0
         self.prefix_cache.clear()
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
@@ -106,7 +106,7 @@ class PrefixEngine:
             keys_values, raw = self._forward(row, held)
             self._joined.trim(most_joined)
             for segment in row.segments:
-                own = slice(segment.first, segment.last)
+                own = slice(segment.row_start, segment.row_end)
                 parts[segment.node].append(KV(keys_values[:, :, :, own].clone(), raw[own].clone()))
                 if segment.end == len(segment.node.token_ids):
                     self.prefix_cache.fill(segment.node, _joined(parts.pop(segment.node)))

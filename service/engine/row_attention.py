@@ -61,12 +61,12 @@ def attend_row(
     row.new.append(torch.stack((key_1KTD[0], value_1KTD[0])))
     out, lse = _own(query_1HTD, key_1KTD, value_1KTD, row.row, scaling)
     for context, kv in zip(row.row.held, row.held, strict=True):
-        part = query_1HTD[:, :, context.first : context.last]
-        _join(out, lse, context.first, attend(part, kv[layer, 0][None], kv[layer, 1][None], scaling, causal=False))
+        part = query_1HTD[:, :, context.row_start : context.row_end]
+        _join(out, lse, context.row_start, attend(part, kv[layer, 0][None], kv[layer, 1][None], scaling, causal=False))
     for inner in row.row.inner:
-        part = query_1HTD[:, :, inner.first : inner.last]
+        part = query_1HTD[:, :, inner.row_start : inner.row_end]
         key, value = key_1KTD[:, :, inner.start : inner.end], value_1KTD[:, :, inner.start : inner.end]
-        _join(out, lse, inner.first, attend(part, key, value, scaling, causal=False))
+        _join(out, lse, inner.row_start, attend(part, key, value, scaling, causal=False))
     return out.transpose(1, 2), None
 
 
@@ -105,7 +105,7 @@ def attend_plainly(
 def _own(query: Tensor, key: Tensor, value: Tensor, row: Row[Any], scale: float | None) -> tuple[Tensor, Tensor]:
     if len(row.segments) == 1:
         return attend(query, key, value, scale, causal=True)
-    places = [slice(segment.first, segment.last) for segment in row.segments]
+    places = [slice(segment.row_start, segment.row_end) for segment in row.segments]
     parts = [attend(query[:, :, own], key[:, :, own], value[:, :, own], scale, causal=True) for own in places]
     return torch.cat([out for out, _ in parts], 2), torch.cat([lse for _, lse in parts], 2)
 

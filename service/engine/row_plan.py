@@ -18,36 +18,39 @@ from service.engine.prefix_cache import Node, V
 
 @dataclass(frozen=True, slots=True)
 class Segment(Generic[V]):
-    """Tokens ``start`` to ``end`` of a node's edge, computed at ``first`` of the row."""
+    """Tokens ``start`` to ``end`` of a node's edge, computed from token ``row_start`` of the row on."""
 
     node: Node[V]
     start: int
     end: int
-    first: int
+    row_start: int
 
     @property
-    def last(self) -> int:
+    def row_end(self) -> int:
         """One past its place in the row."""
-        return self.first + self.end - self.start
+        return self.row_start + self.end - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class Held(Generic[V]):
-    """A run of KV from earlier rows, joined from the top: (node, how many of its tokens); read by ``first:last``."""
+    """A run of KV from earlier rows, from the root down: (node, how many of its tokens).
+
+    Queries ``row_start:row_end`` of the row read it.
+    """
 
     run: tuple[tuple[Node[V], int], ...]
-    first: int
-    last: int
+    row_start: int
+    row_end: int
 
 
 @dataclass(frozen=True, slots=True)
 class Inner:
-    """Keys ``start:end`` of this row, read by its queries ``first:last``."""
+    """Keys ``start:end`` of this row, read by its queries ``row_start:row_end``."""
 
     start: int
     end: int
-    first: int
-    last: int
+    row_start: int
+    row_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Row(Generic[V]):
 
     @property
     def tokens(self) -> int:
-        return self.segments[-1].last
+        return self.segments[-1].row_end
 
     def token_ids(self) -> list[int]:
         return [token for part in self.segments for token in part.node.token_ids[part.start : part.end]]
@@ -82,7 +85,7 @@ def plan_rows(pending: Sequence[Node[V]], row_tokens: int) -> list[Row[V]]:
                 rows.append([])
                 room = row_tokens
             end = min(len(node.token_ids), start + room)
-            rows[-1].append(Segment(node, start, end, first=row_tokens - room))
+            rows[-1].append(Segment(node, start, end, row_start=row_tokens - room))
             room -= end - start
             start = end
     return [_with_contexts(segments) for segments in rows if segments]
@@ -99,11 +102,11 @@ def _with_contexts(segments: list[Segment[V]]) -> Row[V]:
             above = in_row.get(node)
             stored = len(node.token_ids) if above is None else above.start
             if stored:
-                first = held[node].first if node in held else segment.first
-                held[node] = Held(((node, stored),), first, segment.last)
+                first = held[node].row_start if node in held else segment.row_start
+                held[node] = Held(((node, stored),), first, segment.row_end)
             if above is not None and above is not segment:
-                first = inner[node].first if node in inner else segment.first
-                inner[node] = Inner(above.first, above.last, first, segment.last)
+                first = inner[node].row_start if node in inner else segment.row_start
+                inner[node] = Inner(above.row_start, above.row_end, first, segment.row_end)
     return Row(tuple(segments), tuple(_join_runs(list(held.values()))), tuple(inner.values()))
 
 
@@ -112,8 +115,8 @@ def _join_runs(contexts: list[Held[V]]) -> list[Held[V]]:
     joined: list[Held[V]] = []
     for context in contexts:
         above = joined[-1] if joined else None
-        if above and (above.first, above.last) == (context.first, context.last):
-            joined[-1] = Held(above.run + context.run, context.first, context.last)
+        if above and (above.row_start, above.row_end) == (context.row_start, context.row_end):
+            joined[-1] = Held(above.run + context.run, context.row_start, context.row_end)
         else:
             joined.append(context)
     return joined

@@ -9,7 +9,7 @@ from agentprm.errors import UpstreamFailed
 from agentprm.types import State
 from service.generation.server import TextServer
 from service.queue.calls import Calls
-from service.queue.terms import Terms, until
+from service.queue.terms import Terms, within_deadline
 
 
 class SampledAction(NamedTuple):
@@ -60,7 +60,7 @@ class Policy:
         """
         chats = [(to_chat(state), sample) for state, sample in asked]
         draws = [[_Draw(chat, sample) for _ in range(sample.n)] for chat, sample in chats]
-        async with until(terms.deadline, "sample"):
+        async with within_deadline(terms.deadline, "sample"):
             answers = await self._calls.submit({draw: draw for item in draws for draw in item}, terms)
         return [[answers.results[draw] for draw in item] for item in draws], answers.queue + answers.forward
 

@@ -15,7 +15,7 @@ LONGEST_PAUSE_SECONDS: Final = 10.0
 """A server that asks for more patience is asked no more, and its wish handed on."""
 
 
-async def persistently(call: Callable[[], Awaitable[T]]) -> T:
+async def with_retries(call: Callable[[], Awaitable[T]]) -> T:
     """What ``call`` returns in one of its attempts; generating changes nothing, so it may be done twice.
 
     Whoever has a deadline cancels. Raises what the last attempt raised, and tells when to come again.

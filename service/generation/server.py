@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, TextGenerationError
 
 from agentprm.errors import AgentPRMError, NotReady, Overloaded, RequestError, UpstreamFailed
 from service.generation.completions import Generated, from_chat, from_text
-from service.generation.retries import persistently
+from service.generation.retries import with_retries
 
 T = TypeVar("T")
 
@@ -52,8 +52,8 @@ class TextServer:
             UpstreamFailed: it refused, or answered what is no answer.
         """
         asked = list(map(dict, messages))
-        return await persistently(
-            lambda: self._meant(_read_chat(self._client.chat_completion(asked, model=model, **options)))
+        return await with_retries(
+            lambda: self._translate_errors(_read_chat(self._client.chat_completion(asked, model=model, **options)))
         )
 
     async def complete(self, prompt: str, *, max_tokens: int, top_logprobs: int) -> Generated:
@@ -64,12 +64,14 @@ class TextServer:
             "max_new_tokens": max_tokens,
             "top_n_tokens": top_logprobs,
         }
-        return await persistently(lambda: self._meant(_read_text(self._client.text_generation(prompt, **options))))
+        return await with_retries(
+            lambda: self._translate_errors(_read_text(self._client.text_generation(prompt, **options)))
+        )
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _meant(self, generated: Awaitable[T]) -> T:
+    async def _translate_errors(self, generated: Awaitable[T]) -> T:
         """What is awaited, its errors as ours."""
         try:
             async with asyncio.timeout(self._timeout):  # of it all; the client would begin anew with every byte

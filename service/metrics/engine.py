@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from service.engine.prefix_cache import Holding
+from service.engine.prefix_cache import PrefixCacheStats
 from service.metrics.buckets import SECONDS, SEQUENCES, TOKENS
 from service.metrics.families import MODEL, Families
 from service.queue.batcher import Batcher
@@ -84,8 +84,8 @@ class EngineMetrics:
     def watch_padding(self, model: str, padding: Callable[[], int]) -> None:
         self._padding.set_function(model, padding)
 
-    def watch_prefix_cache(self, model: str, cache: Holding) -> None:
-        self._held.labels(model).set_function(lambda: cache.used_bytes + cache.beside_bytes)
+    def watch_prefix_cache(self, model: str, cache: PrefixCacheStats) -> None:
+        self._held.labels(model).set_function(lambda: cache.used_bytes + cache.joined_bytes)
         self._held_limit.labels(model).set(cache.max_bytes)
         self._evicted.set_function(model, lambda: cache.evicted_bytes)
 

@@ -12,12 +12,12 @@ from model_store.text.renderer import Renderer, load_renderer
 from service.engine.contract import Engine
 from service.engine.device_memory import Memory
 from service.engine.padded_engine import PaddedEngine
-from service.engine.prefix_cache import Holding
+from service.engine.prefix_cache import PrefixCacheStats
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.workers.group import WorkerGroup
 from service.engine.workers.placement import cpu_processes, in_this_process, parse_placement
 from service.engine.workers.spread_engine import SpreadEngine
-from service.engine.workers.worker import Job
+from service.engine.workers.worker import WorkerConfig
 from service.settings import Settings, usable_cores
 
 
@@ -28,7 +28,7 @@ class LoadedModel:
     manifest: Manifest
     renderer: Renderer
     engine: Engine
-    prefix_cache: Holding | None
+    prefix_cache: PrefixCacheStats | None
     """What the engine keeps between requests; None if it keeps nothing."""
     row_tokens: int
     """New tokens of a forward that suit the device."""
@@ -108,7 +108,7 @@ def _engine(
 ) -> tuple[PrefixEngine | PaddedEngine | SpreadEngine, ScoreError | None]:
     """The engine, in this process or over workers, and what quantised weights cost it in score."""
     placement = parse_placement(settings.devices_of(*_names(checkpoint, settings)))
-    job = Job(
+    job = WorkerConfig(
         checkpoint=checkpoint,
         devices=placement[0],
         dtype=settings.dtype,
@@ -132,7 +132,7 @@ def _names(checkpoint: Checkpoint, settings: Settings) -> list[str]:
     return [reference, *(alias for alias, target in aliases.items() if target == reference), checkpoint.manifest.name]
 
 
-def _prefix_cache(engine: PrefixEngine | PaddedEngine | SpreadEngine) -> Holding | None:
+def _prefix_cache(engine: PrefixEngine | PaddedEngine | SpreadEngine) -> PrefixCacheStats | None:
     if isinstance(engine, SpreadEngine):
         return engine if engine.shares_prefixes else None
     return engine.prefix_cache if isinstance(engine, PrefixEngine) else None

@@ -21,7 +21,7 @@ from agentprm.errors import InternalError, NotReady, RequestError, TooLong
 from service.engine.contract import DeviceLost, Engine, OutOfMemory, Scored, Sequences
 from service.queue.admission import Admission
 from service.queue.fair_queue import FairQueue, Part, Priority
-from service.queue.work import Answer, Batch, QueuedRequest, Waiting, Work, alike
+from service.queue.work import Answer, Batch, QueuedRequest, Waiting, Work, group_equal
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ class Batcher:
                     await self._wake.wait()
 
     async def _forward(self, taken: list[Part[QueuedRequest]]) -> None:
-        groups = alike(taken)
+        groups = group_equal(taken)
         batch = [group[0] for group in groups]
         # Not in the try: a thread that takes no work is no failure of this batch but the end of the loop.
         running = asyncio.get_running_loop().run_in_executor(self._thread, self._score, batch)

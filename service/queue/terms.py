@@ -41,7 +41,7 @@ class Stages:
 
 
 @asynccontextmanager
-async def until(deadline: float | None, first: str = "tokenize") -> AsyncIterator[Stages]:
+async def within_deadline(deadline: float | None, first: str = "tokenize") -> AsyncIterator[Stages]:
     """Cancels what runs inside at ``deadline`` (loop time), and tells in which stage that was."""
     stages = Stages(first)
     try:

@@ -122,7 +122,7 @@ class Waiting:
         return list(self._by_key.get(key, ()))
 
 
-def alike(parts: Sequence[Part[QueuedRequest]]) -> list[list[Part[QueuedRequest]]]:
+def group_equal(parts: Sequence[Part[QueuedRequest]]) -> list[list[Part[QueuedRequest]]]:
     """Groups of equal work, in the order of their first: one forward of it answers all of a group."""
     groups: dict[tuple[Hashable, int], list[Part[QueuedRequest]]] = {}
     for part in parts:

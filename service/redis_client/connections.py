@@ -71,7 +71,7 @@ def kind_of(error: BaseException) -> str:
     return next((kind for kind, classes in _KINDS if isinstance(error, classes)), "other")
 
 
-def words_of(error: BaseException) -> str:
+def safe_message(error: BaseException) -> str:
     """What a log may say of an error.
 
     Of an answer that the client does not know only the code is told: a server without AUTH repeats the password.

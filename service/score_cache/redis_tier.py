@@ -14,7 +14,7 @@ from time import monotonic, perf_counter
 from typing import Any, Final
 
 from service.redis_client.breaker import FAILURES, CircuitBreaker, State
-from service.redis_client.connections import MAX_CONNECTIONS, RedisServer, kind_of, words_of
+from service.redis_client.connections import MAX_CONNECTIONS, RedisServer, kind_of, safe_message
 from service.score_cache.contract import Watcher
 from service.score_cache.keys import Key, namespace_prefix
 from service.score_cache.values import pack, unpack
@@ -184,14 +184,14 @@ class RedisTier:
             yield
         except Exception as error:
             self._watcher.on_cache_error(operation, kind_of(error))
-            raise RuntimeError(words_of(error)) from error
+            raise RuntimeError(safe_message(error)) from error
 
     def _too_slow(self) -> TimeoutError:
         return TimeoutError(f"no answer within {self._budget * 1000:.0f} ms")
 
     def _failed(self, operation: str, breaker: CircuitBreaker, error: BaseException) -> None:
         self._watcher.on_cache_error(operation, kind_of(error))
-        self._complain(operation, kind_of(error), words_of(error))
+        self._complain(operation, kind_of(error), safe_message(error))
         breaker.failed()
 
     def _complain(self, operation: str, kind: str, what: str) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from agentprm.types import State, StepScore, Trajectory, Usage
 from service.generation.judge import Judgement, Prefix, RemoteJudge
 from service.queue.calls import Answers, Calls
-from service.queue.terms import Terms, until
+from service.queue.terms import Terms, within_deadline
 from service.score_cache.contract import ScoreCache
 from service.score_cache.keys import Key, KeyChain, KeyScope
 from service.scoring.results import (
@@ -87,11 +87,11 @@ class JudgeScorer:
     async def score_steps(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
         """The last step of each."""
         scores = await self._score_trajectories(trajectories, terms, steps=2)
-        return self._told(Scores([ItemScores(steps[-1:], usage) for steps, usage in scores.items], scores.timings))
+        return self._record(Scores([ItemScores(steps[-1:], usage) for steps, usage in scores.items], scores.timings))
 
     async def score_trajectories(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
         """Every step of each."""
-        return self._told(await self._score_trajectories(trajectories, terms, steps=0))
+        return self._record(await self._score_trajectories(trajectories, terms, steps=0))
 
     async def rank(self, states: Sequence[State], candidates: Sequence[Sequence[str]], terms: Terms) -> Rankings:
         """The candidates of each state, best promise first."""
@@ -104,9 +104,9 @@ class JudgeScorer:
             before, raws = item.raws[: -len(actions)], dict(zip(actions, item.raws[-len(actions) :], strict=True))
             ranking = rank(proposed, raws, before[0] if before else None, self._promise)
             rankings.append(ItemRanking(ranking, item.usage))
-        return self._told(Rankings(rankings, timings))
+        return self._record(Rankings(rankings, timings))
 
-    def _told(self, answer: Answered) -> Answered:
+    def _record(self, answer: Answered) -> Answered:
         self._on_answer(answer.every, answer.timings)
         return answer
 
@@ -118,7 +118,7 @@ class JudgeScorer:
     async def _score(self, ask: Callable[[], list[list[Asked]]], terms: Terms) -> tuple[list[_Raw], Timings]:
         """What the score cache lacks of the items is asked for as one request."""
         self._calls.refuse_unless_open()
-        async with until(terms.deadline) as stages:
+        async with within_deadline(terms.deadline) as stages:
             items = await asyncio.get_running_loop().run_in_executor(self._thread, ask)
             stages.enter("cache")
             asked = dict(one for item in items for one in item)

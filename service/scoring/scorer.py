@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from agentprm.types import State, StepScore, Trajectory, Usage
 from service.queue.batcher import Batcher
-from service.queue.terms import Terms, until
+from service.queue.terms import Terms, within_deadline
 from service.queue.work import Answer
 from service.score_cache.contract import ScoreCache
 from service.score_cache.keys import Key
@@ -84,19 +84,19 @@ class Scorer:
     async def score_steps(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
         """The last step of each; the step before it is read in the same pass, so progress costs nothing."""
         scores = await self._score_trajectories(trajectories, terms, reads=2)
-        return self._told(Scores([ItemScores(steps[-1:], usage) for steps, usage in scores.items], scores.timings))
+        return self._record(Scores([ItemScores(steps[-1:], usage) for steps, usage in scores.items], scores.timings))
 
     async def score_trajectories(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
         """Every step of each, in one pass."""
-        return self._told(await self._score_trajectories(trajectories, terms, reads=None))
+        return self._record(await self._score_trajectories(trajectories, terms, reads=None))
 
     async def rank(self, states: Sequence[State], candidates: Sequence[Sequence[str]], terms: Terms) -> Rankings:
         """The candidates of each state, best promise first."""
         items, timings = await self._score(lambda: self._sequencer.candidates(states, candidates), terms)
         rankings = [self._ranking(one, raw) for one, raw in zip(candidates, items, strict=True)]
-        return self._told(Rankings(rankings, timings))
+        return self._record(Rankings(rankings, timings))
 
-    def _told(self, answer: Answered) -> Answered:
+    def _record(self, answer: Answered) -> Answered:
         self._on_answer(answer.every, answer.timings)
         return answer
 
@@ -110,7 +110,7 @@ class Scorer:
     async def _score(self, render: Callable[[], list[list[KeyedSequence]]], terms: Terms) -> tuple[list[_Raw], Timings]:
         """Renders items off the event loop; what the score cache lacks of them is scored as one request."""
         self._batcher.refuse_unless_open()
-        async with until(terms.deadline) as stages:
+        async with within_deadline(terms.deadline) as stages:
             items = await self._off_the_loop(render)
             stages.enter("cache")
             sequences = [sequence for item in items for sequence in item]

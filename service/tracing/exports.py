@@ -76,17 +76,17 @@ class _Outage(logging.Filter):
     def __init__(self, what: str, *loggers: str) -> None:
         super().__init__()
         self._what = what
-        self._told = False
+        self._record = False
         for name in loggers:
             logging.getLogger(name).addFilter(self)
 
     def filter(self, _: logging.LogRecord) -> bool:
-        told, self._told = self._told, True
+        told, self._record = self._record, True
         return not told
 
     def passed(self, result: R) -> R:
-        if self._told and result.name == "SUCCESS":
-            self._told = False
+        if self._record and result.name == "SUCCESS":
+            self._record = False
             logger.info("%s are delivered again", self._what)
         return result
 

@@ -16,9 +16,9 @@ from agentprm import errors as request_errors
 from model_store import errors as checkpoint_errors
 from model_store.errors import CheckpointError
 from service.engine.contract import DeviceLost, OutOfMemory
-from service.engine.workers.worker import Call, Facts, Failed, Job, Scored, run
+from service.engine.workers.worker import Call, Failed, Scored, WorkerConfig, WorkerInfo, run
 
-Reply = Facts | Scored | Failed
+Reply = WorkerInfo | Scored | Failed
 
 STRAGGLE_SECONDS: Final = 60.0
 """How long the others of a worker may take to answer once one has failed: they may wait for it for ever."""
@@ -34,7 +34,7 @@ class WorkerGroup:
         job: what the first process is told; the others differ by their rank.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkerConfig) -> None:
         self.devices = job.devices
         meeting = tempfile.mkdtemp(prefix="agentprm-")
         started = [_start(replace(job, rank=rank, meeting=f"{meeting}/file")) for rank in range(len(job.devices))]
@@ -43,7 +43,7 @@ class WorkerGroup:
         # At the latest when this process ends, before it waits for those that it has started.
         Finalize(self, _end, (self._pipes, self._loading, meeting), exitpriority=0)
 
-    def loaded(self) -> Facts:
+    def loaded(self) -> WorkerInfo:
         """What its first process has loaded, once all have.
 
         Raises:
@@ -58,14 +58,14 @@ class WorkerGroup:
         self._loading.clear()
         return facts
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> WorkerInfo:
         replies = self._replies(straggle_seconds=0.0)
         for reply in replies:
             if isinstance(reply, Failed):
                 kind = getattr(request_errors, reply.kind, getattr(checkpoint_errors, reply.kind, CheckpointError))
                 raise kind(reply.message)
         facts = replies[0]
-        assert isinstance(facts, Facts)
+        assert isinstance(facts, WorkerInfo)
         return facts
 
     def ask(self, call: Call) -> None:
@@ -132,7 +132,7 @@ class WorkerGroup:
         return DeviceLost(f"the worker on {'+'.join(self.devices)} has ended")
 
 
-def _start(job: Job) -> tuple[BaseProcess, Connection]:
+def _start(job: WorkerConfig) -> tuple[BaseProcess, Connection]:
     context = get_context("spawn")  # a forked process cannot use a device that this one has touched
     ours, theirs = context.Pipe()
     process = context.Process(target=run, args=(job, theirs), name=f"worker on {job.devices[job.rank]}", daemon=True)

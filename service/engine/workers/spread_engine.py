@@ -11,7 +11,7 @@ from typing import Final
 from service.engine.contract import SequenceScores
 from service.engine.prefix_cache import PrefixCache, extend_lens, shared_len
 from service.engine.workers.group import WorkerGroup
-from service.engine.workers.worker import Call, Facts, Scored
+from service.engine.workers.worker import Call, Scored, WorkerInfo
 
 WORTH_MOVING: Final = 1.25
 """How much more another worker may compute for a sequence than the one that holds most of it, if it is less busy."""
@@ -44,7 +44,7 @@ class SpreadEngine:
     def __init__(self, groups: Sequence[WorkerGroup], *, prefix_cache_bytes: int) -> None:
         self._groups = groups
         facts = [group.loaded() for group in groups]
-        first: Facts = facts[0]
+        first: WorkerInfo = facts[0]
         self.device = ",".join("+".join(group.devices) for group in groups)
         self.dtype, self.vocabulary = first.dtype, first.vocabulary
         self.row_tokens = first.row_tokens * len(groups)
@@ -61,8 +61,8 @@ class SpreadEngine:
         return sum(held.used_bytes for held in self.held)
 
     @property
-    def beside_bytes(self) -> int:
-        return sum(held.beside_bytes for held in self.held)
+    def joined_bytes(self) -> int:
+        return sum(held.joined_bytes for held in self.held)
 
     @property
     def max_bytes(self) -> int:
@@ -95,7 +95,7 @@ class SpreadEngine:
                 failures.append(error)
                 continue
             self._note(worker, scored)
-            self.held[worker].beside_bytes = scored.beside_bytes
+            self.held[worker].joined_bytes = scored.joined_bytes
             self.held[worker].hold([token_ids[index] for index in mine])
             scores.update(zip(mine, scored.scores, strict=True))
         if failures:

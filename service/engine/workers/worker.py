@@ -29,7 +29,7 @@ MEASURING_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class WorkerConfig:
     """What a worker's process is told at its start; ``rank`` is its place among the ``devices`` of its worker."""
 
     checkpoint: Checkpoint
@@ -65,7 +65,7 @@ class Call(NamedTuple):
     reads: list[list[int]]
 
 
-class Facts(NamedTuple):
+class WorkerInfo(NamedTuple):
     """What a loaded worker is; ``token_bytes`` are those held for a token, None if nothing is held."""
 
     dtype: str
@@ -78,7 +78,7 @@ class Facts(NamedTuple):
 class Scored(NamedTuple):
     scores: list[SequenceScores]
     padding_tokens: int
-    beside_bytes: int
+    joined_bytes: int
     """Held out of the prefix cache's bytes for what is not in its tree."""
     gpu_memory: dict[str, dict[str, int]]
 
@@ -90,7 +90,7 @@ class Failed(NamedTuple):
     message: str
 
 
-def run(job: Job, pipe: Connection) -> None:
+def run(job: WorkerConfig, pipe: Connection) -> None:
     """The life of the process."""
     # What all processes of a service are sent is for the first: it closes the pipe once it has answered everybody.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -102,7 +102,7 @@ def run(job: Job, pipe: Connection) -> None:
         os._exit(0)  # without a last word to a process group whose others may be gone
 
 
-def _serve(job: Job, pipe: Connection) -> None:
+def _serve(job: WorkerConfig, pipe: Connection) -> None:
     try:
         _meet(job)
         engine, weights_error = job.load()
@@ -117,7 +117,7 @@ def _serve(job: Job, pipe: Connection) -> None:
         pipe.send(_answer(engine, pipe.recv()))
 
 
-def _meet(job: Job) -> None:
+def _meet(job: WorkerConfig) -> None:
     """The processes of a worker with several devices find each other."""
     if len(job.devices) == 1:
         return
@@ -132,7 +132,7 @@ def _meet(job: Job) -> None:
     )
 
 
-def _facts(engine: PrefixEngine | PaddedEngine, weights_error: ScoreError | None) -> Facts:
+def _facts(engine: PrefixEngine | PaddedEngine, weights_error: ScoreError | None) -> WorkerInfo:
     token_bytes = None
     if isinstance(engine, PrefixEngine):
         limit, engine.prefix_cache.max_bytes = engine.prefix_cache.max_bytes, 2**40
@@ -140,7 +140,7 @@ def _facts(engine: PrefixEngine | PaddedEngine, weights_error: ScoreError | None
         token_bytes = engine.prefix_cache.used_bytes // MEASURING_TOKENS
         engine.prefix_cache.clear()
         engine.prefix_cache.max_bytes = limit
-    return Facts(engine.dtype, engine.vocabulary, engine.row_tokens, token_bytes, weights_error)
+    return WorkerInfo(engine.dtype, engine.vocabulary, engine.row_tokens, token_bytes, weights_error)
 
 
 def _answer(engine: PrefixEngine | PaddedEngine, call: Call) -> Scored | Failed:
@@ -151,7 +151,7 @@ def _answer(engine: PrefixEngine | PaddedEngine, call: Call) -> Scored | Failed:
             engine.prefix_cache.clear()  # as the service does with its copy of the tree
         return _failed(error)
     padding = engine.padding_tokens if isinstance(engine, PaddedEngine) else 0
-    beside = engine.prefix_cache.beside_bytes if isinstance(engine, PrefixEngine) else 0
+    beside = engine.prefix_cache.joined_bytes if isinstance(engine, PrefixEngine) else 0
     return Scored(scores, padding, beside, gpu_memory())
 
 

@@ -1,8 +1,8 @@
 """Types and header access of the middleware, all of it pure ASGI.
 
-The layers, outermost first: RequestRecord, ErrorReplies, Guard (with keys), Door, WholeBody, then the routes.
-With traces the middleware of ``service.tracing.requests`` surrounds them. None of
-them logs or answers with text from a body.
+The layers, outermost first: RequestRecord, ErrorReplies, Guard (with keys), ConcurrencyLimit, WholeBody, then the
+routes. With traces the middleware of ``service.tracing.requests`` surrounds them. None of them logs or answers with
+text from a body.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping

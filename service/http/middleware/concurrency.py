@@ -34,7 +34,7 @@ class Room:
             self.running -= 1
 
 
-class Door:
+class ConcurrencyLimit:
     """Answers 429 where there is no room, where the queue is full, or where the key has sent all that it may.
 
     Args:

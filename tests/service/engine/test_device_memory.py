@@ -83,12 +83,12 @@ def test_an_engine_without_room_gives_up_what_it_held_and_scores_the_next_batch(
     for end in (1, 2, 3):
         engine.score([sequences[0][:end]], [[0]])
     assert engine.prefix_cache.used_bytes
-    assert engine.prefix_cache.beside_bytes
+    assert engine.prefix_cache.joined_bytes
     hook = engine._model.register_forward_pre_hook(lambda *_: allocate())
     with pytest.raises(OutOfMemory):
         engine.score(sequences, [[2], [2]])
     engine.prefix_cache.check()
-    assert (engine.prefix_cache.used_bytes, engine.prefix_cache.beside_bytes, engine._joined.bytes) == (0, 0, 0)
+    assert (engine.prefix_cache.used_bytes, engine.prefix_cache.joined_bytes, engine._joined.bytes) == (0, 0, 0)
     hook.remove()
     scored = engine.score(sequences, [[2], [2]])
     assert [one.raw[0] for one in scored] == pytest.approx([naive_scores(model, one)[2] for one in sequences], abs=1e-5)

@@ -98,8 +98,8 @@ def assert_at_rest(engine: PrefixEngine) -> None:
     assert sum(tensor.untyped_storage().nbytes() for tensor in tensors) == engine.prefix_cache.used_bytes
     assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
     assert engine.prefix_cache.used_bytes == sum(len(node.token_ids) for node in held) * KV_BYTES
-    assert engine.prefix_cache.used_bytes + engine.prefix_cache.beside_bytes <= engine.prefix_cache.max_bytes
-    assert engine.prefix_cache.beside_bytes == engine._joined.bytes
+    assert engine.prefix_cache.used_bytes + engine.prefix_cache.joined_bytes <= engine.prefix_cache.max_bytes
+    assert engine.prefix_cache.joined_bytes == engine._joined.bytes
 
 
 def new_tokens(engine: PrefixEngine, batch: Sequence[Tokens]) -> list[int]:
@@ -207,8 +207,8 @@ def test_joined_copies_of_a_growing_trajectory_are_kept_within_the_budget(qwen2:
         engine = qwen2.engine(budget)
         for end in (10, 20, 30, 40):
             qwen2.assert_scored(engine, [whole[:end]])
-            assert engine.prefix_cache.used_bytes + engine.prefix_cache.beside_bytes <= budget
-        assert bool(engine.prefix_cache.beside_bytes) == kept
+            assert engine.prefix_cache.used_bytes + engine.prefix_cache.joined_bytes <= budget
+        assert bool(engine.prefix_cache.joined_bytes) == kept
 
 
 def test_a_trajectory_that_was_split_while_it_grew_is_joined_anew(qwen2: Rig) -> None:

@@ -129,7 +129,7 @@ def test_the_path_released_longest_ago_is_evicted_first() -> None:
 def test_what_is_held_beside_the_tree_counts_against_the_same_bytes() -> None:
     cache = fake_cache(max_bytes=4)
     run_batch(cache, [1, 1], [2, 2])
-    cache.beside_bytes = 1
+    cache.joined_bytes = 1
     cache.evict()
     assert [cache.match(tokens) for tokens in ([1, 1], [2, 2])] == [0, 2]
 

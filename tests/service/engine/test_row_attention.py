@@ -119,7 +119,7 @@ def a_row() -> tuple[Row[None], Tensor]:
     may_read[3:6, 5:8] = True
     for part in segments:
         length = part.end - part.start
-        may_read[part.first : part.last, 5 + part.first : 5 + part.last] = all_of(length, length).tril()
+        may_read[part.row_start : part.row_end, 5 + part.row_start : 5 + part.row_end] = all_of(length, length).tril()
     return row, may_read
 
 

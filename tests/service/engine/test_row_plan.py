@@ -43,14 +43,14 @@ def tokens_in(row: Row[str]) -> list[Token]:
 def read_by(place: int, row: Row[str]) -> list[Token]:
     """Every token that the query at a place of the row attends to, as often as it does."""
     here = tokens_in(row)
-    own = [here[part.first : place + 1] for part in row.segments if part.first <= place < part.last]
+    own = [here[part.row_start : place + 1] for part in row.segments if part.row_start <= place < part.row_end]
     held = [
         tokens_of(node, 0, count)
         for context in row.held
         for node, count in context.run
-        if context.first <= place < context.last
+        if context.row_start <= place < context.row_end
     ]
-    inner = [here[context.start : context.end] for context in row.inner if context.first <= place < context.last]
+    inner = [here[context.start : context.end] for context in row.inner if context.row_start <= place < context.row_end]
     return [token for part in own + held + inner for token in part]
 
 
@@ -85,8 +85,8 @@ def test_every_pending_token_is_computed_once_in_rows_that_are_full_but_the_last
     assert all(row.tokens == row_tokens for row in rows[:-1])
     assert all(0 < row.tokens <= row_tokens for row in rows[-1:])
     for row in rows:
-        assert row.segments[0].first == 0
-        assert all(left.last == right.first for left, right in pairwise(row.segments))
+        assert row.segments[0].row_start == 0
+        assert all(left.row_end == right.row_start for left, right in pairwise(row.segments))
 
 
 @given(held=BATCHES, asked=BATCHES, row_tokens=st.integers(1, 20))
@@ -99,7 +99,7 @@ def test_a_row_needs_only_what_earlier_rows_and_earlier_places_have_computed(
         for context in row.held:
             # Neither more nor fewer: the engine joins all that is there of each node.
             assert all(count == stored_before(rows[:index], node) for node, count in context.run)
-        assert all(inner.end <= inner.first for inner in row.inner)
+        assert all(inner.end <= inner.row_start for inner in row.inner)
 
 
 @given(held=BATCHES, asked=BATCHES, row_tokens=st.integers(1, 20))
@@ -114,7 +114,7 @@ def test_a_row_carries_each_token_with_its_depth(held: Batch, asked: Batch, row_
 @settings(max_examples=200, deadline=None)
 def test_held_nodes_that_the_same_queries_read_are_one_context(held: Batch, asked: Batch, row_tokens: int) -> None:
     for row in plan_rows(tree(held, asked), row_tokens):
-        queries = [(context.first, context.last) for context in row.held]
+        queries = [(context.row_start, context.row_end) for context in row.held]
         assert len(queries) == len({*queries})
 
 
@@ -123,18 +123,23 @@ def test_the_drawing_of_the_module_is_what_is_planned() -> None:
     nodes = tree([a], [a + b + c, a + b + d, a + e])
     (row,) = plan_rows(nodes, row_tokens=100)
     assert [list(part.node.token_ids) for part in row.segments] == [b, c, d, e]
-    assert [(part.start, part.end, part.first) for part in row.segments] == [(0, 2, 0), (0, 1, 2), (0, 2, 3), (0, 1, 5)]
-    assert row.held == (Held(((nodes[0].path()[0], 2),), first=0, last=6),)
-    assert row.inner == (Inner(start=0, end=2, first=2, last=5),)
+    assert [(part.start, part.end, part.row_start) for part in row.segments] == [
+        (0, 2, 0),
+        (0, 1, 2),
+        (0, 2, 3),
+        (0, 1, 5),
+    ]
+    assert row.held == (Held(((nodes[0].path()[0], 2),), row_start=0, row_end=6),)
+    assert row.inner == (Inner(start=0, end=2, row_start=2, row_end=5),)
 
 
 def test_a_node_longer_than_a_row_reads_its_own_beginning_as_held() -> None:
     (node,) = tree([], [[1, 2, 3, 4, 5]])
     rows = plan_rows([node], row_tokens=2)
     assert [row.segments for row in rows] == [
-        (Segment(node, 0, 2, first=0),),
-        (Segment(node, 2, 4, first=0),),
-        (Segment(node, 4, 5, first=0),),
+        (Segment(node, 0, 2, row_start=0),),
+        (Segment(node, 2, 4, row_start=0),),
+        (Segment(node, 4, 5, row_start=0),),
     ]
     assert [row.held for row in rows] == [(), (Held(((node, 2),), 0, 2),), (Held(((node, 4),), 0, 1),)]
 

@@ -21,7 +21,7 @@ from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import load_engine
 from service.engine.workers.group import WorkerGroup
 from service.engine.workers.spread_engine import SpreadEngine
-from service.engine.workers.worker import Job
+from service.engine.workers.worker import WorkerConfig
 from service.models.load import LoadedModel, load_checkpoint, load_models
 from service.settings import CHECKPOINTS, Settings
 from tests.service.engine.sharp_models import SHAPE
@@ -41,8 +41,8 @@ def job(
     checkpoint: Checkpoint | None = None,
     prefix_cache_bytes: int = BUDGET,
     weights: Literal["auto", "int8"] = "auto",
-) -> Job:
-    return Job(
+) -> WorkerConfig:
+    return WorkerConfig(
         checkpoint=checkpoint or demo(),
         devices=devices,
         dtype="float32",
