@@ -1,4 +1,8 @@
-"""The arrows of the house: who may import whom. docs/architecture.md draws what this table says."""
+"""Who may import whom; docs/architecture.md draws what these tables say.
+
+A module or package without a line in ``INTERNAL`` may import its own package only, so a new one fails until a line says
+what it may use. ``tests/import_table.py`` holds the tables.
+"""
 
 import ast
 import subprocess
@@ -8,172 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.import_table import EXTERNAL, INTERNAL, TORCHLESS
+
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("agentprm", "model_store", "service", "training", "benchmarks", "testbed", "deploy")
+PACKAGES = ("agentprm", "model_store", "service", "training", "benchmarks", "testbed", "deploy", "docker", "tests")
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in PACKAGES
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-
-INTERNAL: dict[str, set[str]] = {
-    "agentprm.types": set(),
-    "agentprm.errors": set(),
-    "agentprm.wire": {"agentprm.errors", "agentprm.wire"},
-    "agentprm.messages": {"agentprm.errors", "agentprm.types", "agentprm.wire"},
-    "agentprm.search": {"agentprm.search", "agentprm.types"},
-    "agentprm": {"agentprm"},
-    "model_store.errors": {"agentprm.errors"},
-    "model_store.format": {"agentprm.types", "model_store.errors", "model_store.format"},
-    "model_store.text": {"agentprm.types", "model_store.errors", "model_store.format", "model_store.text"},
-    "model_store.network": {"agentprm.errors", "model_store.errors", "model_store.format", "model_store.network"},
-    "model_store.importers": {"agentprm.types", "model_store"},
-    "model_store.commands": {"agentprm.errors", "agentprm.types", "model_store"},
-    "model_store": {"agentprm.errors", "model_store"},
-    "service.settings": {"agentprm.errors"},
-    "service.logs": set(),
-    "service.versions": set(),
-    "service.redis_client": {"agentprm.errors", "service.redis_client"},
-    "service.access": {"agentprm.errors", "service.access", "service.redis_client"},
-    "service.score_cache": {"agentprm.errors", "service.redis_client", "service.score_cache"},
-    "service.score_cache.__main__": {
-        "agentprm.errors",
-        "model_store.errors",
-        "model_store.format",
-        "service.score_cache",
-        "service.settings",
-    },
-    "service.engine.contract": {"agentprm.errors"},
-    "service.engine.prefix_cache": set(),
-    "service.engine.row_plan": {"service.engine.prefix_cache"},
-    "service.engine.joined_kv": set(),
-    "service.engine.packed_linear": set(),
-    "service.engine.echo": set(),
-    "service.engine": {
-        "agentprm.errors",
-        "model_store.errors",
-        "model_store.format",
-        "model_store.network",
-        "service.engine",
-        "service.logs",
-    },
-    "service.engine.workers.placement": set(),
-    "service.queue": {"agentprm.errors", "service.engine.contract", "service.queue"},
-    "service.generation": {"agentprm", "model_store.format", "service.generation", "service.queue"},
-    "service.scoring": {
-        "agentprm.errors",
-        "agentprm.types",
-        "model_store.text",
-        "service.generation",
-        "service.queue",
-        "service.score_cache.contract",
-        "service.score_cache.keys",
-        "service.scoring",
-    },
-    "service.metrics": {
-        "agentprm.errors",
-        "agentprm.types",
-        "service.engine.prefix_cache",
-        "service.metrics",
-        "service.queue",
-        "service.score_cache.contract",
-        "service.scoring.results",
-        "service.versions",
-    },
-    "service.models": {
-        "agentprm",
-        "model_store",
-        "service.engine",
-        "service.generation",
-        "service.metrics",
-        "service.models",
-        "service.queue",
-        "service.score_cache.contract",
-        "service.score_cache.keys",
-        "service.scoring",
-        "service.settings",
-    },
-    "service.http.middleware.asgi": set(),
-    "service.http.middleware": {"agentprm.errors", "service.access", "service.http.middleware"},
-    "service.http": {
-        "agentprm",
-        "service.generation.policy",
-        "service.http",
-        "service.models",
-        "service.queue",
-        "service.scoring.results",
-    },
-    "service.tracing": {
-        "agentprm.wire",
-        "service.http.middleware.asgi",
-        "service.settings",
-        "service.tracing",
-        "service.versions",
-    },
-    "service.lifecycle": {
-        "service.access",
-        "service.generation.policy",
-        "service.models",
-        "service.score_cache.contract",
-    },
-    "service.app": {"agentprm", "model_store", "service"},
-    "service.__main__": {"agentprm.errors", "service"},
-    "training.environments": {"agentprm.errors", "agentprm.types", "training.environments"},
-    "training.rollouts": {"agentprm.errors", "agentprm.types", "training.environments", "training.rollouts"},
-    "training.data": {"agentprm.errors", "agentprm.types", "model_store", "training.data", "training.rollouts"},
-    "training.trainers": {"model_store", "training.data", "training.trainers"},
-    "training.evaluation": {
-        "agentprm.search",
-        "agentprm.types",
-        "model_store",
-        "training.bundled",
-        "training.environments",
-        "training.evaluation",
-        "training.rollouts",
-    },
-    "training": {"agentprm.errors", "agentprm.search", "agentprm.types", "model_store", "training"},
-    "testbed": {"testbed"},
-    "benchmarks.workloads": {"agentprm", "benchmarks.workloads", "model_store", "training"},
-    "benchmarks": {"agentprm", "benchmarks", "model_store", "service", "testbed", "training"},
-    "deploy.grafana": {"deploy.grafana"},
-    "deploy.observe": {"agentprm", "deploy.observe", "service.settings", "testbed", "training"},
-}
-"""What a module or package may import from this repository; the longest matching name decides."""
-
-EXTERNAL = {
-    "torch": {"benchmarks", "model_store.importers", "model_store.network", "service.engine", "training"},
-    "transformers": {
-        "benchmarks",
-        "model_store.importers",
-        "model_store.network",
-        "service.engine.row_attention",
-        "training",
-    },
-    "tokenizers": {"benchmarks", "model_store.commands", "model_store.importers", "model_store.text", "training"},
-    "huggingface_hub": {"model_store.importers.hub", "service.generation.server"},
-    "httpx2": {"service.generation.server"},
-    "redis": {"service.redis_client"},
-    "prometheus_client": {"service.metrics"},
-    "opentelemetry": {"service.tracing"},
-    "fastapi": {"benchmarks", "service.app", "service.http"},
-    "fastapi_offline": {"service.app"},
-    "starlette": {"service.http.framework_errors"},
-    "uvicorn": {"benchmarks", "service.__main__"},
-    "typer": {"agentprm.cli", "model_store.__main__", "model_store.commands", "service", "training"},
-    "jinja2": {"model_store.importers", "model_store.text"},
-    "pydantic": {
-        "agentprm.wire",
-        "model_store.format",
-        "service.generation.completions",
-        "service.settings",
-        "training.rollouts",
-    },
-    "pydantic_settings": {"service.settings"},
-    "httpx": {"agentprm", "benchmarks", "deploy", "testbed"},
-    "gymnasium": {"training.environments"},
-    "os.environ": {"benchmarks", "service.engine.workers.worker", "service.settings", "testbed"},
-}
-"""Which modules or packages may touch a library; every other one may not."""
 
 
 @cache
@@ -196,38 +43,95 @@ def within(name: str, scopes: set[str]) -> bool:
 
 
 def internal_rule(module: str) -> set[str]:
-    return INTERNAL[max((scope for scope in INTERNAL if within(module, {scope})), key=len)]
+    """The line of the longest name that ``module`` is within; without one, the package that holds it."""
+    scopes = [scope for scope in INTERNAL if within(module, {scope})]
+    return INTERNAL[max(scopes, key=len)] if scopes else {module.rpartition(".")[0] or module}
+
+
+def complaints(module: str, names: set[str]) -> list[str]:
+    """What is wrong with ``module`` importing ``names``."""
+    wrong = [f"{module} must not import {name}" for name in sorted(names) if not allowed_inside(module, name)]
+    for library, users in EXTERNAL.items():
+        if any(within(name, {library}) for name in names) and not (within(module, users) or within(module, {"tests"})):
+            wrong.append(f"{module} must not use {library}")
+    if module in TORCHLESS and any(within(name, {"torch"}) for name in names):
+        wrong.append(f"{module} must not use torch")
+    return wrong
+
+
+def allowed_inside(module: str, name: str) -> bool:
+    return not within(name, set(PACKAGES)) or within(name, internal_rule(module))
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_the_table_allows(module: str) -> None:
-    for name in imported_names(MODULES[module]):
-        if within(name, set(PACKAGES)):
-            assert within(name, internal_rule(module)), f"{module} must not import {name}"
-        for library, users in EXTERNAL.items():
-            if within(name, {library}):
-                assert within(module, users), f"{module} must not use {library}"
+    assert not complaints(module, imported_names(MODULES[module]))
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("agentprm.client", "model_store.errors.CheckpointError"),
+        ("agentprm.search.choosers", "agentprm.client.Client"),
+        ("model_store.format.manifest", "torch"),
+        ("model_store.text.renderer", "model_store.network.model.RewardModel"),
+        ("service.engine.contract", "torch"),
+        ("service.queue.batcher", "service.scoring.scorer.Scorer"),
+        ("service.scoring.scorer", "service.metrics.Metrics"),
+        ("service.http.routes.scores", "service.engine.prefix_engine.PrefixEngine"),
+        ("service.access.api_keys", "fastapi.Request"),
+        ("training.data.labels", "service.settings.Settings"),
+        ("testbed.processes", "benchmarks.harness.conditions.ROOT"),
+        ("deploy.grafana.panels", "service.metrics.Metrics"),
+        ("service.newcomer.module", "service.settings.Settings"),
+    ],
+)
+def test_a_wrong_import_is_complained_of(module: str, name: str) -> None:
+    assert complaints(module, {name})
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_are_at_the_top_of_the_file(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    inside = [node for one in functions for node in ast.walk(one) if isinstance(node, ast.Import | ast.ImportFrom)]
+    inside = [
+        node for function in functions for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     assert not inside, f"{module}: import inside a function, line {inside[0].lineno}"
 
 
 def test_modules_form_no_cycle() -> None:
-    arrows = {
+    refuse_cycles(arrows_between_modules())
+
+
+def test_packages_form_no_cycle() -> None:
+    arrows: dict[str, set[str]] = {}
+    for module, targets in arrows_between_modules().items():
+        arrows.setdefault(package_of(module), set()).update(map(package_of, targets))
+    refuse_cycles({package: targets - {package} for package, targets in arrows.items()})
+
+
+def package_of(module: str) -> str:
+    """The package of the second level, such as ``service.queue``; a module beside them stands for itself."""
+    return ".".join(module.split(".")[:2])
+
+
+@cache
+def arrows_between_modules() -> dict[str, set[str]]:
+    return {
         module: {other for other in MODULES if other != module and within_file(other, imported_names(path))}
         for module, path in MODULES.items()
+        if not within(module, {"tests"})
     }
+
+
+def refuse_cycles(arrows: dict[str, set[str]]) -> None:
     left = dict(arrows)
     while left:
-        leaves = [module for module, targets in left.items() if not targets & left.keys()]
+        leaves = [name for name, targets in left.items() if not targets & left.keys()]
         assert leaves, f"a cycle among {sorted(left)}"
-        for module in leaves:
-            del left[module]
+        for name in leaves:
+            del left[name]
 
 
 def within_file(module: str, names: set[str]) -> bool:
@@ -240,6 +144,32 @@ def test_importing_the_client_pulls_in_no_server_and_no_model() -> None:
     code = f"import sys, agentprm; sys.exit(' '.join(set('{heavy}'.split()) & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_cycle_is_found() -> None:
+    with pytest.raises(AssertionError, match="a cycle among"):
+        refuse_cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
+
+
+def lengths(path: Path) -> dict[str, int]:
+    """The lines of each function of a file, decorators left out."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return {f"{node.name}:{node.lineno}": (node.end_lineno or node.lineno) - node.lineno + 1 for node in functions}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_function_is_over_45_lines(module: str) -> None:
+    assert not {name: lines for name, lines in lengths(MODULES[module]).items() if lines > 45}
+
+
+def test_nine_functions_of_ten_have_at_most_16_lines() -> None:
+    product = [path for module, path in MODULES.items() if not within(module, {"tests"})]
+    ordered = sorted(lines for path in product for lines in lengths(path).values())
+    assert ordered[len(ordered) * 9 // 10] <= 16
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from tests.deploy.files import PINNED, ROOT, SETTINGS, VERSION
-from tests.test_architecture import INTERNAL
+from tests.import_table import INTERNAL
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
 TOOLS = Path(sys.executable).parent
