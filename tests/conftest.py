@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest_timeout
 import torch
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 torch.set_num_threads(1)
+# How long an example takes says something of the machine and nothing of the property.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 def unfinished_tasks() -> str:

@@ -29,6 +29,14 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="module")
+def replicas(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The addresses of two servers that share that Redis."""
+    first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
+    with serving(first, redis_url=redis_url) as one, serving(second, redis_url=redis_url) as other:
+        yield one, other
+
+
 def random_trajectories(count: int, seed: int) -> list[Trajectory]:
     rng = Random(seed)
 
@@ -54,17 +62,14 @@ def wait_until_written(url: str) -> None:
 
 
 def test_a_thousand_trajectories_are_computed_by_one_replica_and_known_to_all(
-    redis_url: str, server: str, tmp_path: Path
+    redis_url: str, replicas: tuple[str, str], server: str, tmp_path: Path
 ) -> None:
+    one, other = replicas
     trajectories = random_trajectories(1000, seed=1)
-    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
-    for directory in (first, second, third):
-        directory.mkdir()
-    with serving(first, redis_url=redis_url) as one, serving(second, redis_url=redis_url) as other:
-        computed = scored(one, trajectories)
-        wait_until_written(one)
-        assert_known(scored(other, trajectories), computed)
-    with serving(third, redis_url=redis_url, score_cache_items="0") as restarted:
+    computed = scored(one, trajectories)
+    wait_until_written(one)
+    assert_known(scored(other, trajectories), computed)
+    with serving(tmp_path, redis_url=redis_url, score_cache_items="0") as restarted:
         assert_known(scored(restarted, trajectories), computed)
     for known, fresh in zip(computed, scored(server, trajectories), strict=True):
         assert [step.raw for step in known.steps] == pytest.approx([step.raw for step in fresh.steps], abs=TOLERANCE)
@@ -76,16 +81,14 @@ def assert_known(found: list[TrajectoryResult], computed: list[TrajectoryResult]
     assert [one.usage.score_cache for one in found] == [one.usage.tokens for one in computed]
 
 
-def test_progress_takes_the_step_before_from_another_replica(redis_url: str, server: str, tmp_path: Path) -> None:
+def test_progress_takes_the_step_before_from_another_replica(replicas: tuple[str, str], server: str) -> None:
+    first, second = replicas
     (trajectory,) = random_trajectories(1, seed=2)
     state = State(trajectory.task, trajectory.steps, "Got 1 stick")
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.mkdir()
-    other.mkdir()
-    with serving(one, redis_url=redis_url) as first, Client(first) as client:
+    with Client(first) as client:
         before = client.score(trajectory)
         wait_until_written(first)
-    with serving(other, redis_url=redis_url) as second, Client(second) as client:
+    with Client(second) as client:
         ranked = client.rank(state, ["craft 1 stick using 2 birch_planks"]).ranking[0]
     with Client(server) as client:
         fresh = client.rank(state, ["craft 1 stick using 2 birch_planks"]).ranking[0]

