@@ -1,6 +1,6 @@
-"""What the log says: one line an event, for a person or for a collector of JSON.
+"""Log lines, one for each event: as text for people or as JSON for collectors.
 
-An event is a message and, in ``extra={"fields": {...}}``, what is known of it. No text of an agent is ever in either.
+An event is a message and, in ``extra={"fields": {...}}``, its fields. Neither ever holds text of an agent.
 """
 
 import json
@@ -13,17 +13,17 @@ Format = Literal["text", "json"]
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def set_up_logging(level: str, form: Format) -> None:
-    """Sends every record of this process to stderr in one form."""
+def set_up_logging(level: str, log_format: Format) -> None:
+    """Sends every log record of this process to stderr, as text or JSON, from ``level`` ("info", say) on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if form == "json" else TextLines(_TEXT))
+    handler.setFormatter(JsonLines() if log_format == "json" else TextLines(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("httpx2", "httpcore2"):  # a line for each call to a judge or a policy, with its address
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for client in ("httpx2", "httpcore2"):  # at INFO they log the address of every call to a judge or a policy
+        logging.getLogger(client).setLevel(logging.WARNING)
 
 
 class TextLines(logging.Formatter):
-    """The message, then ``name=value`` for each field."""
+    """Formats a record as its message, then ``name=value`` for each field."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the library's name)
         pairs = (f" {name}={value}" for name, value in _fields(record).items())
@@ -31,7 +31,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time (RFC 3339), level, logger, message, the fields, and a traceback if there is one."""
+    """Formats a record as one JSON object: time (RFC 3339), level, logger, message, the fields, and any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

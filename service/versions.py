@@ -1,10 +1,11 @@
-"""What runs here: versions of packages."""
+"""Versions of installed packages."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 
 def version_of(package: str) -> str:
+    """Returns the version of an installed package, or "unknown"."""
     try:
         return version(package)
-    except PackageNotFoundError:  # a checkout that was not installed
+    except PackageNotFoundError:  # a source checkout that is not installed
         return "unknown"

@@ -103,7 +103,7 @@ def megabytes(model: RewardModel) -> float:
 
 def cpu_seconds(models: Models, rounds: int) -> dict[str, dict[str, float]]:
     """Medians; the models take turns. Packs their layers as the service does."""
-    engines = {name: choose_engine(model, prefix_cache_bytes=0, longest=1024) for name, model in models.items()}
+    engines = {name: choose_engine(model, prefix_cache_bytes=0, context_length=1024) for name, model in models.items()}
     taken: dict[str, dict[str, list[float]]] = {name: {} for name in engines}
     for rows, length in CASES:
         token_ids = torch.randint(64, (rows, length), generator=torch.Generator().manual_seed(1)).tolist()

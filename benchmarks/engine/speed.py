@@ -92,7 +92,7 @@ class Contestants:
 
 
 def contestants(model: RewardModel) -> Contestants:
-    engine = choose_engine(copy.deepcopy(model), prefix_cache_bytes=CACHE_BYTES, longest=CONTEXT)
+    engine = choose_engine(copy.deepcopy(model), prefix_cache_bytes=CACHE_BYTES, context_length=CONTEXT)
     if not isinstance(engine, PrefixEngine):
         raise TypeError("the load probe chose the padded engine: there is nothing to compare")
     return Contestants(model, engine)

@@ -1,4 +1,4 @@
-"""The device's and the machine's memory: a forward that does not fit into it, and giving back what is not used."""
+"""Memory of the device and of the machine: out-of-memory errors, free bytes, and release of unused memory."""
 
 import ctypes
 import gc
@@ -12,20 +12,20 @@ from service.engine.contract import DeviceLost, OutOfMemory
 
 T = TypeVar("T")
 Memory = dict[str, dict[str, int]]
-"""Bytes by device and kind: allocated, reserved, total."""
+"""Bytes by device and kind (allocated, reserved, total)."""
 
 MEMINFO: Final = Path("/proc/meminfo")
 CGROUP: Final = Path("/sys/fs/cgroup")
 
-_CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # torch has no class of its own for its failures on a CPU
+_CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # torch has no error class for a failed CPU allocation
 
 
-def within_memory(compute: Callable[[], T], *, give_up: Callable[[], None]) -> T:
-    """What ``compute`` returns; after one that lacked memory, what could be given up for the next is.
+def within_memory(compute: Callable[[], T], *, free_cache: Callable[[], None]) -> T:
+    """Runs ``compute``. When memory runs out, calls ``free_cache`` and raises OutOfMemory.
 
     Raises:
-        OutOfMemory: there was not enough of it.
-        DeviceLost: the device has failed for good (an asynchronous CUDA fault leaves its context unusable).
+        OutOfMemory: the device or the machine lacks memory; a smaller batch may fit.
+        DeviceLost: the device has failed for good. An asynchronous CUDA fault leaves its context unusable.
     """
     try:
         return compute()
@@ -36,16 +36,16 @@ def within_memory(compute: Callable[[], T], *, give_up: Callable[[], None]) -> T
     except RuntimeError as error:
         if _CPU_ALLOCATOR not in str(error):
             raise
-    # Not in an except block: an exception keeps the frames it went through, and they the tensors that lack room.
-    give_up()
+    # Outside the except blocks: a live exception keeps its frames, and their tensors would still take up memory.
+    free_cache()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     raise OutOfMemory("the batch does not fit into the device's memory")
 
 
 def gpu_memory() -> Memory:
-    """Bytes by device and kind, of the GPUs that this process uses."""
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # to ask on would take a GPU's memory
+    """Bytes by device and kind, for the GPUs on which this process has reserved memory. Callable from any thread."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # the calls below would create a CUDA context
         return {}
     used = [index for index in range(torch.cuda.device_count()) if torch.cuda.memory_reserved(index)]
     return {
@@ -59,12 +59,15 @@ def gpu_memory() -> Memory:
 
 
 def free_bytes(device: str) -> int | None:
-    """What more the device can hold: on a CPU as the kernel and the container's limit have it. None: nobody knows."""
+    """Free bytes on the device; None if unknown.
+
+    On a CPU this is the smaller of what the kernel reports as available and what the container's limit leaves.
+    """
     if device != "cpu":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
-    known = [_available_on_machine(), _left_in_container()]
-    return min((one for one in known if one is not None), default=None)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    limits = [_available_on_machine(), _left_in_container()]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _available_on_machine() -> int | None:
@@ -75,25 +78,28 @@ def _available_on_machine() -> int | None:
 
 
 def _left_in_container() -> int | None:
-    """Of a limit of control groups version 2; file pages that nobody uses lately do not count, they give way."""
-    limit = CGROUP / "memory.max"
-    if not limit.exists() or (most := limit.read_text(encoding="ascii").strip()) == "max":
+    """Bytes left below the limit of control groups version 2; None without a limit.
+
+    Inactive file pages count as free, because the kernel drops them first.
+    """
+    limit_file = CGROUP / "memory.max"
+    if not limit_file.exists() or (limit := limit_file.read_text(encoding="ascii").strip()) == "max":
         return None
     used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
     pages = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
-    return int(most) - used + int(pages["inactive_file"])
+    return int(limit) - used + int(pages["inactive_file"])
 
 
 def release_memory() -> None:
-    """After a model has left: collects what refers to itself, then empties what allocators keep for later.
+    """Returns the memory of an unloaded model to the system: collects cycles, then empties the allocators' caches.
 
-    Stops this process for some 0.1 s. What is left is frozen again, as after the start.
+    Stops this process for about 0.1 s. The surviving objects are frozen again, as they were after start-up.
     """
     gc.unfreeze()
     gc.collect()
     gc.freeze()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps freed pages, other C libraries do not
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc keeps freed pages, and only it has this call
     if trim is not None:
         trim(0)

@@ -1,15 +1,16 @@
-"""An engine without weights: exact, instant and as causal as a model, so that all around it can be tried."""
+"""An engine without weights, for tests: exact, instant and as causal as a model."""
 
 from collections.abc import Sequence
 from itertools import accumulate
 
 
 class EchoEngine:
-    """The raw score at a token is a closed form of the ids up to it: their sum modulo 1000, scaled to [-4, 4)."""
+    """Scores each token in closed form: the sum of the ids up to it, modulo 1000, scaled to [-4, 4)."""
 
     def score(
         self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
     ) -> list[tuple[list[float], int]]:
+        """Returns, for each sequence, its raw scores at the read positions and its length, for all is computed."""
         scores = []
         for ids, positions in zip(token_ids, reads, strict=True):
             sums = list(accumulate(ids))
@@ -17,4 +18,5 @@ class EchoEngine:
         return scores
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
+        """Returns the length of each sequence: nothing is cached."""
         return [len(ids) for ids in token_ids]

@@ -1,4 +1,4 @@
-"""Runs of KV joined to one tensor, and kept: when a history has grown by a step, only that step is copied.
+"""Joins runs of KV into one tensor and keeps the copies: when a history grows by a step, only the step is copied.
 
 Axes: L layers, K key/value heads, T tokens, D head size.
 """
@@ -12,41 +12,46 @@ from torch import Tensor
 
 @dataclass(slots=True, eq=False)
 class _Copy:
-    """A buffer [L, 2, K, T, D] with room to grow, and what its first tokens were copied from."""
+    """A buffer [L, 2, K, T, D] with room to grow, and the pieces that its first tokens were copied from."""
 
     buffer: Tensor
     pieces: list["weakref.ref[Tensor]"]
-    """Weak, so that what the prefix cache evicts is gone; and a dead one equals nothing that is new at its address."""
+    """Weak, so that evicted pieces are freed. A dead reference never equals a new tensor at the same address."""
 
     def common(self, pieces: Sequence[Tensor]) -> int:
-        """How many of ``pieces`` it begins with."""
+        """Returns the number of leading pieces that the copy shares with ``pieces``."""
         for number, (copied, piece) in enumerate(zip(self.pieces, pieces, strict=False)):
             if copied() is not piece:
                 return number
         return min(len(self.pieces), len(pieces))
 
     def may_become(self, pieces: Sequence[Tensor]) -> bool:
-        """Whether it begins as they do and loses nothing to them that is held: many histories begin alike."""
-        known = self.common(pieces)
-        return known == len(pieces) or (known > 0 and all(copied() is None for copied in self.pieces[known:]))
+        """Returns whether ``pieces`` may replace the copy's own: they share the beginning, and the rest is evicted."""
+        common = self.common(pieces)
+        return common == len(pieces) or (common > 0 and all(copied() is None for copied in self.pieces[common:]))
 
 
 class JoinedKV:
-    """Joins pieces of KV that nobody changes; keeps the copies that were used last. Called from one thread."""
+    """Joins immutable pieces of KV and keeps the most recently used copies. One thread calls it.
 
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
-        self._copies: list[_Copy] = []  # the least recently used first
+    Args:
+        context_length: tokens of the longest sequence; no buffer has room for more.
+    """
+
+    def __init__(self, context_length: int) -> None:
+        self._context_length = context_length
+        self._copies: list[_Copy] = []  # least recently used first
 
     @property
     def bytes(self) -> int:
-        """Of all buffers, with their room to grow."""
+        """Bytes of all buffers, room to grow included."""
         return sum(copy.buffer.nbytes for copy in self._copies)
 
     def join(self, pieces: Sequence[Tensor], max_bytes: int) -> Tensor:
-        """Pieces [L, 2, K, t, D] as one [L, 2, K, T, D]: a view, right until one that begins with the same is joined.
+        """Joins pieces [L, 2, K, t, D] and returns a view [L, 2, K, T, D].
 
-        A copy that would take more than ``max_bytes`` gets no room to grow: it will not be kept.
+        The view is valid until pieces with the same beginning are joined. A copy of more than ``max_bytes`` gets no
+        room to grow, because it will not be kept.
         """
         if len(pieces) == 1:
             return pieces[0]
@@ -73,17 +78,18 @@ class JoinedKV:
         return copy.buffer[:, :, :, :tokens]
 
     def trim(self, max_bytes: int) -> None:
-        """Drops copies of what is no longer held, and then the least recently used until the rest fits."""
+        """Drops copies of evicted pieces, then the least recently used copies until the rest fits ``max_bytes``."""
         self._copies = [copy for copy in self._copies if copy.pieces[0]() is not None]
         while self._copies and self.bytes > max_bytes:
             self._copies.pop(0)
 
     def clear(self) -> None:
+        """Drops all copies."""
         self._copies.clear()
 
     def _room(self, piece: Tensor, tokens: int, max_bytes: int) -> int:
-        """Half as much again: buffers are then replaced so seldom that a token is copied about three times in all."""
-        room = max(tokens, min(tokens * 3 // 2, self._longest))
+        """Returns the tokens of a new buffer: 1.5 times ``tokens``, so a token is copied about three times in all."""
+        room = max(tokens, min(tokens * 3 // 2, self._context_length))
         return room if room * piece.nbytes // piece.shape[3] <= max_bytes else tokens
 
 

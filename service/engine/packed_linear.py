@@ -1,8 +1,8 @@
-"""Linear layers as oneDNN multiplies them fastest on a CPU: weights in its blocked layout, laid out once at load.
+"""Linear layers packed for oneDNN on a CPU: weights in its blocked layout, converted once at load.
 
-torch hands float32 products to a library that uses the widest vectors of some makers' processors only; oneDNN asks
-the processor. It adds up a whole row in one float, though, which costs twice the rounding of the plain layer on a long
-one. So a layer is cut along its inputs and the parts are added: scores stay as near the truth as the plain ones.
+torch passes float32 products to a library that uses the widest vectors on some makers' processors only. oneDNN uses
+what the processor has, but it sums a whole row in one float, and on a long row that doubles the rounding error. So a
+layer is cut along its inputs and the parts are added. Scores stay as accurate as those of the plain layer.
 """
 
 from typing import Final, TypeGuard
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 INPUTS_TOGETHER: Final = 192
-"""Products that are added up in one go: fewer would cost time, more would round worse than the plain layer."""
+"""Inputs of one part: fewer cost time, more make the rounding error larger than the plain layer's."""
 _ROWS: Final = 64
-"""Tokens of a forward that the layout is chosen for. It is right for any number."""
+"""Tokens of a forward for which the layout is fastest; it is correct for any number."""
 
 
 class PackedLinear(nn.Module):
-    """x [..., I] -> x W^T + b [..., O], for float32 on a CPU. The weights are opaque to all but oneDNN."""
+    """Computes x [..., I] -> x W^T + b [..., O] in float32 on a CPU. Only oneDNN can read its weights."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         parts = -(-linear.in_features // INPUTS_TOGETHER)
-        # Not buffers: nothing can save, move or cast what only oneDNN can read.
+        # Not buffers: torch cannot save, move or cast tensors in the layout of oneDNN.
         self._weights = [_pack(part) for part in linear.weight.detach().chunk(parts, 1)]
         self._widths = [part.shape[1] for part in self._weights]
         self.bias = linear.bias
@@ -36,9 +36,9 @@ class PackedLinear(nn.Module):
 
 
 def pack_linears(module: nn.Module) -> int:
-    """Replaces every float32 linear layer on a CPU below ``module``, for inference; returns how many.
+    """Replaces the float32 linear layers below ``module`` that are on a CPU, for inference; returns how many.
 
-    The plain weights are let go. Other devices and dtypes, and builds without oneDNN, are left alone.
+    Frees the plain weights. Leaves layers of other devices and dtypes alone, and all layers if torch has no oneDNN.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return 0
@@ -52,7 +52,7 @@ def pack_linears(module: nn.Module) -> int:
 
 
 def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
-    """Not subclasses, which may compute something else, nor a weight that is one: it tells the dtype it stands for."""
+    """Returns whether layer and weight are of the plain classes: a quantised weight reports its original dtype."""
     return type(layer) is nn.Linear and type(layer.weight) is nn.Parameter
 
 

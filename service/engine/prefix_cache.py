@@ -1,17 +1,17 @@
-"""Which token prefixes are known, and which of them are in use: a radix tree over token ids.
+"""A radix tree over token ids: which prefixes are cached and which of them are in use.
 
-Knows no torch: a value is whatever the engine keeps for the tokens of one edge (their KV tensors). Before a forward the
-engine inserts every sequence of the batch. What is missing becomes pending nodes, each token once however many
-sequences share it, so a history shared by candidates, by requests or with an earlier step is one and the same case.
+Knows no torch: a value is whatever the engine caches for the tokens of one edge (their KV tensors). Before a forward
+the engine inserts every sequence of the batch. Missing tokens become pending nodes, each token once however many
+sequences share it. So one mechanism serves candidates, other requests and later steps that share a history.
 
     root
      └─ [5 6 7]   locks 2  held       a history that two sequences of this batch share
-         ├─ [8 9] locks 1  held       ends one of them: nothing to compute
-         ├─ [3]   locks 1  pending    ends the other: to be computed by this forward
-         └─ [4 4] locks 0  idle       of an earlier batch: the only node here that may be evicted
+         ├─ [8 9] locks 1  held       the end of the first sequence: nothing to compute
+         ├─ [3]   locks 1  pending    the end of the second sequence: this forward computes it
+         └─ [4 4] locks 0  idle       left by an earlier batch: the only node here that may be evicted
 
-The life of a batch: insert each sequence, compute ``pending()``, fill, release each leaf, evict. After a failure the
-releases alone undo it. One thread may call anything, other threads only ``match``.
+A batch runs in this order: insert each sequence, compute ``pending()``, fill, release each leaf, evict. After a failure
+the releases alone undo the inserts. One thread may call anything, other threads only ``match``.
 """
 
 from collections import OrderedDict, defaultdict
@@ -26,28 +26,29 @@ V = TypeVar("V")
 
 @dataclass(slots=True, eq=False)
 class Node(Generic[V]):
-    """An edge of the tree and what is known about its tokens. Only the cache changes it."""
+    """An edge of the tree and the value of its tokens. Only the cache changes it."""
 
     token_ids: tuple[int, ...]
-    """Of this edge alone; empty for the root."""
+    """Tokens of this edge alone; empty for the root."""
     start: int
     """Depth of its first token in the sequence."""
     parent: "Node[V] | None" = field(repr=False)
     children: "dict[int, Node[V]]" = field(default_factory=dict, repr=False)
-    """By their first token."""
+    """Child nodes, keyed by the first token of their edge."""
     value: V | None = field(default=None, repr=False)
-    """None while pending, and for the root."""
+    """The cached value; None while pending, and for the root."""
     size: int = 0
     """Bytes of the value."""
     locks: int = 0
-    """Inserted and not yet released sequences that end here or below. The root counts none: it is never evicted."""
+    """Inserted and not yet released sequences that end here or below. The root has none: it is never evicted."""
 
     @property
     def end(self) -> int:
+        """Depth one past its last token."""
         return self.start + len(self.token_ids)
 
     def path(self) -> "list[Node[V]]":
-        """The nodes whose edges join to this sequence: from below the root down to this one."""
+        """Nodes from just below the root down to this one; their edges joined are the sequence."""
         nodes = []
         node = self
         while node.parent is not None:
@@ -57,7 +58,7 @@ class Node(Generic[V]):
 
 
 class PrefixCacheStats(Protocol):
-    """How much is held."""
+    """Bytes of a prefix cache, for the metrics; any thread may read them."""
 
     @property
     def max_bytes(self) -> int: ...
@@ -70,12 +71,12 @@ class PrefixCacheStats(Protocol):
 
 
 class PrefixCache(Generic[V]):
-    """Holds values up to ``max_bytes`` between batches; more while a batch has them locked.
+    """Keeps values up to ``max_bytes`` between batches; more while a batch has them locked.
 
     Args:
-        max_bytes: what ``evict`` shrinks to. With 0 sequences still share within a batch and nothing outlives it.
-        size: the bytes a value owns.
-        split: parts a value after so many tokens, into halves that each own their bytes.
+        max_bytes: bytes to which ``evict`` shrinks the cache. With 0, sequences share prefixes only within a batch.
+        size: returns the bytes that a value owns.
+        split: divides a value after the given number of tokens, into halves that each own their bytes.
     """
 
     def __init__(self, max_bytes: int, *, size: Callable[[V], int], split: Callable[[V, int], tuple[V, V]]) -> None:
@@ -83,22 +84,22 @@ class PrefixCache(Generic[V]):
         self.root: Node[V] = Node((), 0, None)
         self.used_bytes = 0
         self.joined_bytes = 0
-        """Held elsewhere out of the same ``max_bytes``: what the owner keeps that is made of the values."""
+        """Bytes of joined copies of the values, which the owner keeps. They count against ``max_bytes``."""
         self.evicted_bytes = 0
         self.evicted_tokens = 0
         self._size = size
         self._split_value = split
-        # A dictionary for its order: nodes without a value, all of them locked.
+        # Nodes without a value, all of them locked; a dictionary because it keeps its order.
         self._pending: dict[Node[V], None] = {}
-        # Held nodes that nobody locks, least recently used first, and children before parents: a node is unlocked no
-        # later than its parent and a release goes upwards. So the first is always a leaf, and evicting needs no search.
+        # Unlocked nodes with a value, least recently used first and children before parents: a node is unlocked no
+        # later than its parent, and a release goes upwards. So the first is always a leaf, and evict need not search.
         self._idle: OrderedDict[Node[V], None] = OrderedDict()
 
     def match(self, token_ids: Sequence[int]) -> int:
-        """cached_len: how many tokens from the start have their values held.
+        """Returns how many tokens from the start of the sequence are cached.
 
-        Changes nothing and iterates over no dictionary, so that any thread may call it. Beside a running insert or
-        evict it is an estimate.
+        Any thread may call this: it changes nothing and iterates over no dictionary. While another thread inserts or
+        evicts, the result is an estimate.
         """
         tokens = tuple(token_ids)
         node, depth = self.root, 0
@@ -119,6 +120,9 @@ class PrefixCache(Generic[V]):
 
         Nodes are split where sequences part or end, and at most one pending node is added. The returned node keeps
         its end while it is locked, whatever is inserted later.
+
+        Raises:
+            ValueError: the sequence is empty.
         """
         if not token_ids:
             raise ValueError("an empty sequence has no last node")
@@ -136,10 +140,10 @@ class PrefixCache(Generic[V]):
         return node
 
     def pending(self) -> list[Node[V]]:
-        """What the next forward must compute, depth first.
+        """Returns the nodes that the next forward must compute, depth first.
 
-        What is pending below a node, held or pending, is one contiguous range. Siblings come in the order of the
-        sequences that asked for them first.
+        The pending nodes below any node are one contiguous range of the list. Siblings come in the order in which
+        sequences first inserted them.
         """
         branches: defaultdict[Node[V], dict[Node[V], None]] = defaultdict(dict)
         for missing in self._pending:
@@ -156,7 +160,7 @@ class PrefixCache(Generic[V]):
         return order
 
     def fill(self, node: Node[V], value: V) -> None:
-        """Makes a pending node held; parents before children, as ``pending`` lists them."""
+        """Gives a pending node its value. Parents come before children, as ``pending`` lists them."""
         assert node in self._pending, "filled twice, or released before"
         assert node.parent not in self._pending, "filled before its parent"
         node.size = self._size(value)
@@ -165,9 +169,9 @@ class PrefixCache(Generic[V]):
         del self._pending[node]
 
     def release(self, leaf: Node[V]) -> None:
-        """Undoes one insert's lock and makes its path the most recently used.
+        """Undoes the lock of one insert and makes its path the most recently used.
 
-        A node that was never filled goes with its last lock.
+        A node that was never filled is removed with its last lock.
         """
         assert leaf.locks > 0, "released more often than inserted"
         for node in reversed(leaf.path()):
@@ -181,19 +185,19 @@ class PrefixCache(Generic[V]):
                 self._idle[node] = None
 
     def evict(self) -> None:
-        """Drops the least recently used nodes until the values fit ``max_bytes`` or all that is left is locked."""
+        """Drops the least recently used nodes until the rest fits ``max_bytes`` or only locked nodes are left."""
         while self._idle and self.used_bytes + self.joined_bytes > self.max_bytes:
             node = self._drop_least_recent()
             self.evicted_bytes += node.size
             self.evicted_tokens += len(node.token_ids)
 
     def clear(self) -> None:
-        """Drops everything that is not locked. The eviction counters do not count it."""
+        """Drops every node that is not locked. The eviction counters do not count it."""
         while self._idle:
             self._drop_least_recent()
 
     def check(self) -> None:
-        """Asserts every invariant of the tree; costs a walk through all of it."""
+        """Asserts every invariant of the tree; walks through all of it."""
         root = self.root
         assert (root.parent, root.token_ids, root.value, root.locks) == (None, (), None, 0)
         nodes = self._nodes()
@@ -206,7 +210,7 @@ class PrefixCache(Generic[V]):
             assert node is root or node.locks >= sum(child.locks for child in node.children.values())
         held = {node: self._size(node.value) for node in nodes if node.value is not None}
         assert self._pending.keys() == {*nodes} - {root, *held}
-        assert all(node.locks for node in self._pending), "pending, and nobody waits for it"
+        assert all(node.locks for node in self._pending), "pending, but not locked"
         assert self._idle.keys() == {node for node in held if not node.locks}
         order = {node: index for index, node in enumerate(self._idle)}
         assert all(order[node] < order.get(node.parent or root, len(order)) for node in order), "would orphan a child"
@@ -215,15 +219,15 @@ class PrefixCache(Generic[V]):
 
     def _nodes(self) -> list[Node[V]]:
         nodes = [self.root]
-        for node in nodes:  # grows while it is read
+        for node in nodes:  # the list grows during the loop
             nodes.extend(node.children.values())
         return nodes
 
     def _split(self, node: Node[V], at: int) -> Node[V]:
-        """Puts a new node above ``node`` that takes its first tokens; returns it.
+        """Puts a new node above ``node`` that takes its first ``at`` tokens, and returns the new node.
 
-        The old node stays the lower half: whoever inserted a sequence that ends there still holds its last node.
-        The new one is in no order of use: the insert that splits locks it at once.
+        The old node stays the lower half, so sequences that end there keep their last node. The new node is not added
+        to the idle nodes, because the insert that splits locks it at once.
         """
         parent = node.parent
         assert parent is not None, "the root has no tokens to split"
@@ -231,7 +235,7 @@ class PrefixCache(Generic[V]):
         if node.value is None:
             self._pending[head] = None
         else:
-            # The callback may fail (it allocates): nothing has changed before it returns.
+            # The callback allocates and may fail, so nothing is changed before it returns.
             head.value, tail = self._split_value(node.value, at)
             head.size, tail_size = self._size(head.value), self._size(tail)
             self.used_bytes += head.size + tail_size - node.size
@@ -260,33 +264,33 @@ def _detach(node: Node[V]) -> None:
     del node.parent.children[node.token_ids[0]]
 
 
-def _common_len(edge: tuple[int, ...], ahead: tuple[int, ...]) -> int:
-    """How many tokens two tuples share from the start; ``ahead`` is not the longer one."""
-    if edge == ahead:
+def _common_len(edge: tuple[int, ...], tokens: tuple[int, ...]) -> int:
+    """Returns how many tokens the two share from the start; ``tokens`` is no longer than ``edge``."""
+    if edge == tokens:
         return len(edge)
-    return next(compress(count(), map(ne, edge, ahead)), len(ahead))
+    return next(compress(count(), map(ne, edge, tokens)), len(tokens))
 
 
 def extend_lens(token_ids: Sequence[Sequence[int]], match: Callable[[Sequence[int]], int]) -> list[int]:
-    """Tokens to be computed for each sequence after those before it; ``match`` tells how many of one are held.
+    """Returns how many tokens of each sequence are still to be computed, if they are scored in this order.
 
-    An estimate: it sees what a sequence shares with the one before it and with what is held, so it is too high for one
-    whose relatives stand further away.
+    ``match`` returns how many tokens from the start of a sequence are cached. The result is an estimate: a sequence is
+    compared with its predecessor and the cache only, so it is too high if the sequence shares more with an earlier one.
     """
     lens: list[int] = []
-    before: Sequence[int] = ()
-    shared = held = 0
+    previous: Sequence[int] = ()
+    shared = cached = 0
     for ids in token_ids:
-        shared = shared_len(before, ids, shared)
-        if shared <= held:  # else it leaves what is held where the one before left it
-            held = match(ids)
-        lens.append(len(ids) - max(shared, held))
-        before = ids
+        shared = shared_len(previous, ids, shared)
+        if shared <= cached:  # else both leave the cached path at the same place
+            cached = match(ids)
+        lens.append(len(ids) - max(shared, cached))
+        previous = ids
     return lens
 
 
 def shared_len(left: Sequence[int], right: Sequence[int], guess: int) -> int:
-    """How many tokens two sequences share from the start; quick where ``guess``, their siblings' length, is right."""
+    """Returns how many tokens two sequences share from the start; fast if ``guess`` is that number."""
     if guess and left[:guess] == right[:guess] and left[guess : guess + 1] != right[guess : guess + 1]:
         return guess
     return next(compress(count(), map(ne, left, right)), min(len(left), len(right)))

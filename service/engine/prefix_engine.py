@@ -1,9 +1,9 @@
-"""Token ids in, raw scores out, on one device. Knows no text, no steps and no requests.
+"""The engine with a prefix cache: token ids in, raw scores out, on one device. Knows no text, steps or requests.
 
-``PrefixEngine`` computes each token once, whoever shares it; ``PaddedEngine`` computes whole rows, for the few
-architectures whose attention cannot be joined from parts, and for ratios of two models.
+``PrefixEngine`` computes each token once, however many sequences share it. ``PaddedEngine`` computes whole rows, for
+the few architectures whose attention cannot be joined from parts, and for ratios of two models.
 
-Axes: L layers, K key/value heads, T tokens of a row, D head size.
+Axes: B batch (always 1), L layers, K key/value heads, T tokens of a row, D head size.
 """
 
 from bisect import bisect_right
@@ -19,16 +19,16 @@ from service.engine.device_memory import within_memory
 from service.engine.joined_kv import JoinedKV
 from service.engine.prefix_cache import Node, PrefixCache, extend_lens
 from service.engine.row_attention import NAME, RowAttention
-from service.engine.row_plan import Held, Row, plan_rows
+from service.engine.row_plan import HeldContext, Row, plan_rows
 
 ROW_TOKENS: Final = {"cpu": 512, "cuda": 4096}
-"""New tokens of one forward: where the matrix products of a device have become efficient."""
+"""New tokens of one forward, by device: enough for efficient matrix products."""
 JOINED_SHARE: Final = 8
-"""One part in so many of the prefix cache's bytes may go to the joined copies of what it holds."""
+"""Joined copies may take up one part in JOINED_SHARE of the prefix cache's bytes."""
 
 
 class KV(NamedTuple):
-    """What is held for the tokens of a node: keys and values [L, 2, K, T, D], and the raw score at each token [T]."""
+    """Cached tensors of a node: keys and values [L, 2, K, T, D], and the raw score at each token [T] on the CPU."""
 
     keys_values: Tensor
     raw: Tensor
@@ -38,44 +38,51 @@ class KV(NamedTuple):
         return self.keys_values.nbytes + self.raw.nbytes
 
     def split(self, at: int) -> "tuple[KV, KV]":
-        """Copies: a view would keep the bytes of the other half alive."""
+        """Returns copies of both halves: a view would keep the memory of the other half alive."""
         left, right = self.keys_values[:, :, :, :at].clone(), self.keys_values[:, :, :, at:].clone()
         return KV(left, self.raw[:at].clone()), KV(right, self.raw[at:].clone())
 
 
 class PrefixEngine:
-    """Scores on a model's device, computing only tokens that no earlier or neighbouring sequence has in common.
+    """Scores on a model's device, and computes each shared prefix once.
 
-    Called from one thread; ``extend_lens`` from any.
+    One thread calls ``score``. Any thread may call ``extend_lens`` and read the sizes of ``prefix_cache``.
+
+    Args:
+        model: the engine replaces its attention function.
+        cache_bytes: limit of the prefix cache, joined copies included.
+        context_length: tokens of the longest sequence that will be scored.
     """
 
-    def __init__(self, model: RewardModel, *, cache_bytes: int, longest: int) -> None:
+    def __init__(self, model: RewardModel, *, cache_bytes: int, context_length: int) -> None:
         model.backbone.set_attn_implementation(NAME)
         self._model = model
-        self._longest = longest
+        self._context_length = context_length
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = str(weight.dtype).removeprefix("torch.")
         self.vocabulary = model.vocabulary
         self.row_tokens = ROW_TOKENS[self.device.type]
         self.prefix_cache: PrefixCache[KV] = PrefixCache(cache_bytes, size=lambda kv: kv.bytes, split=KV.split)
-        self._joined = JoinedKV(longest)
+        self._joined_kv = JoinedKV(context_length)
 
     @torch.inference_mode()
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
-        """Raw scores of each sequence at its read positions, in the caller's order.
+        """Returns the raw scores of each sequence at its read positions, in the caller's order.
 
         Raises:
-            OutOfMemory: it does not fit; what was held and not in use is given up.
+            OutOfMemory: the batch does not fit into the device's memory. The cache has been emptied.
             DeviceLost: the device has failed for good.
+            ValueError: a sequence is empty, or ``reads`` is not as long as ``token_ids``.
+            IndexError: a read position is beyond the end of its sequence.
         """
-        return within_memory(lambda: self._score(token_ids, reads), give_up=self._give_up)
+        return within_memory(lambda: self._score(token_ids, reads), free_cache=self._free_cache)
 
     def _score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         leaves: list[Node[KV]] = []
         try:
             for ids in token_ids:
-                leaves.append(self.prefix_cache.insert(ids))  # noqa: PERF401  (those before a failure are released)
+                leaves.append(self.prefix_cache.insert(ids))  # noqa: PERF401  (a failure must release the earlier ones)
             pending = self.prefix_cache.pending()
             computed = _computed_by(leaves, pending)
             self._compute(pending)
@@ -84,35 +91,35 @@ class PrefixEngine:
         finally:
             for leaf in leaves:
                 self.prefix_cache.release(leaf)
-            self._joined.trim(self.prefix_cache.max_bytes // JOINED_SHARE)
-            self.prefix_cache.joined_bytes = self._joined.bytes
+            self._joined_kv.trim(self.prefix_cache.max_bytes // JOINED_SHARE)
+            self.prefix_cache.joined_bytes = self._joined_kv.bytes
             self.prefix_cache.evict()
 
-    def _give_up(self) -> None:
-        self._joined.clear()
+    def _free_cache(self) -> None:
+        self._joined_kv.clear()
         self.prefix_cache.joined_bytes = 0
         self.prefix_cache.clear()
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
-        """Tokens that ``score`` would compute now for each sequence: an estimate."""
+        """Returns how many tokens ``score`` would compute now for each sequence: an estimate. For any thread."""
         return extend_lens(token_ids, self.prefix_cache.match)
 
     def _compute(self, pending: Sequence[Node[KV]]) -> None:
-        """Rows in order, so that what a row attends to is there; a node is filled once all its tokens are."""
+        """Computes rows in order, since a row attends to earlier ones, and fills a node with its last row."""
         parts: dict[Node[KV], list[KV]] = {node: [] for node in pending}
-        most_joined = self.prefix_cache.max_bytes // JOINED_SHARE
+        max_joined_bytes = self.prefix_cache.max_bytes // JOINED_SHARE
         for row in plan_rows(pending, self.row_tokens):
-            held = [self._joined.join(_pieces(held, parts), most_joined) for held in row.held]
+            held = [self._joined_kv.join(_pieces(context, parts), max_joined_bytes) for context in row.held]
             keys_values, raw = self._forward(row, held)
-            self._joined.trim(most_joined)
+            self._joined_kv.trim(max_joined_bytes)
             for segment in row.segments:
                 own = slice(segment.row_start, segment.row_end)
                 parts[segment.node].append(KV(keys_values[:, :, :, own].clone(), raw[own].clone()))
                 if segment.end == len(segment.node.token_ids):
-                    self.prefix_cache.fill(segment.node, _joined(parts.pop(segment.node)))
+                    self.prefix_cache.fill(segment.node, _concatenate(parts.pop(segment.node)))
 
     def _forward(self, row: Row[KV], held: list[Tensor]) -> KV:
-        attention = RowAttention(row, held, new=[], longest=self._longest)
+        attention = RowAttention(row, held, new=[], context_length=self._context_length)
         token_ids_BT = torch.tensor([row.token_ids()], device=self.device)
         positions_BT = torch.tensor([row.positions()], device=self.device)
         raw_BT = self._model(token_ids_BT, position_ids=positions_BT, row=attention)
@@ -120,7 +127,7 @@ class PrefixEngine:
 
 
 def _computed_by(leaves: Sequence[Node[KV]], pending: Sequence[Node[KV]]) -> list[int]:
-    """How many pending tokens each sequence brings; what is shared counts for the first that asks for it."""
+    """Returns the number of pending tokens of each sequence; a shared token counts for the first only."""
     unclaimed = set(pending)
     computed = []
     for leaf in leaves:
@@ -131,6 +138,7 @@ def _computed_by(leaves: Sequence[Node[KV]], pending: Sequence[Node[KV]]) -> lis
 
 
 def _read(leaf: Node[KV], positions: Sequence[int]) -> list[float]:
+    """Returns the cached raw scores at the positions of the sequence that ends at ``leaf``."""
     path = leaf.path()
     ends = [node.end for node in path]
     raw = []
@@ -141,15 +149,15 @@ def _read(leaf: Node[KV], positions: Sequence[int]) -> list[float]:
     return raw
 
 
-def _pieces(held: Held[KV], parts: dict[Node[KV], list[KV]]) -> list[Tensor]:
-    """The KV of a run of nodes from the top; a node that is not filled yet has that of its rows so far."""
+def _pieces(context: HeldContext[KV], parts: dict[Node[KV], list[KV]]) -> list[Tensor]:
+    """Returns the KV of a run of nodes, top first; ``parts`` has the KV so far of a node that is not filled yet."""
     pieces: list[Tensor] = []
-    for node, _ in held.run:
+    for node, _ in context.run:
         pieces += [node.value.keys_values] if node.value else [part.keys_values for part in parts[node]]
     return pieces
 
 
-def _joined(parts: list[KV]) -> KV:
+def _concatenate(parts: list[KV]) -> KV:
     if len(parts) == 1:
         return parts[0]
     return KV(torch.cat([part.keys_values for part in parts], 3), torch.cat([part.raw for part in parts]))

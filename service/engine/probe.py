@@ -1,4 +1,4 @@
-"""Proof on random tokens that shared prefixes give this model's scores."""
+"""A probe with random tokens: does a model keep its scores when prefixes are shared?"""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -12,49 +12,54 @@ from service.engine.padded_engine import rescales_positions
 from service.engine.prefix_engine import PrefixEngine
 
 TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
-"""Of the probe, in standard deviations of the hidden states. What is wrong is off by 0.2 and more."""
+"""Largest score error of the probe, in standard deviations of its scores. A wrong engine errs by 0.2 and more."""
 
 
 class Probe(NamedTuple):
-    """Calls on random tokens, and the scores that a plain forward gives at each of theirs under a random head."""
+    """Calls with random tokens, and the score of a plain forward with a random head at each of their tokens."""
 
     head: LinearHead
     calls: list[list[list[int]]]
     expected: list[Tensor]
 
     @classmethod
-    def of(cls, model: RewardModel, longest: int) -> "Probe":
+    def of(cls, model: RewardModel, context_length: int) -> "Probe":
+        """Computes the expected scores by the model's own attention, one sequence a forward."""
         random = torch.Generator().manual_seed(0)
         head = LinearHead(torch.randn(model.backbone.config.hidden_size, generator=random))
         head.to(next(model.parameters()).device)
-        calls = _probe_calls(min(max(longest, 8), 64), model.backbone.config.vocab_size, random)
+        calls = _probe_calls(min(max(context_length, 8), 64), model.backbone.config.vocab_size, random)
         plain = RewardModel(model.backbone, head)
-        raw = [row for call in calls for row in score_rows(plain, call, _all(call), row_tokens=1)]
+        raw = [row for call in calls for row in score_rows(plain, call, _all_positions(call), row_tokens=1)]
         return cls(head, calls, [torch.tensor(row) for row in raw])
 
 
 @torch.inference_mode()
-def why_not_prefixes(model: RewardModel, probe: Probe, longest: int) -> str | None:
-    """Why this model's scores cannot be computed from shared prefixes; None if they can, cold and warm."""
+def sharing_error(model: RewardModel, probe: Probe, context_length: int) -> str | None:
+    """Returns why the model's scores cannot be computed from shared prefixes; None if they can.
+
+    The probe covers an empty and a filled cache. Replaces the model's attention function.
+    """
     if rescales_positions(model):
         return "its rotary embedding depends on the longest position of a forward"
     try:
-        engine = PrefixEngine(RewardModel(model.backbone, probe.head), cache_bytes=2**40, longest=longest)
-        found = [scores for call in probe.calls for scores in engine.score(call, _all(call))]
-    except Exception as error:  # noqa: BLE001  (whatever a model does with a row that it does not understand)
+        engine = PrefixEngine(RewardModel(model.backbone, probe.head), cache_bytes=2**40, context_length=context_length)
+        scored = [scores for call in probe.calls for scores in engine.score(call, _all_positions(call))]
+    except Exception as error:  # noqa: BLE001  (a model may fail in any way on a row that it does not understand)
         return str(error) or type(error).__name__
-    pairs = zip(found, probe.expected, strict=True)
-    off = max((torch.tensor(scores.raw) - raw).abs().max() for scores, raw in pairs)
-    spread = torch.cat(probe.expected).std()
-    if off <= TOLERANCE[model.backbone.dtype] * spread:
+    pairs = zip(scored, probe.expected, strict=True)
+    max_error = max((torch.tensor(scores.raw) - raw).abs().max() for scores, raw in pairs)
+    deviation = torch.cat(probe.expected).std()
+    if max_error <= TOLERANCE[model.backbone.dtype] * deviation:
         return None
-    return f"its scores are off by {off / spread:.2g} standard deviations when prefixes are shared"
+    return f"its scores are off by {max_error / deviation:.2g} standard deviations when prefixes are shared"
 
 
 def _probe_calls(length: int, vocabulary: int, random: torch.Generator) -> list[list[list[int]]]:
-    """Siblings, a prefix of one, a stranger; then two that continue a sibling and share that continuation too.
+    """Returns two calls that cover every way of sharing: cached tokens, new tokens, and both read by one query.
 
-    Every way of sharing: what is held and what is new, and both joined to the same queries.
+    The first has two siblings, a prefix of both and an unrelated sequence. The second has two sequences that continue
+    a sibling and share the beginning of their continuation.
     """
     tokens = torch.randint(vocabulary, (4, length), generator=random).tolist()
     quarter, eighth = length // 4, length // 8
@@ -64,5 +69,5 @@ def _probe_calls(length: int, vocabulary: int, random: torch.Generator) -> list[
     return [[*siblings, shared, tokens[3]], [longer + tokens[1][:eighth], longer + tokens[2][:eighth]]]
 
 
-def _all(token_ids: Sequence[Sequence[int]]) -> list[range]:
+def _all_positions(token_ids: Sequence[Sequence[int]]) -> list[range]:
     return [range(len(ids)) for ids in token_ids]

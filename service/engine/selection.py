@@ -1,4 +1,4 @@
-"""Which engine a checkpoint gets: the prefix engine is tried and proved on random tokens before it is trusted."""
+"""Loads a checkpoint and selects its engine: the prefix engine if it passes a probe, else the padded one."""
 
 import logging
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from service.engine.device_memory import free_bytes
 from service.engine.packed_linear import pack_linears
 from service.engine.padded_engine import PaddedEngine
 from service.engine.prefix_engine import PrefixEngine
-from service.engine.probe import Probe, why_not_prefixes
+from service.engine.probe import Probe, sharing_error
 
 logger = logging.getLogger(__name__)
 GIB: Final = 2**30
@@ -36,14 +36,21 @@ def load_engine(
     weights: Weights = "auto",
     on_quantised: Callable[[ScoreError], None] = lambda _: None,
 ) -> PrefixEngine | PaddedEngine:
-    """The engine of a checkpoint; device "auto" is cuda where there is one, dtype "auto" on a CPU float32.
+    """Loads a checkpoint and returns its engine.
 
-    ``cpu_threads`` holds for the whole process; ``on_quantised`` hears what weights other than "auto" cost in score.
-    ``split_over``: as ``load_model`` takes it.
+    Args:
+        checkpoint: the checkpoint.
+        device: "auto" is cuda if there is one, else cpu.
+        dtype: "auto" is float32 on a CPU, else the checkpoint's own.
+        prefix_cache_bytes: limit of the prefix cache.
+        cpu_threads: set for the whole process.
+        split_over: devices that share each layer (tensor parallel), as ``load_model`` takes it.
+        weights: bits of quantised weights; "auto" keeps the checkpoint's own.
+        on_quantised: called with the score error of quantised weights.
 
     Raises:
-        CheckpointError: weights that cannot be loaded, or have no room on the device.
-        AgentPRMError: a CUDA device was asked for and is not there, or what quantises is not.
+        CheckpointError: the weights cannot be loaded, split or quantised, or do not fit into free memory.
+        AgentPRMError: the CUDA device does not exist, or torchao is missing or has no kernel for it.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,58 +62,63 @@ def load_engine(
     torch.set_num_threads(cpu_threads)
     if weights != "auto" and split_over > 1:
         raise CheckpointError("weights of fewer bits cannot be split over devices: use workers of one device each")
-    refuse_what_does_not_fit(checkpoint, device, dtype, weights, split_over)
+    check_fits(checkpoint, device, dtype, weights, split_over)
     model = load_model(checkpoint, device if weights == "auto" else "cpu", dtype, split_over)
     if weights != "auto":
-        on_quantised(_quantised(model, checkpoint.manifest, device, weights))
-    return choose_engine(model, prefix_cache_bytes=prefix_cache_bytes, longest=checkpoint.manifest.context_length)
+        on_quantised(_quantise(model, checkpoint.manifest, device, weights))
+    context_length = checkpoint.manifest.context_length
+    return choose_engine(model, prefix_cache_bytes=prefix_cache_bytes, context_length=context_length)
 
 
-def _quantised(model: RewardModel, manifest: Manifest, device: str, bits: Bits) -> ScoreError:
+def _quantise(model: RewardModel, manifest: Manifest, device: str, bits: Bits) -> ScoreError:
     error = quantise(model, bits, manifest.score.promise, device=device, longest=manifest.context_length)
     logger.info("%s with %s weights: %s", manifest.reference, bits, error)
     return error
 
 
-def choose_engine(model: RewardModel, *, prefix_cache_bytes: int, longest: int) -> PrefixEngine | PaddedEngine:
-    """The prefix engine if it gives this model's scores, else the padded one; decided by trying, not by name.
+def choose_engine(model: RewardModel, *, prefix_cache_bytes: int, context_length: int) -> PrefixEngine | PaddedEngine:
+    """Returns the prefix engine if it reproduces this model's scores, else the padded one. Decided by a probe.
 
-    Takes the model over: its linear layers are packed for the device.
+    Takes over the model: replaces its attention function and packs its linear layers.
+
+    Args:
+        model: the model on its device.
+        prefix_cache_bytes: limit of the prefix cache.
+        context_length: tokens of the longest sequence that will be scored.
     """
-    if isinstance(model, RatioModel):  # what it reads at a token is a sum over those before, and needs two forwards
+    if isinstance(model, RatioModel):  # its score at a token sums over earlier tokens and takes two forwards
         for backbone in model.backbones():
             pack_linears(backbone)
         return PaddedEngine(model)
-    plain = model.backbone.config._attn_implementation  # noqa: SLF001  (transformers has no public reader)
-    probe = Probe.of(model, longest)  # by the plain forward, before anything is made faster
+    attention = model.backbone.config._attn_implementation  # noqa: SLF001  (transformers has no public reader)
+    probe = Probe.of(model, context_length)  # the reference must come from the model as it was loaded
     pack_linears(model.backbone)
-    why = why_not_prefixes(model, probe, longest)
-    if why is None:
-        return PrefixEngine(model, cache_bytes=prefix_cache_bytes, longest=longest)
-    logger.warning("prefixes are not shared for %s: %s", type(model.backbone).__name__, why)
-    model.backbone.set_attn_implementation(plain)
+    reason = sharing_error(model, probe, context_length)
+    if reason is None:
+        return PrefixEngine(model, cache_bytes=prefix_cache_bytes, context_length=context_length)
+    logger.warning("prefixes are not shared for %s: %s", type(model.backbone).__name__, reason)
+    model.backbone.set_attn_implementation(attention)
     return PaddedEngine(model)
 
 
-def refuse_what_does_not_fit(
-    checkpoint: Checkpoint, device: str, dtype: str, weights: Weights = "auto", split_over: int = 1
-) -> None:
-    """By the sizes that the safetensors headers tell, before a weight is read; what is held for later comes on top.
+def check_fits(checkpoint: Checkpoint, device: str, dtype: str, weights: Weights = "auto", split_over: int = 1) -> None:
+    """Checks that the weights fit into free memory, by the sizes in the safetensors headers. Reads no weight.
 
-    Weights that are to be quantised pass in full through the host.
+    Weights to be quantised must also fit into the host's memory unquantised. The prefix cache is not counted.
 
     Raises:
-        CheckpointTooLarge: the weights in their dtype need more than the device, or the host, has free.
+        CheckpointTooLarge: the weights in their dtype need more bytes than the device or the host has free.
     """
     if weights != "auto":
-        refuse_what_does_not_fit(checkpoint, "cpu", dtype)
+        check_fits(checkpoint, "cpu", dtype)
         if device == "cpu":
             return
     manifest = checkpoint.manifest
-    each = getattr(torch, manifest.dtype if dtype == "auto" else dtype).itemsize
-    shapes = [tensor_shapes(path) for path in (checkpoint.path, checkpoint.path / REFERENCE)]  # few have the second
+    itemsize = getattr(torch, manifest.dtype if dtype == "auto" else dtype).itemsize
+    paths = (checkpoint.path, checkpoint.path / REFERENCE)  # only log-ratio checkpoints have a reference model
+    shapes = [tensor_shapes(path) for path in paths]
     needed = sum(
-        prod(shape) * (BYTES[weights] if weights != "auto" and may_be_quantised(name, shape) else each)
+        prod(shape) * (BYTES[weights] if weights != "auto" and may_be_quantised(name, shape) else itemsize)
         for model in shapes
         for name, shape in model.items()
     )

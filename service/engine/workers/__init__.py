@@ -1,1 +1,1 @@
-"""One model on several devices: a process for each, driven from here."""
+"""One model on several devices: a process for each device, and the engine that drives them."""

@@ -1,4 +1,4 @@
-"""The processes of one worker, seen from the service: started, asked, and ended with whoever holds them."""
+"""The service's side of one worker: starts its processes, sends calls, receives replies, and ends the processes."""
 
 import shutil
 import tempfile
@@ -16,106 +16,113 @@ from agentprm import errors as request_errors
 from model_store import errors as checkpoint_errors
 from model_store.errors import CheckpointError
 from service.engine.contract import DeviceLost, OutOfMemory
-from service.engine.workers.worker import Call, Failed, Scored, WorkerConfig, WorkerInfo, run
+from service.engine.workers.worker import Call, FailureReply, ScoreReply, WorkerConfig, WorkerInfo, run
 
-Reply = WorkerInfo | Scored | Failed
+Reply = WorkerInfo | ScoreReply | FailureReply
 
-STRAGGLE_SECONDS: Final = 60.0
-"""How long the others of a worker may take to answer once one has failed: they may wait for it for ever."""
+STRAGGLER_SECONDS: Final = 60.0
+"""Seconds to wait for the other processes of a worker once one has failed: they may be blocked on it for ever."""
 
-
-_RAISED: Final[dict[str, type[Exception]]] = {kind.__name__: kind for kind in (OutOfMemory, DeviceLost)}
+_ERRORS: Final[dict[str, type[Exception]]] = {error.__name__: error for error in (OutOfMemory, DeviceLost)}
 
 
 class WorkerGroup:
-    """One process for each device of a worker; all but the first only help it.
+    """One worker: a process for each of its devices. They start to load at once and end when the group is collected.
+
+    One thread at a time calls its methods.
 
     Args:
-        job: what the first process is told; the others differ by their rank.
+        config: settings of the first process; the others differ in their rank.
     """
 
-    def __init__(self, job: WorkerConfig) -> None:
-        self.devices = job.devices
-        meeting = tempfile.mkdtemp(prefix="agentprm-")
-        started = [_start(replace(job, rank=rank, meeting=f"{meeting}/file")) for rank in range(len(job.devices))]
+    def __init__(self, config: WorkerConfig) -> None:
+        self.devices = config.devices
+        directory = tempfile.mkdtemp(prefix="agentprm-")
+        rendezvous = f"{directory}/file"
+        started = [_start(replace(config, rank=rank, rendezvous=rendezvous)) for rank in range(len(config.devices))]
         self._pipes = [pipe for _, pipe in started]
         self._loading = [process for process, _ in started]
-        # At the latest when this process ends, before it waits for those that it has started.
-        Finalize(self, _end, (self._pipes, self._loading, meeting), exitpriority=0)
+        # Runs at the latest when this process ends, before it waits for its child processes.
+        Finalize(self, _close, (self._pipes, self._loading, directory), exitpriority=0)
 
     def loaded(self) -> WorkerInfo:
-        """What its first process has loaded, once all have.
+        """Waits until all processes have loaded; returns the properties of the first.
 
         Raises:
-            CheckpointError: it cannot be loaded.
-            AgentPRMError: a device is not there, or the process has ended.
+            CheckpointError: the checkpoint cannot be loaded.
+            AgentPRMError: a device does not exist, or torchao is missing.
+            DeviceLost: a process has ended.
         """
         try:
-            facts = self._facts()
+            info = self._worker_info()
         except BaseException:
             _kill(self._loading)
             raise
         self._loading.clear()
-        return facts
+        return info
 
-    def _facts(self) -> WorkerInfo:
-        replies = self._replies(straggle_seconds=0.0)
+    def _worker_info(self) -> WorkerInfo:
+        replies = self._replies(straggler_seconds=0.0)
         for reply in replies:
-            if isinstance(reply, Failed):
-                kind = getattr(request_errors, reply.kind, getattr(checkpoint_errors, reply.kind, CheckpointError))
-                raise kind(reply.message)
-        facts = replies[0]
-        assert isinstance(facts, WorkerInfo)
-        return facts
+            if isinstance(reply, FailureReply):
+                error = getattr(request_errors, reply.kind, getattr(checkpoint_errors, reply.kind, CheckpointError))
+                raise error(reply.message)
+        info = replies[0]
+        assert isinstance(info, WorkerInfo)
+        return info
 
-    def ask(self, call: Call) -> None:
-        """Sends a call to every process. Raises DeviceLost where one has ended."""
+    def send(self, call: Call) -> None:
+        """Sends a call to every process. Each call is followed by one ``receive``.
+
+        Raises:
+            DeviceLost: a process has ended.
+        """
         try:
             for pipe in self._pipes:
                 pipe.send(call)
         except OSError as error:
             raise self._lost() from error
 
-    def answer(self) -> Scored:
-        """The first process's answer to the call before, once all have given theirs; with the memory of all devices.
+    def receive(self) -> ScoreReply:
+        """Waits for every process's reply to the last call; returns the first's, with the memory of all devices.
 
         Raises:
-            OutOfMemory: one of them lacks room.
-            DeviceLost: one of them can compute no more.
-            RuntimeError: the engine failed.
+            OutOfMemory: the batch does not fit into the memory of a device.
+            DeviceLost: a device has failed for good, or a process has ended.
+            RuntimeError: an engine failed; the message includes its traceback.
         """
         replies = self._replies()
         for reply in replies:
-            if isinstance(reply, Failed):
+            if isinstance(reply, FailureReply):
                 if None in replies:
                     raise self._lost()
-                raise _RAISED.get(reply.kind, RuntimeError)(reply.message)
-        scored = replies[0]
-        assert isinstance(scored, Scored)
+                raise _ERRORS.get(reply.kind, RuntimeError)(reply.message)
+        first = replies[0]
+        assert isinstance(first, ScoreReply)
         memory = {
             device: kinds
             for reply in replies
-            if isinstance(reply, Scored)
+            if isinstance(reply, ScoreReply)
             for device, kinds in reply.gpu_memory.items()
         }
-        return scored._replace(gpu_memory=memory)
+        return first._replace(gpu_memory=memory)
 
-    def _replies(self, straggle_seconds: float = STRAGGLE_SECONDS) -> list[Reply | None]:
-        """One of each process, by rank; None of those that took too long after another had failed."""
+    def _replies(self, straggler_seconds: float = STRAGGLER_SECONDS) -> list[Reply | None]:
+        """Returns one reply of each process, by rank; None for one that took too long after another had failed."""
         replies: dict[Connection, Reply] = {}
-        until = inf
+        deadline = inf
         while len(replies) < len(self._pipes):
-            left = None if until == inf else until - monotonic()
+            timeout = None if deadline == inf else deadline - monotonic()
             missing = [pipe for pipe in self._pipes if pipe not in replies]
-            ready = wait(missing, left)
+            ready = wait(missing, timeout)
             if not ready:
                 for pipe in self._pipes:
                     pipe.close()
                 break
             for pipe in [pipe for pipe in missing if pipe in ready]:
                 replies[pipe] = self._reply(pipe)
-                if isinstance(replies[pipe], Failed):
-                    until = min(until, monotonic() + straggle_seconds)
+                if isinstance(replies[pipe], FailureReply):
+                    deadline = min(deadline, monotonic() + straggler_seconds)
         return [replies.get(pipe) for pipe in self._pipes]
 
     def _reply(self, pipe: Connection) -> Reply:
@@ -126,30 +133,31 @@ class WorkerGroup:
         return reply
 
     def _lost(self) -> DeviceLost:
-        """To lose one process is to lose all of its worker."""
+        """Closes all pipes, because a worker cannot go on without one of its processes; returns the error."""
         for pipe in self._pipes:
             pipe.close()
         return DeviceLost(f"the worker on {'+'.join(self.devices)} has ended")
 
 
-def _start(job: WorkerConfig) -> tuple[BaseProcess, Connection]:
-    context = get_context("spawn")  # a forked process cannot use a device that this one has touched
-    ours, theirs = context.Pipe()
-    process = context.Process(target=run, args=(job, theirs), name=f"worker on {job.devices[job.rank]}", daemon=True)
+def _start(config: WorkerConfig) -> tuple[BaseProcess, Connection]:
+    context = get_context("spawn")  # a forked process cannot use a device that this process has initialised
+    pipe, child_pipe = context.Pipe()
+    name = f"worker on {config.devices[config.rank]}"
+    process = context.Process(target=run, args=(config, child_pipe), name=name, daemon=True)
     process.start()
-    theirs.close()  # or its end would never be seen here
-    return process, ours
+    child_pipe.close()  # with a copy open here, the end of the child would not close the pipe
+    return process, pipe
 
 
-def _end(pipes: Sequence[Connection], loading: Sequence[BaseProcess], meeting: str) -> None:
-    """A worker's process ends when its pipe does, once it has loaded; before, it does not look at its pipe."""
+def _close(pipes: Sequence[Connection], loading: Sequence[BaseProcess], directory: str) -> None:
+    """Ends the processes: a loaded one ends when its pipe closes, one that is loading must be killed."""
     for pipe in pipes:
         pipe.close()
     _kill(loading)
-    shutil.rmtree(meeting, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _kill(processes: Sequence[BaseProcess]) -> None:
-    """Those that wait for another which has failed would wait for ever."""
+    """Kills processes; one that waits for another in a process group would not end by itself."""
     for process in processes:
         process.kill()

@@ -1,6 +1,6 @@
-"""Where a model is computed, as the settings say it.
+"""Placement of a model on devices, as the settings give it.
 
-``cuda:0`` is computed in the service's own process. ``cuda:0,cuda:1`` are two workers, each with the whole model.
+``cuda:0`` runs in the service's own process. ``cuda:0,cuda:1`` are two workers, each with the whole model.
 ``cuda:0+cuda:1`` is one worker whose layers are split over two devices (tensor parallel). Both may be combined.
 """
 
@@ -9,14 +9,15 @@ Placement = tuple[tuple[str, ...], ...]
 
 
 def parse_placement(text: str) -> Placement:
-    """The placement that a setting stands for."""
+    """Parses the text of a setting; ``Settings`` has validated it."""
     return tuple(tuple(worker.split("+")) for worker in text.split(","))
 
 
 def in_this_process(placement: Placement) -> bool:
+    """Returns whether the model runs in the service's own process: one worker with one device."""
     return len(placement) == len(placement[0]) == 1
 
 
 def cpu_processes(placement: Placement) -> int:
-    """How many processes share the machine's cores, 1 at least."""
+    """Returns the number of processes that share the machine's cores, at least 1."""
     return max(1, sum(worker.count("cpu") for worker in placement))

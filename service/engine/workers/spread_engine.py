@@ -1,32 +1,33 @@
-"""An engine whose batches are computed by several workers at once, each a process on a device of its own.
+"""An engine that spreads each batch over several workers.
 
-The tree of what a worker holds is kept here too, without the tensors: the same inserts and evictions in the same order
-give the same tree. So what a sequence would cost where is known without asking, and a sequence goes to the worker that
-holds its prefix.
+A mirror of each worker's prefix cache is kept here, without the tensors: the same inserts and evictions in the same
+order give the same tree. So the cost of a sequence on each worker is known without a call, and a sequence goes to the
+worker that has its prefix cached.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 from service.engine.contract import SequenceScores
+from service.engine.device_memory import Memory
 from service.engine.prefix_cache import PrefixCache, extend_lens, shared_len
 from service.engine.workers.group import WorkerGroup
-from service.engine.workers.worker import Call, Scored, WorkerInfo
+from service.engine.workers.worker import Call, ScoreReply, WorkerInfo
 
-WORTH_MOVING: Final = 1.25
-"""How much more another worker may compute for a sequence than the one that holds most of it, if it is less busy."""
+BALANCE_RATIO: Final = 1.25
+"""A less busy worker may compute this many times the tokens of the worker that has most of a sequence cached."""
 
 
-class HeldTokens(PrefixCache[int]):
-    """What a worker holds, its values only the number of their tokens."""
+class PrefixCacheMirror(PrefixCache[int]):
+    """The prefix cache of a worker without its tensors: a value is the number of its tokens."""
 
     def __init__(self, max_bytes: int, token_bytes: int) -> None:
         super().__init__(
             max_bytes, size=lambda tokens: tokens * token_bytes, split=lambda tokens, at: (at, tokens - at)
         )
 
-    def hold(self, token_ids: Sequence[Sequence[int]]) -> None:
-        """As the worker's engine does once it has scored them."""
+    def record(self, token_ids: Sequence[Sequence[int]]) -> None:
+        """Repeats what the worker's engine has done to its cache to score these sequences."""
         leaves = [self.insert(ids) for ids in token_ids]
         for node in self.pending():
             self.fill(node, len(node.token_ids))
@@ -36,101 +37,112 @@ class HeldTokens(PrefixCache[int]):
 
 
 class SpreadEngine:
-    """Scores a batch on all workers that take part in it; it ends when the slowest does.
+    """Scores a batch on several workers at once; a batch takes as long as its slowest worker.
 
-    ``score`` is called from one thread, all else from any.
+    One thread calls ``score``; any thread may use everything else.
+
+    Args:
+        groups: the workers; the constructor waits until all have loaded, and raises as ``WorkerGroup.loaded`` does.
+        prefix_cache_bytes: limit of each worker's prefix cache on each of its devices.
     """
 
     def __init__(self, groups: Sequence[WorkerGroup], *, prefix_cache_bytes: int) -> None:
         self._groups = groups
-        facts = [group.loaded() for group in groups]
-        first: WorkerInfo = facts[0]
+        infos = [group.loaded() for group in groups]
+        first: WorkerInfo = infos[0]
         self.device = ",".join("+".join(group.devices) for group in groups)
         self.dtype, self.vocabulary = first.dtype, first.vocabulary
         self.row_tokens = first.row_tokens * len(groups)
         self.shares_prefixes = first.token_bytes is not None
         budget = prefix_cache_bytes if self.shares_prefixes else 0
-        self.held = [HeldTokens(budget, fact.token_bytes or 1) for fact in facts]
+        self.mirrors = [PrefixCacheMirror(budget, info.token_bytes or 1) for info in infos]
         self.weights_error = first.weights_error
         self.padding_tokens = 0
-        self._last: list[Scored | None] = [None] * len(groups)
+        self._last: list[ScoreReply | None] = [None] * len(groups)
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of keys and values that the workers hold, over all devices."""
-        return sum(held.used_bytes for held in self.held)
+        """Cached bytes, summed over the workers; of a worker with several devices only the first is counted."""
+        return sum(mirror.used_bytes for mirror in self.mirrors)
 
     @property
     def joined_bytes(self) -> int:
-        return sum(held.joined_bytes for held in self.held)
+        return sum(mirror.joined_bytes for mirror in self.mirrors)
 
     @property
     def max_bytes(self) -> int:
-        return sum(held.max_bytes for held in self.held)
+        return sum(mirror.max_bytes for mirror in self.mirrors)
 
     @property
     def evicted_bytes(self) -> int:
-        return sum(held.evicted_bytes for held in self.held)
+        return sum(mirror.evicted_bytes for mirror in self.mirrors)
 
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
-        """Raw scores of each sequence at its read positions, in the caller's order. Raises as ``WorkerGroup`` does."""
-        places = self._places(token_ids)
-        asked = []
-        for worker, group in enumerate(self._groups):
-            mine = [index for index, place in enumerate(places) if place == worker]
-            if mine:
-                group.ask(Call([list(token_ids[index]) for index in mine], [list(reads[index]) for index in mine]))
-                asked.append((worker, mine))
-        return self._gather(token_ids, asked)
+        """Returns the raw scores of each sequence at its read positions, in the caller's order.
 
-    def _gather(self, token_ids: Sequence[Sequence[int]], asked: list[tuple[int, list[int]]]) -> list[SequenceScores]:
-        """Everybody's answer is taken before a failure is raised: an old one must not be read after the next call."""
+        Raises:
+            OutOfMemory: a worker's part of the batch does not fit into the memory of a device.
+            DeviceLost: a device has failed for good, or a worker has ended.
+            RuntimeError: an engine failed; the message includes its traceback.
+        """
+        workers = self._assign(token_ids)
+        sent = []
+        for worker, group in enumerate(self._groups):
+            indices = [index for index, assigned in enumerate(workers) if assigned == worker]
+            if indices:
+                call = Call([list(token_ids[index]) for index in indices], [list(reads[index]) for index in indices])
+                group.send(call)
+                sent.append((worker, indices))
+        return self._gather(token_ids, sent)
+
+    def _gather(self, token_ids: Sequence[Sequence[int]], sent: list[tuple[int, list[int]]]) -> list[SequenceScores]:
+        """Receives every reply before it raises a failure: a reply left in a pipe would answer the next call."""
         failures: list[Exception] = []
         scores: dict[int, SequenceScores] = {}
-        for worker, mine in asked:
+        for worker, indices in sent:
             try:
-                scored = self._groups[worker].answer()
+                reply = self._groups[worker].receive()
             except Exception as error:  # noqa: BLE001  (raised below)
-                self.held[worker].clear()
+                self.mirrors[worker].clear()
                 failures.append(error)
                 continue
-            self._note(worker, scored)
-            self.held[worker].joined_bytes = scored.joined_bytes
-            self.held[worker].hold([token_ids[index] for index in mine])
-            scores.update(zip(mine, scored.scores, strict=True))
+            self._record(worker, reply, [token_ids[index] for index in indices])
+            scores.update(zip(indices, reply.scores, strict=True))
         if failures:
             raise failures[0]
         return [scores[index] for index in range(len(token_ids))]
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
-        """Tokens that ``score`` would compute now for each sequence: an estimate."""
+        """Returns how many tokens ``score`` would compute now for each sequence: an estimate. For any thread."""
         if not self.shares_prefixes:
             return [len(ids) for ids in token_ids]
-        return extend_lens(token_ids, lambda ids: max(held.match(ids) for held in self.held))
+        return extend_lens(token_ids, lambda ids: max(mirror.match(ids) for mirror in self.mirrors))
 
-    def gpu_memory(self) -> dict[str, dict[str, int]]:
-        """Bytes by device and kind, as the processes of each worker saw them after its last batch."""
+    def gpu_memory(self) -> Memory:
+        """Returns bytes by device and kind, as each worker reported them after its last batch. For any thread."""
         return {device: kinds for last in self._last if last is not None for device, kinds in last.gpu_memory.items()}
 
-    def _note(self, worker: int, scored: Scored) -> None:
-        before = self._last[worker]
-        self.padding_tokens += scored.padding_tokens - (before.padding_tokens if before else 0)
-        self._last[worker] = scored
+    def _record(self, worker: int, reply: ScoreReply, token_ids: Sequence[Sequence[int]]) -> None:
+        last = self._last[worker]
+        self.padding_tokens += reply.padding_tokens - (last.padding_tokens if last else 0)
+        self._last[worker] = reply
+        self.mirrors[worker].joined_bytes = reply.joined_bytes
+        self.mirrors[worker].record(token_ids)
 
-    def _places(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
-        """The worker of each sequence: of those that have hardly more to compute for it than any, the least busy."""
+    def _assign(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
+        """Returns the worker of each sequence: the least busy of those within BALANCE_RATIO of the lowest cost."""
         workers = range(len(self._groups))
         load = [0] * len(workers)
-        before: list[Sequence[int]] = [()] * len(workers)
-        places = []
+        previous: list[Sequence[int]] = [()] * len(workers)
+        assigned = []
         for ids in token_ids:
             costs = [
-                len(ids) - max(held.match(ids), shared_len(before[worker], ids, 0))
-                for worker, held in enumerate(self.held)
+                len(ids) - max(mirror.match(ids), shared_len(previous[worker], ids, 0))
+                for worker, mirror in enumerate(self.mirrors)
             ]
-            near = [worker for worker in workers if costs[worker] <= min(costs) * WORTH_MOVING]
-            place = min(near, key=lambda worker: (load[worker], self.held[worker].used_bytes))
-            load[place] += costs[place]
-            before[place] = ids
-            places.append(place)
-        return places
+            candidates = [worker for worker in workers if costs[worker] <= min(costs) * BALANCE_RATIO]
+            chosen = min(candidates, key=lambda worker: (load[worker], self.mirrors[worker].used_bytes))
+            load[chosen] += costs[chosen]
+            previous[chosen] = ids
+            assigned.append(chosen)
+        return assigned

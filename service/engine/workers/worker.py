@@ -1,7 +1,7 @@
-"""The process of one device: loads its part of a model, then scores what it is sent until the pipe is closed.
+"""The process of one device: loads its part of a model, then answers calls until the pipe is closed.
 
-The devices of a tensor-parallel worker are sent the same calls in the same order. Their engines keep the same tree and
-plan the same rows, so every forward is the same on all of them, and nothing else has to be agreed on.
+The processes of a tensor-parallel worker receive the same calls in the same order. Their engines keep the same prefix
+tree and plan the same rows. So they run the same forwards and need no other coordination.
 """
 
 import gc
@@ -10,7 +10,7 @@ import signal
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 from torch import distributed
@@ -19,24 +19,25 @@ from agentprm.errors import AgentPRMError
 from model_store.format.store import Checkpoint
 from model_store.network.quantise import ScoreError
 from service.engine.contract import DeviceLost, OutOfMemory, SequenceScores
-from service.engine.device_memory import gpu_memory
+from service.engine.device_memory import Memory, gpu_memory
 from service.engine.padded_engine import PaddedEngine
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import Weights, load_engine
 from service.logs import set_up_logging
 
-MEASURING_TOKENS = 16
+MEASURED_TOKENS: Final = 16
+"""Tokens that are scored once to measure the cached bytes of a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What a worker's process is told at its start; ``rank`` is its place among the ``devices`` of its worker."""
+    """Settings of one worker process; ``rank`` is the index of its device in ``devices``."""
 
     checkpoint: Checkpoint
     devices: tuple[str, ...]
     rank: int = 0
-    meeting: str = ""
-    """A file that does not exist yet, by which the processes of a tensor-parallel worker find each other."""
+    rendezvous: str = ""
+    """Path of a file that does not exist yet; the processes of a tensor-parallel worker find each other through it."""
     dtype: str
     weights: Weights
     prefix_cache_bytes: int
@@ -45,7 +46,12 @@ class WorkerConfig:
     log_format: Literal["text", "json"]
 
     def load(self) -> tuple[PrefixEngine | PaddedEngine, ScoreError | None]:
-        """The engine of this rank, in this process, and what quantised weights cost it. Raises as ``load_engine``."""
+        """Loads this rank's engine into this process; returns it and the score error of quantised weights.
+
+        Raises:
+            CheckpointError: the weights cannot be loaded or do not fit into free memory.
+            AgentPRMError: the device does not exist, or torchao is missing.
+        """
         errors: list[ScoreError] = []
         engine = load_engine(
             self.checkpoint,
@@ -61,100 +67,109 @@ class WorkerConfig:
 
 
 class Call(NamedTuple):
+    """Arguments of one ``score`` call, as a worker receives them."""
+
     token_ids: list[list[int]]
     reads: list[list[int]]
 
 
 class WorkerInfo(NamedTuple):
-    """What a loaded worker is; ``token_bytes`` are those held for a token, None if nothing is held."""
+    """Properties of a loaded worker, its first reply."""
 
     dtype: str
     vocabulary: int
     row_tokens: int
     token_bytes: int | None
+    """Cached bytes of one token; None if the engine caches nothing."""
     weights_error: ScoreError | None
 
 
-class Scored(NamedTuple):
+class ScoreReply(NamedTuple):
+    """Reply to a call that succeeded."""
+
     scores: list[SequenceScores]
     padding_tokens: int
+    """Padding tokens computed since the start."""
     joined_bytes: int
-    """Held out of the prefix cache's bytes for what is not in its tree."""
-    gpu_memory: dict[str, dict[str, int]]
+    """Bytes of joined copies, which count against the prefix cache's limit."""
+    gpu_memory: Memory
 
 
-class Failed(NamedTuple):
-    """``kind`` is the name of the error's class; what is not one of the service's own comes with its traceback."""
+class FailureReply(NamedTuple):
+    """Reply to a call or a load that failed.
+
+    ``kind`` is the name of the error's class. The message of an unexpected error includes its traceback.
+    """
 
     kind: str
     message: str
 
 
-def run(job: WorkerConfig, pipe: Connection) -> None:
-    """The life of the process."""
-    # What all processes of a service are sent is for the first: it closes the pipe once it has answered everybody.
+def run(config: WorkerConfig, pipe: Connection) -> None:
+    """Runs the worker until the other end of the pipe is closed; the main function of the process."""
+    # Signals reach every process of the service. Only the service acts on them: it answers all, then closes the pipe.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    set_up_logging(job.log_level if job.rank == 0 else "error", job.log_format)
+    set_up_logging(config.log_level if config.rank == 0 else "error", config.log_format)
     try:
-        _serve(job, pipe)
-    except (EOFError, OSError):  # the service has closed the pipe, or is gone
-        os._exit(0)  # without a last word to a process group whose others may be gone
+        _serve(config, pipe)
+    except (EOFError, OSError):  # the service has closed the pipe, or has died
+        os._exit(0)  # a normal exit would wait for a process group whose other processes may have ended
 
 
-def _serve(job: WorkerConfig, pipe: Connection) -> None:
+def _serve(config: WorkerConfig, pipe: Connection) -> None:
     try:
-        _meet(job)
-        engine, weights_error = job.load()
-        facts = _facts(engine, weights_error)
-    except Exception as error:  # noqa: BLE001  (whatever it is, somebody waits for it)
-        pipe.send(_failed(error))
+        _init_process_group(config)
+        engine, weights_error = config.load()
+        info = _worker_info(engine, weights_error)
+    except Exception as error:  # noqa: BLE001  (the service waits for a reply, whatever the error)
+        pipe.send(_failure(error))
         return
     gc.collect()
     gc.freeze()
-    pipe.send(facts)
+    pipe.send(info)
     while True:
-        pipe.send(_answer(engine, pipe.recv()))
+        pipe.send(_reply(engine, pipe.recv()))
 
 
-def _meet(job: WorkerConfig) -> None:
-    """The processes of a worker with several devices find each other."""
-    if len(job.devices) == 1:
+def _init_process_group(config: WorkerConfig) -> None:
+    """Joins the process group of a worker with several devices; waits for all its processes."""
+    if len(config.devices) == 1:
         return
-    device = torch.device(job.devices[job.rank])
-    # As transformers is told which device of the machine is this process's.
-    os.environ["LOCAL_RANK"] = str(job.rank if device.type == "cpu" else device.index or 0)
+    device = torch.device(config.devices[config.rank])
+    # transformers takes the device of this process from here.
+    os.environ["LOCAL_RANK"] = str(config.rank if device.type == "cpu" else device.index or 0)
     distributed.init_process_group(
         "gloo" if device.type == "cpu" else "nccl",
-        init_method=f"file://{job.meeting}",
-        rank=job.rank,
-        world_size=len(job.devices),
+        init_method=f"file://{config.rendezvous}",
+        rank=config.rank,
+        world_size=len(config.devices),
     )
 
 
-def _facts(engine: PrefixEngine | PaddedEngine, weights_error: ScoreError | None) -> WorkerInfo:
+def _worker_info(engine: PrefixEngine | PaddedEngine, weights_error: ScoreError | None) -> WorkerInfo:
     token_bytes = None
     if isinstance(engine, PrefixEngine):
         limit, engine.prefix_cache.max_bytes = engine.prefix_cache.max_bytes, 2**40
-        engine.score([[0] * MEASURING_TOKENS], [[]])
-        token_bytes = engine.prefix_cache.used_bytes // MEASURING_TOKENS
+        engine.score([[0] * MEASURED_TOKENS], [[]])
+        token_bytes = engine.prefix_cache.used_bytes // MEASURED_TOKENS
         engine.prefix_cache.clear()
         engine.prefix_cache.max_bytes = limit
     return WorkerInfo(engine.dtype, engine.vocabulary, engine.row_tokens, token_bytes, weights_error)
 
 
-def _answer(engine: PrefixEngine | PaddedEngine, call: Call) -> Scored | Failed:
+def _reply(engine: PrefixEngine | PaddedEngine, call: Call) -> ScoreReply | FailureReply:
     try:
         scores = engine.score(call.token_ids, call.reads)
-    except Exception as error:  # noqa: BLE001  (the service decides what it means)
+    except Exception as error:  # noqa: BLE001  (the service decides which errors are fatal)
         if isinstance(engine, PrefixEngine):
-            engine.prefix_cache.clear()  # as the service does with its copy of the tree
-        return _failed(error)
-    padding = engine.padding_tokens if isinstance(engine, PaddedEngine) else 0
-    beside = engine.prefix_cache.joined_bytes if isinstance(engine, PrefixEngine) else 0
-    return Scored(scores, padding, beside, gpu_memory())
+            engine.prefix_cache.clear()  # the service clears its mirror of the tree too
+        return _failure(error)
+    padding_tokens = engine.padding_tokens if isinstance(engine, PaddedEngine) else 0
+    joined_bytes = engine.prefix_cache.joined_bytes if isinstance(engine, PrefixEngine) else 0
+    return ScoreReply(scores, padding_tokens, joined_bytes, gpu_memory())
 
 
-def _failed(error: Exception) -> Failed:
-    known = isinstance(error, AgentPRMError | OutOfMemory | DeviceLost)
-    return Failed(type(error).__name__, str(error) if known else "".join(traceback.format_exception(error)))
+def _failure(error: Exception) -> FailureReply:
+    expected = isinstance(error, AgentPRMError | OutOfMemory | DeviceLost)
+    return FailureReply(type(error).__name__, str(error) if expected else "".join(traceback.format_exception(error)))

@@ -224,10 +224,10 @@ def test_a_ratio_gets_whole_rows_and_room_for_both_models(tmp_path: Path, monkey
         prod(shape) for name in ("policy", "reference") for shape in tensor_shapes(tmp_path / name).values()
     )
     monkeypatch.setattr(selection, "free_bytes", lambda _: needed)
-    selection.refuse_what_does_not_fit(checkpoint, "cpu", "float32")
+    selection.check_fits(checkpoint, "cpu", "float32")
     monkeypatch.setattr(selection, "free_bytes", lambda _: needed - 1)
     with pytest.raises(CheckpointTooLarge):
-        selection.refuse_what_does_not_fit(checkpoint, "cpu", "float32")
+        selection.check_fits(checkpoint, "cpu", "float32")
 
 
 def test_both_models_of_a_ratio_are_quantised_and_the_agents_words_measured(tmp_path: Path) -> None:

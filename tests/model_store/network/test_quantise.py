@@ -69,7 +69,7 @@ def test_cold_warm_alone_and_in_company_score_the_same(bits: Bits) -> None:
     quantised = model(bits)
     quantise_layers(quantised, bits, device="cpu")
     plain = deepcopy(quantised)
-    engine = choose_engine(quantised, prefix_cache_bytes=2**20, longest=64)
+    engine = choose_engine(quantised, prefix_cache_bytes=2**20, context_length=64)
     assert isinstance(engine, PrefixEngine)
     row = torch.randint(50, (40,), generator=torch.Generator().manual_seed(3)).tolist()
     rows = [row, row[:30] + row[:8], row[:20], row[20:]]
@@ -131,15 +131,15 @@ def test_room_is_asked_for_full_weights_on_the_host_and_quantised_ones_on_the_de
     full = 4 * 379_968
     free = {"cpu": full, "cuda": full // 2}
     monkeypatch.setattr(selection, "free_bytes", free.__getitem__)
-    selection.refuse_what_does_not_fit(checkpoint, "cuda", "float32", "int8")
+    selection.check_fits(checkpoint, "cuda", "float32", "int8")
     with pytest.raises(CheckpointTooLarge, match="on cuda"):
-        selection.refuse_what_does_not_fit(checkpoint, "cuda", "float32")
+        selection.check_fits(checkpoint, "cuda", "float32")
     free["cuda"] = full // 8
     with pytest.raises(CheckpointTooLarge, match="on cuda"):
-        selection.refuse_what_does_not_fit(checkpoint, "cuda", "float32", "int8")
+        selection.check_fits(checkpoint, "cuda", "float32", "int8")
     free["cpu"] -= 1
     with pytest.raises(CheckpointTooLarge, match="on cpu"):
-        selection.refuse_what_does_not_fit(checkpoint, "cuda", "float32", "int8")
+        selection.check_fits(checkpoint, "cuda", "float32", "int8")
 
 
 def test_an_engine_of_whole_rows_takes_quantised_weights_too() -> None:
@@ -147,6 +147,6 @@ def test_an_engine_of_whole_rows_takes_quantised_weights_too() -> None:
     quantised = sharp_model(Qwen2Config, hidden_size=64, rope_parameters=rope)
     quantise_layers(quantised, "int8", device="cpu")
     plain = deepcopy(quantised)
-    engine = choose_engine(quantised, prefix_cache_bytes=2**20, longest=64)
+    engine = choose_engine(quantised, prefix_cache_bytes=2**20, context_length=64)
     assert isinstance(engine, PaddedEngine)
     assert engine.score([[5, 6, 7]], [[0, 1, 2]])[0].raw == pytest.approx(naive_scores(plain, (5, 6, 7)), abs=1e-4)

@@ -64,7 +64,7 @@ class Soak:
         model = sharp_model(Qwen2Config)
         self._trajectories = _forest(self._random)
         self._expected = {tokens: naive_scores(model, tokens) for tokens in self._trajectories}
-        self._engine = PrefixEngine(model, cache_bytes=0, longest=64)
+        self._engine = PrefixEngine(model, cache_bytes=0, context_length=64)
         self._engine.row_tokens = 16
         self._unreliable = UnreliableEngine(self._engine, Random(seed + 1))
         model.backbone.get_submodule("layers.1").register_forward_pre_hook(self._unreliable.fail_sometimes)

@@ -34,7 +34,7 @@ def allocate() -> torch.Tensor:
 def test_what_torch_cannot_allocate_is_out_of_memory_and_the_rest_is_given_up() -> None:
     given_up: list[bool] = []
     with pytest.raises(OutOfMemory):
-        within_memory(allocate, give_up=lambda: given_up.append(True))
+        within_memory(allocate, free_cache=lambda: given_up.append(True))
     assert given_up == [True]
 
 
@@ -54,7 +54,7 @@ def test_the_tensors_of_a_forward_that_did_not_fit_are_gone_before_the_next_one(
     gc.disable()
     try:
         with pytest.raises(OutOfMemory) as raised:
-            within_memory(forward, give_up=nothing)
+            within_memory(forward, free_cache=nothing)
         assert raised.value.__context__ is None
         assert tensors[0]() is None, "the error must not keep the frame that holds them"
     finally:
@@ -68,17 +68,17 @@ def test_a_failed_device_is_lost() -> None:
     with pytest.raises(
         DeviceLost, match=r"^the device has failed: CUDA error: an illegal memory access was encountered$"
     ):
-        within_memory(forward, give_up=nothing)
+        within_memory(forward, free_cache=nothing)
 
 
 def test_another_failure_stays_what_it_is() -> None:
     with pytest.raises(RuntimeError, match="tensor size"):
-        within_memory(lambda: torch.zeros(2) @ torch.zeros(3), give_up=nothing)
+        within_memory(lambda: torch.zeros(2) @ torch.zeros(3), free_cache=nothing)
 
 
 def test_an_engine_without_room_gives_up_what_it_held_and_scores_the_next_batch() -> None:
     model = sharp_model(Qwen2Config)
-    engine = PrefixEngine(deepcopy(model), cache_bytes=10**9, longest=SHAPE["max_position_embeddings"])
+    engine = PrefixEngine(deepcopy(model), cache_bytes=10**9, context_length=SHAPE["max_position_embeddings"])
     sequences = [(1, 2, 3), (1, 2, 4)]
     for end in (1, 2, 3):
         engine.score([sequences[0][:end]], [[0]])
@@ -88,7 +88,7 @@ def test_an_engine_without_room_gives_up_what_it_held_and_scores_the_next_batch(
     with pytest.raises(OutOfMemory):
         engine.score(sequences, [[2], [2]])
     engine.prefix_cache.check()
-    assert (engine.prefix_cache.used_bytes, engine.prefix_cache.joined_bytes, engine._joined.bytes) == (0, 0, 0)
+    assert (engine.prefix_cache.used_bytes, engine.prefix_cache.joined_bytes, engine._joined_kv.bytes) == (0, 0, 0)
     hook.remove()
     scored = engine.score(sequences, [[2], [2]])
     assert [one.raw[0] for one in scored] == pytest.approx([naive_scores(model, one)[2] for one in sequences], abs=1e-5)
@@ -121,6 +121,6 @@ def test_a_checkpoint_without_room_is_refused_before_a_weight_is_read(monkeypatc
     with pytest.raises(CheckpointTooLarge, match=r"^textcraft-demo@1 needs 0\.0 GiB on cpu and 0\.0 GiB are free$"):
         selection.load_engine(checkpoint, "cpu", "float32", prefix_cache_bytes=0, cpu_threads=1)
     monkeypatch.setattr(selection, "free_bytes", lambda _: needed)
-    selection.refuse_what_does_not_fit(checkpoint, "cpu", "float32")
+    selection.check_fits(checkpoint, "cpu", "float32")
     monkeypatch.setattr(selection, "free_bytes", lambda _: needed // 2)
-    selection.refuse_what_does_not_fit(checkpoint, "cpu", "bfloat16")
+    selection.check_fits(checkpoint, "cpu", "bfloat16")

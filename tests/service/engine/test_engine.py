@@ -54,7 +54,7 @@ class Rig:
     known: dict[Tokens, list[float]] = field(default_factory=dict, repr=False)
 
     def engine(self, cache_bytes: int = UNBOUNDED, row_tokens: int = 512) -> PrefixEngine:
-        engine = PrefixEngine(deepcopy(self.model), cache_bytes=cache_bytes, longest=LONGEST)
+        engine = PrefixEngine(deepcopy(self.model), cache_bytes=cache_bytes, context_length=LONGEST)
         engine.row_tokens = row_tokens
         return engine
 
@@ -99,7 +99,7 @@ def assert_at_rest(engine: PrefixEngine) -> None:
     assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
     assert engine.prefix_cache.used_bytes == sum(len(node.token_ids) for node in held) * KV_BYTES
     assert engine.prefix_cache.used_bytes + engine.prefix_cache.joined_bytes <= engine.prefix_cache.max_bytes
-    assert engine.prefix_cache.joined_bytes == engine._joined.bytes
+    assert engine.prefix_cache.joined_bytes == engine._joined_kv.bytes
 
 
 def new_tokens(engine: PrefixEngine, batch: Sequence[Tokens]) -> list[int]:
@@ -244,7 +244,7 @@ def test_after_a_failed_forward_nothing_is_locked_and_the_next_call_is_right(
     qwen2: Rig, forwards: int, cache_bytes: int
 ) -> None:
     model = deepcopy(qwen2.model)
-    engine = PrefixEngine(model, cache_bytes=cache_bytes, longest=LONGEST)
+    engine = PrefixEngine(model, cache_bytes=cache_bytes, context_length=LONGEST)
     engine.row_tokens = 4
     qwen2.assert_scored(engine, [(1, 2, 3, 4, 5)])
     batch = [(1, 2, 3, 9, 9, 9), (1, 2, 3, 9, 8), (6,) * 11]
@@ -308,7 +308,7 @@ def test_a_model_whose_attention_cannot_be_joined_is_scored_in_padded_rows(
     config: type[PreTrainedConfig], shape: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = Rig(sharp_model(config, **shape))
-    chosen = choose_engine(deepcopy(rig.model), prefix_cache_bytes=UNBOUNDED, longest=LONGEST)
+    chosen = choose_engine(deepcopy(rig.model), prefix_cache_bytes=UNBOUNDED, context_length=LONGEST)
     assert isinstance(chosen, PaddedEngine)
     assert why in caplog.text
     assert rig.assert_scored(chosen, BATCH) == chosen.extend_lens(BATCH) == [len(token_ids) for token_ids in BATCH]
@@ -345,7 +345,7 @@ def test_a_model_whose_window_holds_the_context_shares_prefixes(
     config: type[PreTrainedConfig], shape: dict[str, Any]
 ) -> None:
     rig = Rig(sharp_model(config, **shape))
-    chosen = choose_engine(deepcopy(rig.model), prefix_cache_bytes=UNBOUNDED, longest=LONGEST)
+    chosen = choose_engine(deepcopy(rig.model), prefix_cache_bytes=UNBOUNDED, context_length=LONGEST)
     assert isinstance(chosen, PrefixEngine)
     assert chosen.prefix_cache.used_bytes == 0, "the probe leaves nothing behind"
     assert sum(rig.assert_scored(chosen, BATCH)) == sum(new_tokens(rig.engine(), BATCH))
@@ -375,7 +375,7 @@ def test_an_engine_that_is_subtly_wrong_is_refused(
 ) -> None:
     where, name, wrong = MISTAKES[mistake]
     monkeypatch.setattr(where, name, wrong)
-    chosen = choose_engine(deepcopy(qwen2.model), prefix_cache_bytes=UNBOUNDED, longest=LONGEST)
+    chosen = choose_engine(deepcopy(qwen2.model), prefix_cache_bytes=UNBOUNDED, context_length=LONGEST)
     assert isinstance(chosen, PaddedEngine)
     assert "prefixes are not shared for Qwen2Model" in caplog.text
     qwen2.assert_scored(chosen, BATCH)
@@ -387,7 +387,7 @@ def test_half_precision_shares_prefixes_within_its_own_noise(dtype: torch.dtype)
     backbone: torch.nn.Module = model.backbone
     backbone.to(dtype)
     rig = Rig(model)
-    chosen = choose_engine(deepcopy(model), prefix_cache_bytes=UNBOUNDED, longest=LONGEST)
+    chosen = choose_engine(deepcopy(model), prefix_cache_bytes=UNBOUNDED, context_length=LONGEST)
     assert isinstance(chosen, PrefixEngine)
     for scores, token_ids in zip(chosen.score(BATCH, [range(len(one)) for one in BATCH]), BATCH, strict=True):
         assert scores.raw == pytest.approx(rig.expected(token_ids), abs=4 * probe.TOLERANCE[dtype])

@@ -71,7 +71,7 @@ def test_runs_with_other_beginnings_do_not_overwrite_each_other() -> None:
 
 
 def test_there_is_no_room_beyond_the_longest_sequence_or_the_bytes_that_may_be_kept() -> None:
-    assert_joined(longest := JoinedKV(longest=12), [piece(5), piece(6)])
+    assert_joined(longest := JoinedKV(context_length=12), [piece(5), piece(6)])
     assert longest.bytes == 12 * TOKEN_BYTES
     (few := JoinedKV(LONGEST)).join([piece(5), piece(6)], 15 * TOKEN_BYTES)
     assert few.bytes == 11 * TOKEN_BYTES

@@ -21,7 +21,7 @@ from service.engine.row_attention import (
     attend_plainly,
     attend_row,
 )
-from service.engine.row_plan import Held, Inner, Row, Segment
+from service.engine.row_plan import HeldContext, InnerContext, Row, Segment
 
 SCALE = 0.7
 HEADS = pytest.mark.parametrize(("heads", "key_heads"), [(1, 1), (4, 4), (4, 2), (6, 1)])
@@ -112,7 +112,9 @@ def a_row() -> tuple[Row[None], Tensor]:
     nodes = [Node[None]((0,) * length, 0, None) for length in (3, 2, 1, 2, 3, 2)]
     parent, child, other, stranger, above, below = nodes
     segments = (Segment(parent, 0, 3, 0), Segment(child, 0, 2, 3), Segment(other, 0, 1, 5), Segment(stranger, 0, 2, 6))
-    row = Row(segments, (Held(((above, 3),), 0, 8), Held(((below, 2),), 0, 6)), (Inner(0, 3, 3, 6),))
+    row = Row(
+        segments, (HeldContext(((above, 3),), 0, 8), HeldContext(((below, 2),), 0, 6)), (InnerContext(0, 3, 3, 6),)
+    )
     may_read = torch.zeros(8, 13, dtype=torch.bool)
     may_read[:, :3] = True
     may_read[:6, 3:5] = True
@@ -129,7 +131,7 @@ def test_a_row_is_attention_under_the_mask_that_it_spares(heads: int, key_heads:
     query, key, value = randn(1, heads, 8, 8), randn(1, key_heads, 13, 8), randn(1, key_heads, 13, 8)
     layer_1 = torch.stack((key[0], value[0]))
     held = [torch.stack((randn(*part.shape), part)) for part in (layer_1[:, :, :3], layer_1[:, :, 3:5])]
-    attention = RowAttention(row, held, new=[], longest=100)
+    attention = RowAttention(row, held, new=[], context_length=100)
     module: Any = SimpleNamespace(layer_idx=1)
     out_1THD, _ = attend_row(module, query, key[:, :, 5:], value[:, :, 5:], None, scaling=SCALE, row=attention)
     expected = by_hand(query[0], key[0], value[0], may_read, SCALE)
@@ -146,7 +148,7 @@ def test_without_a_row_it_is_plain_causal_attention(heads: int, key_heads: int) 
 
 def attend_one_token(mask: Tensor | None = None, **options: Any) -> None:
     node = Node[None]((0,), 0, None)
-    attention = RowAttention(Row((Segment(node, 0, 1, 0),), (), ()), [], new=[], longest=100)
+    attention = RowAttention(Row((Segment(node, 0, 1, 0),), (), ()), [], new=[], context_length=100)
     module: Any = SimpleNamespace(layer_idx=0)
     query, key, value = randn(3, 1, 1, 1, 8)
     attend_row(module, query, key, value, mask, row=attention, **options)

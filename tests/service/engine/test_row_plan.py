@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.engine.prefix_cache import Node, PrefixCache
-from service.engine.row_plan import Held, Inner, Row, Segment, plan_rows
+from service.engine.row_plan import HeldContext, InnerContext, Row, Segment, plan_rows
 
 Token = tuple[int, ...]
 Batch = list[tuple[int, ...]]
@@ -129,8 +129,8 @@ def test_the_drawing_of_the_module_is_what_is_planned() -> None:
         (0, 2, 3),
         (0, 1, 5),
     ]
-    assert row.held == (Held(((nodes[0].path()[0], 2),), row_start=0, row_end=6),)
-    assert row.inner == (Inner(start=0, end=2, row_start=2, row_end=5),)
+    assert row.held == (HeldContext(((nodes[0].path()[0], 2),), row_start=0, row_end=6),)
+    assert row.inner == (InnerContext(start=0, end=2, row_start=2, row_end=5),)
 
 
 def test_a_node_longer_than_a_row_reads_its_own_beginning_as_held() -> None:
@@ -141,7 +141,7 @@ def test_a_node_longer_than_a_row_reads_its_own_beginning_as_held() -> None:
         (Segment(node, 2, 4, row_start=0),),
         (Segment(node, 4, 5, row_start=0),),
     ]
-    assert [row.held for row in rows] == [(), (Held(((node, 2),), 0, 2),), (Held(((node, 4),), 0, 1),)]
+    assert [row.held for row in rows] == [(), (HeldContext(((node, 2),), 0, 2),), (HeldContext(((node, 4),), 0, 1),)]
 
 
 def test_nothing_pending_is_no_row() -> None:
