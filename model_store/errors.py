@@ -29,3 +29,8 @@ class ManifestInvalid(CheckpointError):
 
 class CheckpointTooLarge(CheckpointError):
     """The weights do not fit into the device's free memory."""
+
+
+def one_line(text: str, limit: int = 80) -> str:
+    """Text of a file or of another library in a form that fits into a sentence: escaped, cut, on one line."""
+    return " ".join(text.split()).encode("unicode_escape").decode()[:limit]

@@ -7,10 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from model_store.commands.report import Report
-from model_store.errors import CheckpointError, ManifestInvalid
+from model_store.errors import CheckpointError, ManifestInvalid, one_line
 from model_store.format.manifest import parse_manifest
 from model_store.format.store import MANIFEST, Store
-from model_store.format.strict_json import one_line
 from model_store.importers.pickles import convert
 
 

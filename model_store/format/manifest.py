@@ -1,23 +1,28 @@
 """``prm.json``: what a checkpoint is, how its text is rendered and how its score is read.
 
-Knows no torch and opens no weights; a manifest that parses is complete, of the right types and agrees with itself.
-Fields with a default may be absent, and at their default are not written: a field added to the format later changes
-no digest of a checkpoint that does without it.
+No weights are opened here. A manifest that parses is complete, of the right types and free of contradictions.
+Fields with a default may be absent, and a field at its default is not written. A field that a later version of the
+format adds therefore changes no digest of a checkpoint that does without it.
 """
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import TypeAdapter, with_config
 
 from model_store.errors import ManifestInvalid
 from model_store.format.judge import Judge, check_judge
 from model_store.format.recipe import ScoreRecipe, check_score
-from model_store.format.strict_json import MAX_DEPTH, decode, depth, encode
 from model_store.format.template import Template
+from model_store.format.validation import NOT_NULL, STRICT, read_strictly
 
 FORMAT: Final = 1
+MAX_DEPTH: Final = 100
+"""Levels of arrays and objects in a manifest."""
 
 
+@with_config(STRICT)
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """The fields of ``prm.json``. ``digest`` covers all the others and every other file of the checkpoint."""
@@ -33,7 +38,7 @@ class Manifest:
     context_length: int
     training: dict[str, Any]
     evaluation: dict[str, Any]
-    judge: Judge | None = None
+    judge: Annotated[Judge | None, NOT_NULL] = None
     digest: str = ""
 
     @property
@@ -41,13 +46,17 @@ class Manifest:
         return f"{self.name}@{self.version}"
 
     def to_json(self) -> str:
-        return json.dumps(encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        fields = _MANIFEST.dump_python(self, exclude_defaults=True, warnings="none")
+        return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def content(self) -> bytes:
-        """What the digest covers: every field but the digest, in canonical JSON."""
-        content = json.loads(self.to_json())  # as a reader gets it: JSON turns tuples to lists, keys to text
+        """Canonical JSON of every field but the digest: the bytes that the digest covers."""
+        content = json.loads(self.to_json())  # JSON turns tuples into lists and keys into text
         content.pop("digest", None)
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+_MANIFEST: Final = TypeAdapter(Manifest)
 
 
 def parse_manifest(text: str) -> Manifest:
@@ -57,17 +66,7 @@ def parse_manifest(text: str) -> Manifest:
         ManifestInvalid: no JSON object, one that cannot be written again, a missing or unknown field, or a value of
             the wrong type; names the field.
     """
-    try:
-        data = json.loads(text)
-        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # what the digest covers must be JSON in UTF-8
-        too_deep = depth(data) > MAX_DEPTH
-    except ValueError as error:
-        raise ManifestInvalid(f"prm.json is not JSON: {error}") from error
-    except RecursionError:
-        too_deep = True
-    if too_deep:
-        raise ManifestInvalid(f"prm.json nests deeper than {MAX_DEPTH} levels")
-    manifest = decode(Manifest, data, "prm.json")
+    manifest = read_strictly(_MANIFEST, _checked_json(text), "prm.json")
     if manifest.format != FORMAT:
         raise ManifestInvalid(f"prm.json: format is {manifest.format}, this version reads {FORMAT}")
     if not manifest.digest:
@@ -78,7 +77,27 @@ def parse_manifest(text: str) -> Manifest:
         raise ManifestInvalid("prm.json: template.action must end in a boundary, its second text is empty")
     check_score(manifest.score)
     if (manifest.judge is not None) != (manifest.score.head == "judge"):
-        raise ManifestInvalid("prm.json: judge goes with the head of that name, and that head with it")
+        raise ManifestInvalid("prm.json: judge must be there for a judge head, and for no other")
     if manifest.judge is not None:
         check_judge(manifest.judge)
     return manifest
+
+
+def _checked_json(text: str) -> bytes:
+    """``text`` as JSON in UTF-8 that can be written again: no NaN, no lone surrogate, not too deep."""
+    try:
+        data = json.loads(text)
+        checked = json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+        too_deep = _depth(data) > MAX_DEPTH
+    except ValueError as error:
+        raise ManifestInvalid(f"prm.json is not JSON: {error}") from error
+    except RecursionError:
+        too_deep = True
+    if too_deep:
+        raise ManifestInvalid(f"prm.json nests deeper than {MAX_DEPTH} levels")
+    return checked
+
+
+def _depth(value: Any) -> int:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, parts), default=0)

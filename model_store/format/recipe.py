@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from model_store.errors import ManifestInvalid
+from model_store.format.validation import NOT_NULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,13 @@ class ScoreRecipe:
     activation: Literal["sigmoid", "identity", "softmax"]
     read: Literal["action_end", "verdict"]
     layers: tuple[str, ...] = ("score",)
-    output: int | None = None
+    output: Annotated[int | None, NOT_NULL] = None
     tokens: tuple[int, ...] = ()
     direction: Literal["higher", "lower"] = "higher"
-    calibration: Calibration | None = None
-    beta: float | None = None
+    calibration: Annotated[Calibration | None, NOT_NULL] = None
+    beta: Annotated[float | None, NOT_NULL] = None
     opens: tuple[int, ...] = ()
-    closes: int | None = None
+    closes: Annotated[int | None, NOT_NULL] = None
 
     def promise(self, raw: float) -> float:
         """Promise in [0, 1] of one raw score."""

@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from model_store.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, ManifestInvalid
+from model_store.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, ManifestInvalid, one_line
 from model_store.format.manifest import Manifest, parse_manifest
-from model_store.format.strict_json import one_line
 
 MANIFEST: Final = "prm.json"
 ALIASES: Final = "aliases.json"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agentprm.types import Step, Trajectory
+from model_store.format.validation import TextPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,9 @@ class Template:
     """
 
     begin: str
-    task: tuple[str, str]
-    observation: tuple[str, str]
-    action: tuple[str, str]
+    task: TextPair
+    observation: TextPair
+    action: TextPair
     next: str = ""
     tokenise: Literal["segments", "steps", "text"] = "segments"
     skip_empty_observation: bool = False

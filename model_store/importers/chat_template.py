@@ -11,8 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from model_store.errors import CheckpointError
-from model_store.format.strict_json import one_line
+from model_store.errors import CheckpointError, one_line
 
 TURNS: Final = 6
 _THINKING: Final = "<think>so</think>then"

@@ -7,8 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from model_store.errors import CheckpointCorrupt, CheckpointError
-from model_store.format.strict_json import one_line
+from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.importers.chat_template import chat_texts
 from model_store.importers.presets import CHAT, PRESETS, Preset
 from model_store.text.runs import Place, Run, RunTokenizer

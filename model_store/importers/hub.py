@@ -8,8 +8,7 @@ from typing import Final
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from model_store.errors import CheckpointError, CheckpointNotFound
-from model_store.format.strict_json import one_line
+from model_store.errors import CheckpointError, CheckpointNotFound, one_line
 
 FILES: Final = ("*.safetensors", "*.json", "tokenizer*", "chat_template.jinja")
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -11,11 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from agentprm.types import Step, Trajectory
-from model_store.errors import CheckpointCorrupt, CheckpointError
+from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.format.manifest import FORMAT, Manifest, parse_manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint, Store
-from model_store.format.strict_json import one_line
 from model_store.importers.families import read_recipe, recognise, score_and_template
 from model_store.importers.lora import CONFIG as ADAPTER
 from model_store.importers.lora import Adapter

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from model_store.errors import CheckpointCorrupt, CheckpointError
-from model_store.format.strict_json import one_line
+from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.network.tensors import read_tensors, tensor_shapes
 
 CONFIG: Final = "adapter_config.json"

@@ -16,8 +16,7 @@ from typing import Any, Final
 import torch
 from safetensors.torch import save_file
 
-from model_store.errors import CheckpointCorrupt, CheckpointError
-from model_store.format.strict_json import one_line
+from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 
 INDEX: Final = "pytorch_model.bin.index.json"
 _WEIGHTS: Final = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin")

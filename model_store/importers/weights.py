@@ -14,8 +14,7 @@ from typing import Final
 import torch
 from safetensors.torch import save_file
 
-from model_store.errors import CheckpointCorrupt
-from model_store.format.strict_json import one_line
+from model_store.errors import CheckpointCorrupt, one_line
 from model_store.importers.lora import WEIGHTS as ADAPTER_WEIGHTS
 from model_store.importers.lora import Adapter
 from model_store.network.tensors import opened

@@ -13,10 +13,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging
 
-from model_store.errors import CheckpointCorrupt, CheckpointError
+from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint
-from model_store.format.strict_json import one_line
 from model_store.network.head_loading import load_head, vocabulary_head
 from model_store.network.heads import LinearHead
 from model_store.network.log_ratio import LogRatioHead

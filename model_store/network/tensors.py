@@ -9,8 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from model_store.errors import CheckpointCorrupt
-from model_store.format.strict_json import one_line
+from model_store.errors import CheckpointCorrupt, one_line
 
 
 def tensor_shapes(path: Path) -> dict[str, list[int]]:

@@ -15,8 +15,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from tokenizers import Tokenizer
 
-from model_store.errors import ManifestInvalid
-from model_store.format.strict_json import one_line
+from model_store.errors import ManifestInvalid, one_line
 
 T = TypeVar("T")
 KEPT_CHARS: Final = 2_000_000

@@ -61,7 +61,7 @@ def parsed(**judge: Any) -> Manifest:
         ({"text": "{action}"}, "messages or text must hold the prompt, and not both"),
         ({"messages": [], "model": ""}, "messages or text must hold the prompt, and not both"),
         ({"messages": [{"role": "user", "content": "{task}"}]}, "text or messages must have a place for {action}"),
-        ({"messages": [{"role": "tool", "content": "{action}"}]}, "messages: role must be one of"),
+        ({"messages": [{"role": "tool", "content": "{action}"}]}, "messages[0]: role must be one of"),
         ({"model": ""}, "model must name the model on its server, for messages only"),
         ({"good": []}, "good and bad must hold a text each"),
         ({"bad": ["Yes"]}, "bad and good must not hold the same text"),
