@@ -1,12 +1,13 @@
-"""The service as a process, free ports, waiting."""
+"""Programs of this repository as processes, free ports, and waiting with a bound."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,11 +15,24 @@ from typing import Final
 import httpx
 
 ROOT: Final = Path(__file__).parents[1]
+HOST: Final = "127.0.0.1"
+PATIENCE: Final = 30.0
+"""Seconds to wait for another process; only what fails waits so long."""
 START_SECONDS: Final = 120
+"""Seconds for the service to load a model and become ready."""
+
+_PORTS_EACH: Final = 1000
+_TEST_PROCESS: Final = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+_FIRST_PORT: Final = 12_000 + _PORTS_EACH * (int(_TEST_PROCESS or os.getpid()) % 10)
+"""Processes of one test run take their ports from different thousands."""
+_random: Final = random.SystemRandom()  # a test that seeds `random` must not repeat ports
+_given: Final[set[int]] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
+    """An HTTP server that runs as a process."""
+
     name: str
     url: str
     pid: int
@@ -29,18 +43,22 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of the samples in ``/metrics`` that have this name and these labels, whatever their others."""
+        """Sum of the samples in ``/metrics`` with this name and at least these labels.
+
+        Raises:
+            LookupError: there is no metric of this name.
+        """
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        lines = httpx.get(f"{self.url}/metrics").raise_for_status().text.splitlines()
+        lines = httpx.get(f"{self.url}/metrics", timeout=PATIENCE).raise_for_status().text.splitlines()
         samples = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
         if not samples:
             raise LookupError(f"/metrics has no {name}")
-        return sum(float(line.rpartition(" ")[2]) for line in samples if all(one in line for one in wanted))
+        return sum(float(line.rpartition(" ")[2]) for line in samples if all(label in line for label in wanted))
 
 
 @contextmanager
 def serve_agentprm(store: Path, model: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """The service as shipped, one thread: default settings but for those given."""
+    """Runs the service with one torch thread; every setting that is not given has its default."""
     port = free_port()
     own = {"AGENTPRM_MODEL_STORE": str(store), "AGENTPRM_MODELS": model, "AGENTPRM_PORT": str(port)}
     environment = {"AGENTPRM_LOG_LEVEL": "warning", "AGENTPRM_CPU_THREADS": "1", **own, **(settings or {})}
@@ -50,52 +68,75 @@ def serve_agentprm(store: Path, model: str, settings: Mapping[str, str] | None =
 
 @contextmanager
 def serve_program(name: str, arguments: list[str], port: int, settings: dict[str, str]) -> Iterator[Server]:
+    """Runs this interpreter with ``arguments`` until the block ends; yields once ``/ready`` on ``port`` is 200.
+
+    Raises:
+        RuntimeError: the process ended before it was ready.
+        TimeoutError: it was not ready within ``START_SECONDS``.
+    """
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("AGENTPRM_")}
     process = subprocess.Popen(  # noqa: S603  (this interpreter, our modules)
         [sys.executable, *arguments], cwd=ROOT, env={**inherited, "OMP_NUM_THREADS": "1", **settings}
     )
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_ready(url, process)
+        url = f"http://{HOST}:{port}"
+        ready = f"{url}/ready"
+        wait_until(lambda: responds(ready, process), f"{name} at {url} did not become ready", START_SECONDS, pause=0.2)
         yield Server(name, url, process.pid)
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
-def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + START_SECONDS
-    while time.monotonic() < ends:
-        if process.poll() is not None:
-            raise RuntimeError(f"the server ended with status {process.returncode}")
-        try:
-            if httpx.get(f"{url}/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise RuntimeError(f"no server at {url} within {START_SECONDS} s")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    """How long it took, in seconds.
+def responds(url: str, process: subprocess.Popen[bytes]) -> bool:
+    """Returns whether a GET of ``url`` is answered with 200.
 
     Raises:
-        RuntimeError: it has not come true in time.
+        RuntimeError: the process that should answer has ended.
+    """
+    if process.poll() is not None:
+        raise RuntimeError(f"{process.args!r} ended with status {process.returncode}")
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process with SIGTERM, or with SIGKILL if it has not ended after ``PATIENCE``."""
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+def wait_until(
+    condition: Callable[[], object], complaint: str, seconds: float = PATIENCE, *, pause: float = 0.02
+) -> float:
+    """Polls ``condition`` until it is true and returns the seconds that took; for what only another process knows.
+
+    Raises:
+        TimeoutError: it was not true within ``seconds``; ``complaint`` is a clause such as "Redis did not answer".
     """
     started = time.monotonic()
     while not condition():
         if time.monotonic() - started > seconds:
-            raise RuntimeError(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
+            raise TimeoutError(f"{complaint} within {seconds:g} s")
+        time.sleep(pause)
     return time.monotonic() - started
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
+    """Returns a port that nobody listens on and that this process was not given before.
+
+    It lies below the range from which the system takes the ports of clients, so a server that is down keeps its port.
+    A node of a Redis cluster also takes the port 10000 above; that one lies below the range too.
+    """
+    while True:
+        port = _random.randrange(_FIRST_PORT, _FIRST_PORT + _PORTS_EACH)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            if port not in _given:
+                _given.add(port)
+                return port

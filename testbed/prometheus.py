@@ -1,4 +1,4 @@
-"""Prometheus with the files of deploy/prometheus."""
+"""Prometheus as a process, with the files of deploy/prometheus."""
 
 import math
 import shutil
@@ -13,15 +13,14 @@ from typing import Any, Final
 import httpx
 import yaml
 
-from testbed.processes import free_port, wait_until
+from testbed.processes import HOST, PATIENCE, free_port, responds, stop, wait_until
 
 FILES: Final = Path(__file__).parents[1] / "deploy" / "prometheus"
-START_SECONDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Finite samples only, oldest first: seconds since the epoch, and values."""
+    """One time series: its finite samples, oldest first; times are seconds since the epoch."""
 
     labels: dict[str, str]
     times: list[float]
@@ -30,30 +29,32 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
+    """HTTP API of a Prometheus."""
+
     url: str
 
     def over(self, expression: str, start: float, end: float, step: float) -> list[Series]:
-        """The series of a time range that have a finite sample.
+        """Returns the series of a time range that have a finite sample.
 
         Raises:
             ValueError: the expression is wrong; Prometheus says why.
         """
         found = self._ask("query_range", query=expression, start=start, end=end, step=step)["result"]
-        series = [_series(one["metric"], one["values"]) for one in found]
-        return [one for one in series if one.times]
+        series = [_series(result["metric"], result["values"]) for result in found]
+        return [line for line in series if line.times]
 
     def scraped_since(self, time: float) -> int:
-        """How many services were."""
+        """Returns how many services were scraped after ``time`` (seconds since the epoch)."""
         found = self._ask("query", query=f"count(timestamp(agentprm_ready) > {time})")["result"]
         return int(found[0]["value"][1]) if found else 0
 
     def last_evaluation(self) -> float:
-        """When the group of rules was evaluated that was evaluated longest ago."""
+        """Returns the time at which every group of rules had been evaluated at least once since."""
         groups = self._ask("rules")["groups"]
         return min(datetime.fromisoformat(group["lastEvaluation"]).timestamp() for group in groups)
 
     def rules(self) -> list[dict[str, Any]]:
-        """Each with its ``name``, ``type``, ``health`` and, where it failed, ``lastError``."""
+        """Returns all rules, each with its ``name``, ``type``, ``health`` and, where it failed, ``lastError``."""
         return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
 
     def targets(self) -> list[dict[str, Any]]:
@@ -61,13 +62,14 @@ class Prometheus:
         return targets
 
     def _ask(self, path: str, **parameters: str | float) -> Any:
-        reply = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=30).json()
+        reply = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=PATIENCE).json()
         if reply["status"] != "success":
             raise ValueError(f"{reply['error']}: {parameters.get('query', path)}")
         return reply["data"]
 
 
 def find_prometheus() -> Path | None:
+    """Returns the installed Prometheus."""
     found = shutil.which("prometheus")
     return Path(found) if found else None
 
@@ -76,11 +78,11 @@ def find_prometheus() -> Path | None:
 def serve_prometheus(
     program: Path, services: Sequence[str], directory: Path, *, scrape_seconds: float
 ) -> Iterator[Prometheus]:
-    """Scrapes ``services`` (host:port); its files lie in ``directory``."""
+    """Runs Prometheus, which scrapes ``services`` (host:port) and keeps its files in ``directory``."""
     shutil.copytree(FILES, directory, dirs_exist_ok=True)
     config = directory / "prometheus.yml"
     config.write_text(_with_targets(config.read_text(encoding="utf-8"), services, scrape_seconds), encoding="utf-8")
-    address = f"127.0.0.1:{free_port()}"
+    address = f"{HOST}:{free_port()}"
     options = {
         "--config.file": str(config),
         "--storage.tsdb.path": str(directory / "data"),
@@ -89,15 +91,15 @@ def serve_prometheus(
     }
     process = subprocess.Popen([str(program), *(f"{name}={value}" for name, value in options.items())])  # noqa: S603
     try:
-        wait_until(lambda: _ready(address, process), START_SECONDS, f"Prometheus at {address}")
-        yield Prometheus(f"http://{address}")
+        url = f"http://{address}"
+        wait_until(lambda: responds(f"{url}/-/ready", process), f"Prometheus at {url} did not become ready")
+        yield Prometheus(url)
     finally:
-        process.terminate()
-        process.wait()
+        stop(process)
 
 
 def _with_targets(config: str, services: Sequence[str], scrape_seconds: float) -> str:
-    """The configuration as it is, but for where the services are and how often they are asked."""
+    """Returns the configuration with other targets and intervals."""
     parsed = yaml.safe_load(config)
     interval = f"{round(scrape_seconds * 1000)}ms"
     parsed["global"] |= {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval}
@@ -105,15 +107,6 @@ def _with_targets(config: str, services: Sequence[str], scrape_seconds: float) -
     del job["dns_sd_configs"]
     job["static_configs"] = [{"targets": list(services)}]
     return str(yaml.safe_dump(parsed))
-
-
-def _ready(address: str, process: subprocess.Popen[bytes]) -> bool:
-    if process.poll() is not None:
-        raise RuntimeError(f"Prometheus ended with status {process.returncode}")
-    try:
-        return httpx.get(f"http://{address}/-/ready").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _series(labels: dict[str, str], samples: list[tuple[float, str]]) -> Series:

@@ -185,7 +185,7 @@ EXTERNAL = {
     "tokenizers": {"benchmarks", "model_store.commands", "model_store.importers", "model_store.text", "training"},
     "huggingface_hub": {"model_store.importers.hub", "service.generation.server"},
     "httpx2": {"service.generation.server"},
-    "redis": {"service.redis_client"},
+    "redis": {"service.redis_client", "testbed"},
     "prometheus_client": {"service.metrics"},
     "opentelemetry": {"service.tracing"},
     "fastapi": {"benchmarks", "service.app", "service.http"},

@@ -22,7 +22,7 @@ from benchmarks.workloads.models import judge_config
 from benchmarks.workloads.requests import NAME, Body, publish, rank_load
 from service.settings import Settings
 from testbed.processes import Server, serve_agentprm, wait_until
-from testbed.redis import RedisProcess, serve_redis
+from testbed.redis import RedisServer, serve_redis
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def hang(redis_program: Path, sizes: HangSizes) -> dict[str, Any]:
         return _measure(caller, redis, sizes)
 
 
-def _measure(caller: Caller, redis: RedisProcess, sizes: HangSizes) -> dict[str, Any]:
+def _measure(caller: Caller, redis: RedisServer, sizes: HangSizes) -> dict[str, Any]:
     count = WARM_UP + sizes.times * (FEW + 3 * sizes.rankings)
     bodies = iter(rank_load(count, HISTORY, CANDIDATES, "hang").bodies)
     names = ("Redis well", "it hangs, until the breaker opens", "it hangs, breaker open", "well again, breaker closed")
@@ -121,7 +121,7 @@ def _measure(caller: Caller, redis: RedisProcess, sizes: HangSizes) -> dict[str,
         with redis.hanging():
             until_open.append(caller.send(list(islice(bodies, FEW)), unnoticed, caller.does_not_read))
             caller.send(list(islice(bodies, sizes.rankings)), opened)
-        recovered.append(wait_until(caller.reads_and_writes, RECOVERY_SECONDS, "the breakers closed"))
+        recovered.append(wait_until(caller.reads_and_writes, "the breakers did not close", RECOVERY_SECONDS))
         caller.send(list(islice(bodies, sizes.rankings)), again)
     usual = median(well.ms)
     return {

@@ -57,7 +57,7 @@ def replica(redis_program: Path, model: str, load: Load, replicas: int) -> dict[
 
 def wait_until_written(server: Server) -> None:
     """Scores are written behind the answers: until all that it has computed lie in Redis."""
-    wait_until(lambda: server.metric("agentprm_score_cache_unwritten") == 0, WRITE_SECONDS, "scores were written")
+    wait_until(lambda: server.metric("agentprm_score_cache_unwritten") == 0, "scores were not written", WRITE_SECONDS)
 
 
 def _play(root: Path, model: str, load: Load, redis_url: str, namespace: str) -> Played:

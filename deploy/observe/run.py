@@ -23,7 +23,7 @@ from deploy.observe.dashboards import read_dashboards
 from service.settings import CHECKPOINTS
 from testbed.processes import serve_agentprm, wait_until
 from testbed.prometheus import Prometheus, serve_prometheus
-from testbed.redis import RedisProcess, serve_redis
+from testbed.redis import RedisServer, serve_redis
 
 PATIENCE_SECONDS: Final = 60
 """In which all services have been scraped and all rules evaluated."""
@@ -57,25 +57,30 @@ def observe(programs: Programs, *, services: int, seconds: float, scrape_seconds
         prometheus = stack.enter_context(
             serve_prometheus(programs.prometheus, targets, directory, scrape_seconds=scrape_seconds)
         )
-        wait_until(lambda: prometheus.scraped_since(0) == services, PATIENCE_SECONDS, "the first scrapes")
+        _wait_until_scraped(prometheus, services, since=0)
         started = time.time()
         traffic.live(urls, redis, seconds)
         return _look(prometheus, started, scrape_seconds, services)
 
 
 @contextmanager
-def _service(redis: RedisProcess) -> Iterator[str]:
+def _service(redis: RedisServer) -> Iterator[str]:
     settings = {**traffic.SETTINGS, "AGENTPRM_REDIS_URL": redis.url}
     with serve_agentprm(CHECKPOINTS, traffic.MODELS, settings) as server:
         yield server.url
 
 
+def _wait_until_scraped(prometheus: Prometheus, services: int, since: float) -> None:
+    complaint = "Prometheus did not scrape every service"
+    wait_until(lambda: prometheus.scraped_since(since) == services, complaint, PATIENCE_SECONDS)
+
+
 def _look(prometheus: Prometheus, started: float, scrape_seconds: float, services: int) -> Seen:
     ended = time.time()
-    wait_until(lambda: prometheus.scraped_since(ended) == services, PATIENCE_SECONDS, "scrapes after the traffic")
+    _wait_until_scraped(prometheus, services, since=ended)
     scraped = time.time()
     wait_until(
-        lambda: prometheus.last_evaluation() > scraped, PATIENCE_SECONDS, "an evaluation of all rules after the scrape"
+        lambda: prometheus.last_evaluation() > scraped, "Prometheus did not evaluate every rule", PATIENCE_SECONDS
     )
     seen = Seen(Span(started, time.time(), scrape_seconds))
     seen.findings.append(check_targets(prometheus, services))

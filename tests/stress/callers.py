@@ -8,14 +8,12 @@ from itertools import count, takewhile
 from typing import Any, Final
 
 from agentprm.errors import BY_CODE
-from tests.service.score_cache.servers import HOST
+from testbed.processes import HOST, PATIENCE
 from tests.stress.connection import Answer, Connection, IllFormed
 from tests.stress.expected import Oracle, WrongAnswer
 from tests.stress.mixture import SCORED, HangUp, Mixture, Planned
 
 CALLERS: Final = 32
-PATIENCE: Final = 30.0
-"""Seconds in which every request must be answered."""
 
 
 class Callers:

@@ -26,8 +26,9 @@ import uvloop
 
 from service.app import create_app
 from service.models.load import load_models
-from tests.service.score_cache import servers
-from tests.stress.callers import PATIENCE, Callers, read_json
+from testbed.processes import PATIENCE
+from testbed.redis import running
+from tests.stress.callers import Callers, read_json
 from tests.stress.connection import request_bytes
 from tests.stress.mixture import ROUTES
 from tests.stress.stage import OTHER_MODEL, Stage
@@ -51,11 +52,11 @@ class Outcome:
 
 
 class Chaos:
-    def __init__(self, stage: Stage, running: RunningApp, unreliable: Unreliable) -> None:
+    def __init__(self, stage: Stage, app: RunningApp, unreliable: Unreliable) -> None:
         self._stage = stage
-        self._running = running
+        self._app = app
         self._unreliable = unreliable
-        self._callers = Callers(running.port, stage.oracle, stage.mixture, stage.digests)
+        self._callers = Callers(app.port, stage.oracle, stage.mixture, stage.digests)
         self._callers.served = frozenset({stage.digests[stage.versions[0]]})
         self.counts: Counter[str] = Counter()
 
@@ -63,7 +64,7 @@ class Chaos:
         """At least so many requests; more, until everything has happened that is to happen meanwhile."""
         started = time.monotonic()
         await self._settled(Counter())
-        tasks = self._running.tasks()
+        tasks = self._app.tasks()
         self._unreliable.reliable = False
         async with asyncio.TaskGroup() as group:
             disturbing = group.create_task(self._disturb(requests))
@@ -156,15 +157,15 @@ class Chaos:
                 self._callers.violations[f"afterwards {what}"] += 1
 
     async def _settled(self, tasks: Counter[str]) -> dict[str, object]:
-        """What is unsettled, at last after ``servers.PATIENCE``: a breaker may need 8 s to close again."""
-        deadline = time.monotonic() + servers.PATIENCE
+        """What is unsettled, at last after ``PATIENCE``: a breaker may need 8 s to close again."""
+        deadline = time.monotonic() + PATIENCE
         while any((left := await self._unsettled(tasks)).values()) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)  # HTTP offers no event
         return left
 
     async def _unsettled(self, tasks: Counter[str]) -> dict[str, object]:
         total = await self._metrics()
-        more = self._running.tasks() - tasks if tasks else Counter()
+        more = self._app.tasks() - tasks if tasks else Counter()
         return {
             f"{total('agentprm_queue_tokens'):.0f} tokens are queued": total("agentprm_queue_tokens"),
             "a breaker is open though Redis is well": total("agentprm_score_cache_breaker_state"),
@@ -201,8 +202,8 @@ def run(requests: int, seed: int, directory: Path, failure_share: float = FAILUR
     with complaints.heard(), unreliable.loading(), _stage(directory, requests, seed) as stage:
         unreliable.reliable = True
         app = create_app(load_models(stage.settings), stage.settings)
-        with serving(app) as running, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            outcome = runner.run(Chaos(stage, running, unreliable).run(requests))
+        with serving(app) as running_app, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            outcome = runner.run(Chaos(stage, running_app, unreliable).run(requests))
     outcome.violations.update({f"logged, {what}": count for what, count in complaints.kinds.items()})
     if left := set(threading.enumerate()) - threads:
         outcome.violations[f"threads are left: {sorted(thread.name for thread in left)}"] += 1
@@ -212,7 +213,7 @@ def run(requests: int, seed: int, directory: Path, failure_share: float = FAILUR
 @contextmanager
 def _stage(directory: Path, requests: int, seed: int) -> Iterator[Stage]:
     stage = Stage(directory, trajectories=min(300, 40 + requests // 20), seed=seed)
-    with servers.running(stage.redis):
+    with running(stage.redis):
         yield stage
 
 

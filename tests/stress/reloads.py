@@ -107,7 +107,7 @@ def _swap(server: Server, token: str, reference: str) -> float:
     reply.raise_for_status()
     served = [f"{model['name']}@{model['version']}" for model in reply.json()["models"]]
     assert served == [reference], served
-    wait_until(lambda: server.metric("agentprm_model_info") == 1, PATIENCE, "the model before has not left")
+    wait_until(lambda: server.metric("agentprm_model_info") == 1, "the model before has not left", PATIENCE)
     return resident_mb(server.pid)
 
 

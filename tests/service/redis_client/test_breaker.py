@@ -9,8 +9,8 @@ import pytest
 
 from service.redis_client import breaker
 from service.redis_client.breaker import LONGEST_PAUSE, CircuitBreaker, State
+from testbed.processes import PATIENCE
 from tests.service.score_cache.caching import tasks_of, until
-from tests.service.score_cache.servers import PATIENCE
 
 SICK = OSError("no route to host")
 

@@ -8,8 +8,9 @@ from urllib.parse import quote
 import pytest
 
 from service.redis_client.connections import connect
+from testbed.processes import HOST, wait_until
+from testbed.redis import RedisServer, starting
 from tests.service.score_cache.caching import caching, until
-from tests.service.score_cache.servers import HOST, Server, starting, wait_until
 
 SCORES = {f"test:{index}".encode(): index / 7 for index in range(60)}
 KEYS = list(SCORES)
@@ -17,7 +18,7 @@ PASSWORD = "p@ss:w/rd"
 
 
 @pytest.fixture(scope="module")
-def cluster(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+def cluster(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
     """It takes a master two seconds to believe that it is one, so the tests share them."""
     with starting(binary, tmp_path_factory.mktemp("cluster")) as start:
         nodes = [
@@ -35,7 +36,7 @@ def cluster(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[l
 
 
 @pytest.fixture
-def nodes(cluster: list[Server]) -> list[Server]:
+def nodes(cluster: list[RedisServer]) -> list[RedisServer]:
     """Three masters that hold nothing."""
     wait_until(lambda: all(map(is_whole, cluster)), "the cluster did not form")
     for node in cluster:
@@ -43,12 +44,12 @@ def nodes(cluster: list[Server]) -> list[Server]:
     return cluster
 
 
-def is_whole(node: Server) -> bool:
+def is_whole(node: RedisServer) -> bool:
     information = node.command("CLUSTER", "INFO").splitlines()
     return b"cluster_state:ok" in information and b"cluster_known_nodes:3" in information
 
 
-def test_scores_are_spread_over_the_nodes_and_found_by_scanning_and_forgotten(nodes: list[Server]) -> None:
+def test_scores_are_spread_over_the_nodes_and_found_by_scanning_and_forgotten(nodes: list[RedisServer]) -> None:
     async def scenario() -> None:
         url = "redis+cluster://" + ",".join(f"{HOST}:{node.port}" for node in nodes[:2])
         async with caching(url) as one, caching(url) as other:
@@ -70,7 +71,7 @@ def test_scores_are_spread_over_the_nodes_and_found_by_scanning_and_forgotten(no
     asyncio.run(scenario())
 
 
-def test_the_user_of_the_url_is_the_one_at_every_node(nodes: list[Server]) -> None:
+def test_the_user_of_the_url_is_the_one_at_every_node(nodes: list[RedisServer]) -> None:
     async def scenario() -> None:
         for node in nodes:
             node.command("ACL", "SETUSER", "scorer", "on", f">{PASSWORD}", "~*", "+@all")
@@ -84,7 +85,7 @@ def test_the_user_of_the_url_is_the_one_at_every_node(nodes: list[Server]) -> No
     asyncio.run(scenario())
 
 
-def test_a_node_that_dies_and_comes_back_costs_misses_and_is_used_again(nodes: list[Server]) -> None:
+def test_a_node_that_dies_and_comes_back_costs_misses_and_is_used_again(nodes: list[RedisServer]) -> None:
     async def scenario() -> None:
         async with caching(f"redis+cluster://{HOST}:{nodes[0].port}") as cache:
             await cache.well()
@@ -101,7 +102,7 @@ def test_a_node_that_dies_and_comes_back_costs_misses_and_is_used_again(nodes: l
     asyncio.run(scenario())
 
 
-def test_a_slot_that_moves_to_another_node_is_followed(nodes: list[Server]) -> None:
+def test_a_slot_that_moves_to_another_node_is_followed(nodes: list[RedisServer]) -> None:
     async def scenario() -> None:
         key = KEYS[0]
         slot = nodes[0].command("CLUSTER", "KEYSLOT", key)
@@ -123,14 +124,14 @@ def test_a_slot_that_moves_to_another_node_is_followed(nodes: list[Server]) -> N
     asyncio.run(scenario())
 
 
-def slots_of(node: Server) -> tuple[int, int]:
+def slots_of(node: RedisServer) -> tuple[int, int]:
     """The first slot of a node and the one after its last."""
     mine = next(line for line in node.command("CLUSTER", "NODES").splitlines() if b"myself" in line)
     first, _, last = mine.split()[8].partition(b"-")
     return int(first), int(last) + 1
 
 
-def move(slot: int, owner: Server, other: Server, nodes: list[Server]) -> None:
+def move(slot: int, owner: RedisServer, other: RedisServer, nodes: list[RedisServer]) -> None:
     source, target = (node.command("CLUSTER", "MYID") for node in (owner, other))
     other.command("CLUSTER", "SETSLOT", slot, "IMPORTING", source)
     owner.command("CLUSTER", "SETSLOT", slot, "MIGRATING", target)

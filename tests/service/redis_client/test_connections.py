@@ -11,8 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from service.redis_client.connections import RedisURLError, connect
+from testbed.processes import HOST, PATIENCE, free_port, wait_until
+from testbed.redis import DidNotStart, RedisServer, Start
 from tests.service.score_cache.caching import KEYS, SCORES, caching, until
-from tests.service.score_cache.servers import HOST, PATIENCE, DidNotStart, Server, Start, free_port, wait_until
 
 SECRET = "hunter2"
 ODD = "p@ss:w/rd#?%+ ,x"
@@ -63,18 +64,18 @@ async def shares_scores(url: str) -> None:
         assert one.errors == other.errors == {}
 
 
-def connections_of(server: Server) -> int:
+def connections_of(server: RedisServer) -> int:
     """Of clients, but for the one that asks; replicas and sentinels keep theirs."""
     return len(server.command("CLIENT", "LIST", "TYPE", "normal").splitlines()) - 1
 
 
-def test_a_database_is_chosen_by_its_number(server: Server) -> None:
+def test_a_database_is_chosen_by_its_number(server: RedisServer) -> None:
     asyncio.run(shares_scores(f"{server.url}/3"))
     assert server.command("INFO", "keyspace").keys() == {"db3"}
     wait_until(lambda: connections_of(server) == 0, "a connection was left")
 
 
-def test_a_user_and_a_password_are_percent_decoded(server: Server) -> None:
+def test_a_user_and_a_password_are_percent_decoded(server: RedisServer) -> None:
     server.command("ACL", "SETUSER", "a@b", "on", f">{ODD}", "~*", "+@all")
     server.command("ACL", "SETUSER", "default", "resetpass", f">{SECRET}")
     asyncio.run(shares_scores(f"redis://{quote('a@b', safe='')}:{quote(ODD, safe='')}@{HOST}:{server.port}"))
@@ -108,7 +109,7 @@ def tls(certificate: Path, port: int) -> list[str]:
 class Encrypted(NamedTuple):
     """A server and the port at which it speaks TLS."""
 
-    server: Server
+    server: RedisServer
     port: int
 
 
@@ -139,7 +140,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(encrypted: Encrypt
     asyncio.run(scenario())
 
 
-def sentinel_of(port: int, start: Start, tmp_path: Path, *arguments: str) -> Server:
+def sentinel_of(port: int, start: Start, tmp_path: Path, *arguments: str) -> RedisServer:
     """One that knows the master at that port as ``scores``."""
     configuration = tmp_path / "sentinel.conf"
     configuration.write_text(

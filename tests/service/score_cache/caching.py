@@ -12,8 +12,8 @@ from service.score_cache.keys import Key
 from service.score_cache.memory_tier import MemoryTier
 from service.score_cache.redis_tier import RedisTier
 from service.score_cache.tiers import Tiers
+from testbed.processes import PATIENCE
 from tests.service.echo_app import LONGEST
-from tests.service.score_cache.servers import PATIENCE
 
 NAMESPACE = "test"
 AMPLE = 20.0

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from tests.service.score_cache.servers import HOST
+from testbed.processes import HOST
 
 Command = tuple[bytes, ...]
 Fault = Callable[[bytes], Awaitable[bytes]]

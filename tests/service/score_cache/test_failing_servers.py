@@ -6,16 +6,17 @@ import logging
 import pytest
 
 from service.redis_client.breaker import FAILURES, State
+from testbed.processes import HOST
+from testbed.redis import RedisServer, Start
 from tests.service.score_cache.caching import AMPLE, BRIEF, KEYS, SCORES, caching, until
 from tests.service.score_cache.proxy import hanging, proxied
-from tests.service.score_cache.servers import HOST, Server, Start
 
 MORE = {b"test:more": 4.0, b"test:yet": 5.0}
 PASSWORD = "hunter2-and-more"
 
 
 def test_one_that_is_down_at_the_start_keeps_nothing_down_and_is_used_once_it_is_there(
-    server: Server, caplog: pytest.LogCaptureFixture, brief_start: None
+    server: RedisServer, caplog: pytest.LogCaptureFixture, brief_start: None
 ) -> None:
     async def scenario() -> None:
         server.kill()
@@ -38,7 +39,7 @@ def test_one_that_is_down_at_the_start_keeps_nothing_down_and_is_used_once_it_is
         assert caplog.text.count(f"{operation} Redis: well again after") == 1
 
 
-def test_one_that_dies_while_a_caller_waits_costs_a_miss_and_is_used_again_when_it_is_back(server: Server) -> None:
+def test_one_that_dies_while_a_caller_waits_costs_a_miss_and_is_used_again_when_it_is_back(server: RedisServer) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
             await cache.well()
@@ -54,7 +55,7 @@ def test_one_that_dies_while_a_caller_waits_costs_a_miss_and_is_used_again_when_
     asyncio.run(scenario())
 
 
-def test_one_that_was_killed_and_is_back_is_used_again_though_every_connection_is_dead(server: Server) -> None:
+def test_one_that_was_killed_and_is_back_is_used_again_though_every_connection_is_dead(server: RedisServer) -> None:
     async def scenario() -> None:
         async with caching(server.url) as cache:
             for _ in range(3):
@@ -72,7 +73,9 @@ def test_one_that_was_killed_and_is_back_is_used_again_though_every_connection_i
     asyncio.run(scenario())
 
 
-def test_one_that_is_stopped_costs_three_callers_the_budget_and_is_used_again_when_it_goes_on(server: Server) -> None:
+def test_one_that_is_stopped_costs_three_callers_the_budget_and_is_used_again_when_it_goes_on(
+    server: RedisServer,
+) -> None:
     async def scenario() -> None:
         async with caching(server.url) as cache:
             await cache.well()
@@ -85,14 +88,14 @@ def test_one_that_is_stopped_costs_three_callers_the_budget_and_is_used_again_wh
             assert cache.errors[("read", "timeout")] >= FAILURES
             assert cache.lookups["skipped"] == 3 * len(KEYS)
             cache.wait_no_longer_than(AMPLE)
-            server.go_on()
+            server.resume()
             await cache.heals()
             assert await cache.get(KEYS) == SCORES
 
     asyncio.run(scenario())
 
 
-def test_one_that_is_full_is_read_and_written_again_once_it_has_room(server: Server) -> None:
+def test_one_that_is_full_is_read_and_written_again_once_it_has_room(server: RedisServer) -> None:
     async def scenario() -> None:
         async with caching(server.url) as cache:
             await cache.well()
@@ -172,7 +175,7 @@ def test_a_server_that_repeats_the_password_in_its_error_is_not_quoted(
     assert PASSWORD not in caplog.text
 
 
-def test_a_user_who_may_not_write_reads_and_writes_once_that_is_allowed(server: Server, brief_start: None) -> None:
+def test_a_user_who_may_not_write_reads_and_writes_once_that_is_allowed(server: RedisServer, brief_start: None) -> None:
     async def scenario() -> None:
         server.command("ACL", "SETUSER", "scorer", "on", f">{PASSWORD}", "~test:*", "+mget")
         async with caching(server.url) as owner:
@@ -193,7 +196,7 @@ def test_a_user_who_may_not_write_reads_and_writes_once_that_is_allowed(server: 
 
 
 def test_no_more_than_a_number_of_scores_waits_to_be_written_and_the_oldest_are_dropped(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.score_cache.redis_tier.MAX_UNWRITTEN", 5)
 
@@ -218,7 +221,7 @@ def test_no_more_than_a_number_of_scores_waits_to_be_written_and_the_oldest_are_
     asyncio.run(scenario())
 
 
-def test_more_at_once_than_may_wait_keeps_the_newest(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_at_once_than_may_wait_keeps_the_newest(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.score_cache.redis_tier.MAX_UNWRITTEN", 2)
 
     async def scenario() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from service.redis_client.breaker import FAILURES, State
+from testbed.processes import PATIENCE
+from testbed.redis import RedisServer
 from tests.service.score_cache.caching import AMPLE, BRIEF, KEYS, NAMESPACE, SCORES, Cache, caching, until
 from tests.service.score_cache.proxy import (
     HTTP,
@@ -20,7 +22,6 @@ from tests.service.score_cache.proxy import (
     slow,
     swapping,
 )
-from tests.service.score_cache.servers import PATIENCE, Server
 
 READING = {
     "hangs": (hanging, "timeout"),
@@ -72,7 +73,7 @@ async def stored(cache: Cache) -> None:
 
 @reading
 def test_a_redis_that_fails_is_asked_three_times_and_then_left_alone(
-    server: Server, caplog: pytest.LogCaptureFixture, fault: Fault, kind: str
+    server: RedisServer, caplog: pytest.LogCaptureFixture, fault: Fault, kind: str
 ) -> None:
     async def scenario() -> None:
         # No probe comes before the end of the test, so whatever reaches the proxy comes from a caller.
@@ -97,7 +98,7 @@ def test_a_redis_that_fails_is_asked_three_times_and_then_left_alone(
 
 
 @reading
-def test_it_is_read_again_by_itself_when_it_is_well(server: Server, fault: Fault, kind: str) -> None:
+def test_it_is_read_again_by_itself_when_it_is_well(server: RedisServer, fault: Fault, kind: str) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url, step=8 * budget_for(kind)) as cache:
             await stored(cache)
@@ -116,7 +117,7 @@ def test_it_is_read_again_by_itself_when_it_is_well(server: Server, fault: Fault
 
 @writing
 def test_what_cannot_be_written_waits_while_reading_goes_on_and_is_written_later(
-    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: Callable[[], None], fault: Fault, kind: str
+    server: RedisServer, caplog: pytest.LogCaptureFixture, brief_grace: Callable[[], None], fault: Fault, kind: str
 ) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
@@ -142,7 +143,7 @@ def test_what_cannot_be_written_waits_while_reading_goes_on_and_is_written_later
     asyncio.run(scenario())
 
 
-def test_one_that_cannot_be_written_is_tried_once_and_then_left_to_the_probe(server: Server) -> None:
+def test_one_that_cannot_be_written_is_tried_once_and_then_left_to_the_probe(server: RedisServer) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url, pause=PATIENCE) as cache:
             await stored(cache)
@@ -170,7 +171,7 @@ def test_one_that_cannot_be_written_is_tried_once_and_then_left_to_the_probe(ser
 )
 @pytest.mark.parametrize("command", [b"MGET", b"SET"])
 def test_an_error_is_told_without_what_was_asked(
-    server: Server, caplog: pytest.LogCaptureFixture, reply: bytes, words: str, command: bytes
+    server: RedisServer, caplog: pytest.LogCaptureFixture, reply: bytes, words: str, command: bytes
 ) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
@@ -187,7 +188,7 @@ def test_an_error_is_told_without_what_was_asked(
 
 @pytest.mark.parametrize("lie", [swapping, altering])
 def test_the_value_of_another_key_and_a_changed_one_are_not_believed(
-    server: Server, caplog: pytest.LogCaptureFixture, lie: Fault
+    server: RedisServer, caplog: pytest.LogCaptureFixture, lie: Fault
 ) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
@@ -205,7 +206,7 @@ def test_the_value_of_another_key_and_a_changed_one_are_not_believed(
 
 
 def test_a_score_of_another_program_is_not_believed_and_is_overwritten(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
         async with caching(server.url) as cache:
@@ -222,7 +223,7 @@ def test_a_score_of_another_program_is_not_believed_and_is_overwritten(
     asyncio.run(scenario())
 
 
-def test_a_list_under_a_key_is_no_score_and_is_overwritten(server: Server) -> None:
+def test_a_list_under_a_key_is_no_score_and_is_overwritten(server: RedisServer) -> None:
     async def scenario() -> None:
         async with caching(server.url) as cache:
             server.command("RPUSH", KEYS[0], "a", "b")
@@ -234,7 +235,7 @@ def test_a_list_under_a_key_is_no_score_and_is_overwritten(server: Server) -> No
     asyncio.run(scenario())
 
 
-def test_a_probe_is_made_in_the_background_and_not_by_a_caller(server: Server) -> None:
+def test_a_probe_is_made_in_the_background_and_not_by_a_caller(server: RedisServer) -> None:
     async def scenario() -> None:
         probe = f"{NAMESPACE}:probe".encode()
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
@@ -255,7 +256,7 @@ def test_a_probe_is_made_in_the_background_and_not_by_a_caller(server: Server) -
     asyncio.run(scenario())
 
 
-def test_a_probe_that_is_answered_later_than_a_caller_waits_is_not_well(server: Server) -> None:
+def test_a_probe_that_is_answered_later_than_a_caller_waits_is_not_well(server: RedisServer) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
             await cache.well()
@@ -273,7 +274,7 @@ def test_a_probe_that_is_answered_later_than_a_caller_waits_is_not_well(server: 
     asyncio.run(scenario())
 
 
-def test_callers_at_once_wait_for_a_redis_that_hangs_side_by_side_and_are_then_spared(server: Server) -> None:
+def test_callers_at_once_wait_for_a_redis_that_hangs_side_by_side_and_are_then_spared(server: RedisServer) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url, pause=PATIENCE) as cache:
             await cache.well()
@@ -288,7 +289,7 @@ def test_callers_at_once_wait_for_a_redis_that_hangs_side_by_side_and_are_then_s
     asyncio.run(scenario())
 
 
-def test_more_callers_than_connections_do_without_redis(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_callers_than_connections_do_without_redis(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.score_cache.redis_tier.MAX_READS", 4)
 
     async def scenario() -> None:

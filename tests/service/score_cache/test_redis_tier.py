@@ -10,9 +10,10 @@ import pytest
 from service.score_cache.keys import Key
 from service.score_cache.redis_tier import WRITE_TOGETHER
 from service.score_cache.values import pack
+from testbed.processes import PATIENCE
+from testbed.redis import RedisServer
 from tests.service.score_cache.caching import AMPLE, BRIEF, KEYS, SCORES, caching, tasks_of, until
 from tests.service.score_cache.proxy import hanging, held, proxied
-from tests.service.score_cache.servers import PATIENCE, Server
 
 PROBE = b"test:probe"
 
@@ -21,7 +22,7 @@ def many(count: int) -> dict[Key, float]:
     return {f"test:{index}".encode(): index / 7 for index in range(count)}
 
 
-def test_what_one_replica_stored_another_finds_bit_for_bit(server: Server) -> None:
+def test_what_one_replica_stored_another_finds_bit_for_bit(server: RedisServer) -> None:
     async def scenario() -> None:
         scores = {b"a": 0.1 + 0.2, b"b": -0.0, b"c": 5e-324, b"d": 1.7976931348623157e308, b"e": 0.0, b"f": -3.976}
         async with caching(server.url) as one, caching(server.url) as other:
@@ -40,7 +41,7 @@ def test_what_one_replica_stored_another_finds_bit_for_bit(server: Server) -> No
 
 @pytest.mark.parametrize(("ttl", "least", "most"), [(600, 500, 600), (0, -1, -1)])
 def test_redis_forgets_a_score_after_its_time_and_never_without_one(
-    server: Server, ttl: int, least: int, most: int
+    server: RedisServer, ttl: int, least: int, most: int
 ) -> None:
     async def scenario() -> None:
         async with caching(server.url, ttl=ttl) as cache:
@@ -51,7 +52,7 @@ def test_redis_forgets_a_score_after_its_time_and_never_without_one(
     asyncio.run(scenario())
 
 
-def test_redis_holds_the_scores_and_a_probe_that_it_forgets_and_nothing_else(server: Server) -> None:
+def test_redis_holds_the_scores_and_a_probe_that_it_forgets_and_nothing_else(server: RedisServer) -> None:
     async def scenario() -> None:
         async with caching(server.url) as cache:
             cache.put(SCORES)
@@ -63,7 +64,7 @@ def test_redis_holds_the_scores_and_a_probe_that_it_forgets_and_nothing_else(ser
     asyncio.run(scenario())
 
 
-def test_what_redis_knew_is_asked_for_once_and_in_one_command(server: Server) -> None:
+def test_what_redis_knew_is_asked_for_once_and_in_one_command(server: RedisServer) -> None:
     async def scenario() -> None:
         scores = many(100)
         async with proxied(server.port) as proxy, caching(server.url) as writer, caching(proxy.url, items=100) as cache:
@@ -77,7 +78,7 @@ def test_what_redis_knew_is_asked_for_once_and_in_one_command(server: Server) ->
 
 
 @pytest.mark.parametrize("raw", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_never_stored(server: Server, raw: float) -> None:
+def test_what_is_not_finite_is_never_stored(server: RedisServer, raw: float) -> None:
     async def scenario() -> None:
         async with caching(server.url) as cache:
             cache.put({b"odd": raw, b"even": 2.0})
@@ -88,7 +89,7 @@ def test_what_is_not_finite_is_never_stored(server: Server, raw: float) -> None:
     asyncio.run(scenario())
 
 
-def test_closing_writes_what_waits(server: Server) -> None:
+def test_closing_writes_what_waits(server: RedisServer) -> None:
     async def scenario() -> None:
         scores = many(2 * WRITE_TOGETHER + 1)
         async with caching(server.url) as cache:
@@ -101,7 +102,7 @@ def test_closing_writes_what_waits(server: Server) -> None:
     asyncio.run(scenario())
 
 
-def test_closing_does_not_wait_for_a_redis_that_hangs(server: Server, brief_grace: Callable[[], None]) -> None:
+def test_closing_does_not_wait_for_a_redis_that_hangs(server: RedisServer, brief_grace: Callable[[], None]) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
             await cache.well()
@@ -116,7 +117,7 @@ def test_closing_does_not_wait_for_a_redis_that_hangs(server: Server, brief_grac
     asyncio.run(scenario())
 
 
-def test_closing_leaves_no_task_and_no_connection(server: Server) -> None:
+def test_closing_leaves_no_task_and_no_connection(server: RedisServer) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy:
             before = asyncio.all_tasks()
@@ -132,7 +133,7 @@ def test_closing_leaves_no_task_and_no_connection(server: Server) -> None:
     asyncio.run(scenario())
 
 
-def test_a_caller_that_waits_while_the_cache_closes_is_told_that_nothing_is_known(server: Server) -> None:
+def test_a_caller_that_waits_while_the_cache_closes_is_told_that_nothing_is_known(server: RedisServer) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
             proxy.fault = hanging
@@ -149,7 +150,7 @@ def test_a_caller_that_waits_while_the_cache_closes_is_told_that_nothing_is_know
     asyncio.run(scenario())
 
 
-def test_a_read_that_is_late_keeps_its_connection(server: Server) -> None:
+def test_a_read_that_is_late_keeps_its_connection(server: RedisServer) -> None:
     async def scenario() -> None:
         release = asyncio.Event()
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
@@ -169,7 +170,7 @@ def test_a_read_that_is_late_keeps_its_connection(server: Server) -> None:
     asyncio.run(scenario())
 
 
-def test_a_caller_that_leaves_takes_no_task_and_no_connection_along(server: Server) -> None:
+def test_a_caller_that_leaves_takes_no_task_and_no_connection_along(server: RedisServer) -> None:
     async def scenario() -> None:
         release = asyncio.Event()
         async with proxied(server.port) as proxy, caching(proxy.url) as cache:
@@ -193,7 +194,7 @@ def test_a_caller_that_leaves_takes_no_task_and_no_connection_along(server: Serv
     asyncio.run(scenario())
 
 
-def test_a_caller_that_leaves_a_redis_that_hangs_leaves_no_connection_to_it(server: Server) -> None:
+def test_a_caller_that_leaves_a_redis_that_hangs_leaves_no_connection_to_it(server: RedisServer) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy, caching(proxy.url, step=BRIEF) as cache:
             open_before = proxy.open

@@ -11,10 +11,11 @@ import pytest
 
 from service.redis_client.breaker import FAILURES, State
 from service.score_cache.redis_tier import RedisTier
+from testbed.processes import HOST, PATIENCE, free_port
+from testbed.redis import RedisServer, Start
 from tests.service.echo_app import GatedEngine, item, metric, serving
 from tests.service.score_cache.caching import BRIEF, samples
 from tests.service.score_cache.proxy import Fault, altering, hanging, proxied, swapping
-from tests.service.score_cache.servers import HOST, PATIENCE, Server, Start, free_port
 from tests.service.score_cache.test_faults import READING, budget_for, warnings
 
 TASKS = ("Craft a table.", "Find the key.", "Open the door.")
@@ -81,7 +82,9 @@ async def known(client: httpx.AsyncClient, engine: GatedEngine, *tasks: str) -> 
 
 
 @pytest.mark.parametrize(("fault", "kind"), FAULTS.values(), ids=FAULTS)
-def test_every_reply_is_right_and_scores_are_shared_again_afterwards(server: Server, fault: Fault, kind: str) -> None:
+def test_every_reply_is_right_and_scores_are_shared_again_afterwards(
+    server: RedisServer, fault: Fault, kind: str
+) -> None:
     async def scenario() -> None:
         expected, engine = await right(*TASKS), GatedEngine()
         async with (
@@ -102,7 +105,7 @@ def test_every_reply_is_right_and_scores_are_shared_again_afterwards(server: Ser
     asyncio.run(scenario())
 
 
-def test_what_one_service_scored_another_does_not_compute(server: Server) -> None:
+def test_what_one_service_scored_another_does_not_compute(server: RedisServer) -> None:
     async def scenario() -> None:
         expected, engine = await right(*TASKS), GatedEngine()
         async with serving(redis_url=server.url) as one:
@@ -117,7 +120,7 @@ def test_what_one_service_scored_another_does_not_compute(server: Server) -> Non
 
 
 def test_a_redis_that_hangs_is_asked_by_three_requests_and_by_no_more(
-    server: Server, caplog: pytest.LogCaptureFixture, brief_grace: Callable[[], None]
+    server: RedisServer, caplog: pytest.LogCaptureFixture, brief_grace: Callable[[], None]
 ) -> None:
     async def scenario() -> None:
         expected = await right(*TASKS)
@@ -137,7 +140,7 @@ def test_a_redis_that_hangs_is_asked_by_three_requests_and_by_no_more(
 
 
 def test_one_that_is_down_at_the_start_and_killed_later_is_used_whenever_it_is_there(
-    server: Server, caplog: pytest.LogCaptureFixture, brief_start: None
+    server: RedisServer, caplog: pytest.LogCaptureFixture, brief_start: None
 ) -> None:
     async def scenario() -> None:
         expected, engine = await right(*TASKS), GatedEngine()
@@ -158,7 +161,7 @@ def test_one_that_is_down_at_the_start_and_killed_later_is_used_whenever_it_is_t
     assert "reading scores from Redis: well again after" in caplog.text
 
 
-def test_one_that_dies_within_a_request_costs_no_reply(server: Server) -> None:
+def test_one_that_dies_within_a_request_costs_no_reply(server: RedisServer) -> None:
     async def scenario() -> None:
         expected, engine = await right(*TASKS), GatedEngine()
         async with (
@@ -180,7 +183,7 @@ def test_one_that_dies_within_a_request_costs_no_reply(server: Server) -> None:
     asyncio.run(scenario())
 
 
-def test_a_full_one_is_read_and_what_waits_is_written_when_it_has_room(server: Server) -> None:
+def test_a_full_one_is_read_and_what_waits_is_written_when_it_has_room(server: RedisServer) -> None:
     async def scenario() -> None:
         engine = GatedEngine()
         async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as client:
@@ -200,7 +203,7 @@ def test_a_full_one_is_read_and_what_waits_is_written_when_it_has_room(server: S
     asyncio.run(scenario())
 
 
-def test_one_that_became_a_replica_is_read_and_its_promotion_lets_what_waits_in(server: Server) -> None:
+def test_one_that_became_a_replica_is_read_and_its_promotion_lets_what_waits_in(server: RedisServer) -> None:
     async def scenario() -> None:
         engine = GatedEngine()
         async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as client:
@@ -221,7 +224,7 @@ def test_one_that_became_a_replica_is_read_and_its_promotion_lets_what_waits_in(
     asyncio.run(scenario())
 
 
-def test_what_others_left_under_the_keys_is_computed_anew_and_replaced(server: Server) -> None:
+def test_what_others_left_under_the_keys_is_computed_anew_and_replaced(server: RedisServer) -> None:
     async def scenario() -> None:
         engine = GatedEngine()
         async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as client:
@@ -256,7 +259,7 @@ def test_with_a_wrong_password_every_reply_is_right_and_the_password_stays_secre
     assert "hunter2" not in caplog.text
 
 
-def test_the_memory_of_the_process_serves_while_redis_is_gone(server: Server) -> None:
+def test_the_memory_of_the_process_serves_while_redis_is_gone(server: RedisServer) -> None:
     async def scenario() -> None:
         engine = GatedEngine()
         async with serving(engine, redis_url=server.url, score_cache_items=100) as client:
