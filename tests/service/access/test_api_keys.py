@@ -131,7 +131,7 @@ def test_the_command_prints_a_key_and_the_line_that_knows_it(tmp_path: Path) -> 
     assert (done.exit_code, done.stderr) == (0, "")
     token, line = [printed.partition(":  ")[2].strip() for printed in done.stdout.splitlines()]
     (key,) = read_keys(file_of(tmp_path, line))
-    assert (key.name, key.scopes, key.rate) == ("agents", {"score", "admin"}, Rate(20, 1.0))
+    assert (key.name, key.scopes, key.rate) == ("agents", frozenset(("score", "admin")), Rate(20, 1.0))
     assert name_of(ApiKeys(tmp_path / "keys"), token) == "agents"
 
 

@@ -58,10 +58,10 @@ def test_an_unknown_checkpoint_is_one_sentence_and_purges_nothing(server: Server
 @pytest.mark.parametrize(
     "arguments",
     [
+        (),
         ("purge",),
         ("purge", "--all", "--checkpoint", "demo"),
         ("purge", "--all", "--namespace", "*"),
-        (),
         ("inspect", f"redis://:{PASSWORD}@host"),
     ],
 )
