@@ -7,18 +7,17 @@
 256 random bits, so a plain hash keeps it: there is nothing to guess.
 """
 
-import argparse
 import hmac
 import logging
 import re
 import secrets
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 from agentprm.errors import AgentPRMError
 from service.access.rate_limits import Rate, parse_rate
@@ -28,6 +27,7 @@ logger = logging.getLogger(__name__)
 SCOPES: Final = ("score", "admin")
 """What a key may be used for: ``admin`` is the routes that change what is served, ``score`` all others. Probes need
 none."""
+DEFAULT_SCOPE: Final = "score"
 RECHECK_SECONDS: Final = 1.0
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HASH: Final = re.compile(r"sha256:([0-9a-f]{64})")
@@ -114,7 +114,7 @@ def read_keys(path: Path) -> list[ApiKey]:
     return list(keys.values())
 
 
-def new_key(name: str, scopes: str = SCOPES[0], rate: str = "") -> tuple[str, str]:
+def new_key(name: str, scopes: str = DEFAULT_SCOPE, rate: str = "") -> tuple[str, str]:
     """A key, and its line for the file."""
     token = f"agentprm_{secrets.token_urlsafe(32)}"
     return token, f"{name} {scopes} sha256:{sha256(token.encode()).hexdigest()} {rate}".rstrip()
@@ -138,26 +138,46 @@ def _parse(text: str, where: str) -> ApiKey:
     return ApiKey(name, frozenset(scopes.split(",")), bytes.fromhex(found[1]), rate)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m service.access.api_keys", description="Makes an API key.")
-    parser.add_argument("name", help="whose key it is; appears in the log")
-    parser.add_argument("--scopes", default=SCOPES[0], help="comma-separated: score, admin")
-    parser.add_argument("--rate", default="", help="most requests for scores: 20/s, 600/min or 5000/h")
-    given = parser.parse_args(arguments)
-    name: str = given.name
+def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        parser.error("a name is 1 to 64 letters, digits, '_', '.' and '-'")
-    if set(given.scopes.split(",")) - set(SCOPES):
-        parser.error(f"scopes are {', '.join(SCOPES)}")
-    if given.rate:
-        try:
-            parse_rate(given.rate)
-        except ValueError as error:
-            parser.error(str(error))
-    token, line = new_key(name, given.scopes, given.rate)
+        raise typer.BadParameter("a name is 1 to 64 letters, digits, '_', '.' and '-'")
+    return name
+
+
+def _checked_scopes(scopes: str) -> str:
+    if set(scopes.split(",")) - set(SCOPES):
+        raise typer.BadParameter(f"scopes are {', '.join(SCOPES)}")
+    return scopes
+
+
+def _checked_rate(rate: str) -> str:
+    try:
+        if rate:
+            parse_rate(rate)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return rate
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def make_key(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", callback=_checked_name, help="Name of the key; appears in the log.")
+    ],
+    scopes: Annotated[
+        str, typer.Option(callback=_checked_scopes, help="Comma-separated: score, admin.")
+    ] = DEFAULT_SCOPE,
+    rate: Annotated[
+        str, typer.Option(callback=_checked_rate, help="Most requests for scores: 20/s, 600/min or 5000/h.")
+    ] = "",
+) -> None:
+    """Makes an API key."""
+    token, line = new_key(name, scopes, rate)
     print(f"the key, which is shown only now:  {token}\nits line for the file of keys:     {line}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app(prog_name="python -m service.access.api_keys")

