@@ -57,6 +57,7 @@ def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
 
 
 def _pack(weight: Tensor) -> Tensor:
+    """Converts weights by a private operator, because torch has no public one for float32 weights and oneDNN."""
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS)  # noqa: SLF001
     return packed
 

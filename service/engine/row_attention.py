@@ -81,7 +81,7 @@ AttentionInterface.register(NAME, attend_row)
 def attend(query: Tensor, key: Tensor, value: Tensor, scale: float | None, *, causal: bool) -> tuple[Tensor, Tensor]:
     """Returns attention [1, H, T, D] and its log-sum-exp [1, H, T]; ``causal`` needs as many keys as queries.
 
-    The operators are private, because torch's public functions return the log-sum-exp only on CUDA or when compiled.
+    The operators are private, because no public fused kernel of torch returns the log-sum-exp on a CPU.
     """
     if query.device.type == "cpu":
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001

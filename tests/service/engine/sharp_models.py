@@ -1,7 +1,7 @@
-"""Tiny random models whose scores depend on every token before.
+"""Tiny random models whose scores depend on every earlier token.
 
-Of a usual initialisation attention is nearly even, and what is wrongly read or left out hardly shows. Here another
-first token moves the scores 30 tokens later by a tenth of their deviation and more.
+With the usual initialisation attention is nearly even, and a token wrongly read or left out hardly shows. Here another
+first token changes the scores 30 tokens later by at least a tenth of their deviation.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ SHAPE: dict[str, Any] = {
     "pad_token_id": 0,
 }
 KV_BYTES = 2 * 2 * 2 * 8 * 4 + 4
-"""Of one token: keys and values of 2 layers and 2 heads of 8 floats, and its raw score."""
+"""Cached bytes of one token: keys and values of 2 layers and 2 heads of 8 floats, and the raw score."""
 
 
 def sharp_model(config: type[PreTrainedConfig], **shape: Any) -> RewardModel:
@@ -37,7 +37,7 @@ def sharp_model(config: type[PreTrainedConfig], **shape: Any) -> RewardModel:
 
 
 def naive_scores(model: RewardModel, token_ids: tuple[int, ...]) -> list[float]:
-    """At every token of one sequence, alone in its forward."""
+    """Returns the raw score at every token of one sequence, computed alone in a forward."""
     with torch.inference_mode():
         scores: list[float] = model(torch.tensor([token_ids]))[0].tolist()
     return scores

@@ -1,9 +1,9 @@
-"""Many callers at once on the real batcher and engine, while forwards fail, callers give up and the cache is emptied.
+"""A soak test: many callers on the real batcher and engine, while forwards fail, callers give up and the cache empties.
 
-    python -m tests.service.soak --seconds 60
+    python -m tests.service.engine.soak --seconds 60
 
-Every answer is checked against naive scores. At the end everyone has been answered, nothing is locked or waiting, the
-cache is within its budget and a fresh request is right.
+Every answer is compared with naive scores. At the end every request has been answered, nothing is locked or queued,
+the cache is within its limit, and new requests are scored right.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class ForwardFailed(Exception):
 
 
 class UnreliableEngine:
-    """A prefix engine whose forwards fail now and then, and whose cache is emptied or runs out of room."""
+    """A prefix engine whose forwards fail now and then, and whose cache is emptied or given another limit."""
 
     def __init__(self, engine: PrefixEngine, random: Random) -> None:
         self._engine = engine
@@ -51,13 +51,13 @@ class UnreliableEngine:
         return self._engine.score(token_ids, reads)
 
     def fail_sometimes(self, *_: object) -> None:
-        """A hook before a layer: by then the cache has locked, split and partly filled what the batch needs."""
+        """Fails as a hook before a layer, when the cache has locked, split and partly filled the nodes of the batch."""
         if not self.reliable and self._random.random() < 0.04:
             raise ForwardFailed
 
 
 class Soak:
-    """``outcomes`` counts the requests by how they ended."""
+    """One run; ``outcomes`` counts the requests by outcome."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
@@ -71,7 +71,7 @@ class Soak:
         self.outcomes: Counter[str] = Counter()
 
     async def run(self, more: Callable[[int], bool]) -> None:
-        """Sends requests while ``more(number of those sent)``, then looks at what is left behind."""
+        """Sends requests while ``more(number sent)`` is true, then checks that nothing is left behind."""
         with ThreadPoolExecutor(1) as engine_thread, ThreadPoolExecutor(1) as tokenizer_thread:
             batcher = Batcher(self._unreliable, engine_thread, max_batch_tokens=40, max_queue_tokens=500)
             batcher.start()
@@ -91,15 +91,15 @@ class Soak:
             await asyncio.wait_for(batcher.close(), PATIENCE)
 
     async def _request(self, batcher: Batcher, tokenizer_thread: ThreadPoolExecutor) -> str:
-        """Some trajectories up to some step each; one caller in five gives up early."""
+        """Requests some trajectories, each up to some token; one caller in five gives up early."""
         whole = self._random.choices(self._trajectories, k=self._random.choice((1, 1, 2, 6)))
         token_ids = [tokens[: self._random.randint(1, len(tokens))] for tokens in whole]
-        patience = self._random.choice((PATIENCE, PATIENCE, PATIENCE, PATIENCE, 0.02 * self._random.random()))
+        seconds = self._random.choice((PATIENCE, PATIENCE, PATIENCE, PATIENCE, 0.02 * self._random.random()))
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 answer = await self._submit(batcher, tokenizer_thread, token_ids)
         except TimeoutError:
-            assert patience < PATIENCE, "a request was never answered"
+            assert seconds < PATIENCE, "a request was never answered"
             return "given up"
         except InternalError:
             return "failed"
@@ -110,7 +110,7 @@ class Soak:
         return "scored"
 
     async def _submit(self, batcher: Batcher, tokenizer_thread: ThreadPoolExecutor, token_ids: list[Tokens]) -> Answer:
-        """Measured on another thread, beside the forward that changes the tree."""
+        """Measures on another thread, while a forward may change the tree, then submits."""
         reads = [range(len(tokens)) for tokens in token_ids]
         work = await asyncio.get_running_loop().run_in_executor(
             tokenizer_thread, batcher.measure, token_ids, reads, [object() for _ in reads]
@@ -134,14 +134,14 @@ class Soak:
         assert batcher.alive
         assert batcher.queued_tokens == 0
         assert cache.pending() == []
-        assert all(node.locks == 0 for node in cache.root.children.values()), "locked, and nobody uses it"
+        assert all(node.locks == 0 for node in cache.root.children.values()), "locked, but not in use"
         assert cache.used_bytes <= cache.max_bytes
         cache.clear()
         assert cache.used_bytes == 0
 
 
 def _forest(random: Random) -> list[Tokens]:
-    """Trajectories that part from each other at every depth; longer than a batch may be, and some unrelated."""
+    """Returns trajectories that part at every depth. Some are unrelated, and some are longer than a batch may be."""
     grown: list[Tokens] = [()]
     while len(grown) < 24:
         parent = random.choice(grown)

@@ -1,4 +1,4 @@
-"""A forward that does not fit into memory, on the real allocator, and one whose device fails."""
+"""Forwards that run out of memory, on the real allocator, a device that fails, and the count of free bytes."""
 
 import gc
 import weakref
@@ -10,17 +10,14 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
-from model_store.errors import CheckpointTooLarge
-from model_store.format.store import Store
-from service.engine import device_memory, selection
+from service.engine import device_memory
 from service.engine.contract import DeviceLost, OutOfMemory
 from service.engine.device_memory import within_memory
 from service.engine.prefix_engine import PrefixEngine
-from service.settings import CHECKPOINTS
 from tests.service.engine.sharp_models import SHAPE, naive_scores, sharp_model
 
 TOO_MANY = 2**62
-"""Bytes that no machine has."""
+"""More bytes than any machine has."""
 
 
 def nothing() -> None:
@@ -31,11 +28,11 @@ def allocate() -> torch.Tensor:
     return torch.empty(TOO_MANY, dtype=torch.uint8)
 
 
-def test_what_torch_cannot_allocate_is_out_of_memory_and_the_rest_is_given_up() -> None:
-    given_up: list[bool] = []
+def test_an_allocation_that_fails_raises_out_of_memory_and_frees_the_cache() -> None:
+    freed: list[bool] = []
     with pytest.raises(OutOfMemory):
-        within_memory(allocate, free_cache=lambda: given_up.append(True))
-    assert given_up == [True]
+        within_memory(allocate, free_cache=lambda: freed.append(True))
+    assert freed == [True]
 
 
 def lack_memory() -> None:
@@ -43,7 +40,7 @@ def lack_memory() -> None:
 
 
 @pytest.mark.parametrize("fail", [allocate, lack_memory])
-def test_the_tensors_of_a_forward_that_did_not_fit_are_gone_before_the_next_one(fail: Callable[[], object]) -> None:
+def test_the_tensors_of_a_forward_that_did_not_fit_are_freed_before_the_next_one(fail: Callable[[], object]) -> None:
     tensors: list[weakref.ref[torch.Tensor]] = []
 
     def forward() -> None:
@@ -56,12 +53,12 @@ def test_the_tensors_of_a_forward_that_did_not_fit_are_gone_before_the_next_one(
         with pytest.raises(OutOfMemory) as raised:
             within_memory(forward, free_cache=nothing)
         assert raised.value.__context__ is None
-        assert tensors[0]() is None, "the error must not keep the frame that holds them"
+        assert tensors[0]() is None, "the error keeps the frame that holds them"
     finally:
         gc.enable()
 
 
-def test_a_failed_device_is_lost() -> None:
+def test_a_failed_device_raises_device_lost() -> None:
     def forward() -> None:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might")
 
@@ -71,12 +68,12 @@ def test_a_failed_device_is_lost() -> None:
         within_memory(forward, free_cache=nothing)
 
 
-def test_another_failure_stays_what_it_is() -> None:
+def test_any_other_error_passes_through() -> None:
     with pytest.raises(RuntimeError, match="tensor size"):
         within_memory(lambda: torch.zeros(2) @ torch.zeros(3), free_cache=nothing)
 
 
-def test_an_engine_without_room_gives_up_what_it_held_and_scores_the_next_batch() -> None:
+def test_an_engine_out_of_memory_empties_its_cache_and_scores_the_next_batch() -> None:
     model = sharp_model(Qwen2Config)
     engine = PrefixEngine(deepcopy(model), cache_bytes=10**9, context_length=SHAPE["max_position_embeddings"])
     sequences = [(1, 2, 3), (1, 2, 4)]
@@ -91,10 +88,11 @@ def test_an_engine_without_room_gives_up_what_it_held_and_scores_the_next_batch(
     assert (engine.prefix_cache.used_bytes, engine.prefix_cache.joined_bytes, engine._joined_kv.bytes) == (0, 0, 0)
     hook.remove()
     scored = engine.score(sequences, [[2], [2]])
-    assert [one.raw[0] for one in scored] == pytest.approx([naive_scores(model, one)[2] for one in sequences], abs=1e-5)
+    expected = [naive_scores(model, token_ids)[2] for token_ids in sequences]
+    assert [scores.raw[0] for scores in scored] == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_is_free_on_a_cpu_is_what_machine_and_container_leave(
+def test_free_bytes_on_a_cpu_are_the_smaller_of_what_machine_and_container_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     meminfo = tmp_path / "meminfo"
@@ -110,17 +108,4 @@ def test_what_is_free_on_a_cpu_is_what_machine_and_container_leave(
     assert device_memory.free_bytes("cpu") == 450_000
     meminfo.unlink()
     (tmp_path / "memory.max").unlink()
-    assert device_memory.free_bytes("cpu") is None, "nobody knows"
-
-
-def test_a_checkpoint_without_room_is_refused_before_a_weight_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint = Store(CHECKPOINTS).resolve("demo")
-    needed = 4 * 379_968
-    monkeypatch.setattr(selection, "free_bytes", lambda _: needed - 1)
-    monkeypatch.setattr(selection, "load_model", lambda *_: pytest.fail("it was read"))
-    with pytest.raises(CheckpointTooLarge, match=r"^textcraft-demo@1 needs 0\.0 GiB on cpu and 0\.0 GiB are free$"):
-        selection.load_engine(checkpoint, "cpu", "float32", prefix_cache_bytes=0, cpu_threads=1)
-    monkeypatch.setattr(selection, "free_bytes", lambda _: needed)
-    selection.check_fits(checkpoint, "cpu", "float32")
-    monkeypatch.setattr(selection, "free_bytes", lambda _: needed // 2)
-    selection.check_fits(checkpoint, "cpu", "bfloat16")
+    assert device_memory.free_bytes("cpu") is None, "unknown"

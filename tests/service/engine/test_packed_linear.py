@@ -1,4 +1,4 @@
-"""Packed layers against the plain ones they replace."""
+"""Packed linear layers against the plain layers that they replace."""
 
 import weakref
 from copy import deepcopy
@@ -11,7 +11,7 @@ from service.engine.packed_linear import PackedLinear, pack_linears
 
 
 class Quantised(nn.Linear):
-    """A layer that is a Linear by name and computes something else."""
+    """A subclass of Linear, which may compute something else."""
 
 
 def network(dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -29,10 +29,10 @@ def test_packed_layers_compute_what_the_plain_ones_do_for_any_number_of_rows(row
     assert pack_linears(packed) == 2
     x = torch.randn(2, rows, 48)
     assert torch.allclose(packed(x), plain(x), atol=1e-6)
-    assert torch.allclose(packed(x.transpose(0, 1)), plain(x.transpose(0, 1)), atol=1e-6), "strides are the caller's"
+    assert torch.allclose(packed(x.transpose(0, 1)), plain(x.transpose(0, 1)), atol=1e-6), "an input with other strides"
 
 
-def test_packing_lets_the_plain_weights_go() -> None:
+def test_packing_frees_the_plain_weights() -> None:
     packed = network()
     plain = weakref.ref(packed[0].weight)
     pack_linears(packed)
@@ -42,13 +42,13 @@ def test_packing_lets_the_plain_weights_go() -> None:
 
 @pytest.mark.parametrize("inputs", [1, 255, 256, 257, 700, 2048])
 @torch.inference_mode()
-def test_a_packed_layer_is_as_near_the_truth_as_a_plain_one(inputs: int) -> None:
+def test_a_packed_layer_is_as_accurate_as_a_plain_one(inputs: int) -> None:
     torch.manual_seed(0)
     plain = nn.Linear(inputs, 300)
     x = torch.randn(100, inputs)
     truth = nn.functional.linear(x.double(), plain.weight.double(), plain.bias.double())
-    off = [(layer(x) - truth).square().mean().sqrt() for layer in (plain, PackedLinear(plain))]
-    assert off[1] < 1.5 * off[0], "uncut it is 2.2 times as far at 2,048 inputs"
+    plain_error, error = ((layer(x) - truth).square().mean().sqrt() for layer in (plain, PackedLinear(plain)))
+    assert error < 1.5 * plain_error, "2.2 times as large at 2,048 inputs if the layer is not cut"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -1,4 +1,4 @@
-"""Attention in parts against softmax by hand over everything at once.
+"""Attention joined from parts against a naive softmax over everything at once.
 
 Axes: H query heads, K key/value heads, T queries, N keys, D head size.
 """
@@ -28,7 +28,7 @@ HEADS = pytest.mark.parametrize(("heads", "key_heads"), [(1, 1), (4, 4), (4, 2),
 
 
 def randn(*shape: int) -> Tensor:
-    """Queries and keys this large make attention sharp: what is wrongly read or left out shows."""
+    """Returns values so large that attention is sharp: a key wrongly read or left out shows."""
     return 2 * torch.randn(*shape)
 
 
@@ -37,16 +37,16 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-def by_hand(query_HTD: Tensor, key_KND: Tensor, value_KND: Tensor, may_read_TN: Tensor, scale: float) -> Tensor:
-    """softmax(q k / sqrt(d)) v in float64, a query at a time; query head h reads key head h // (H / K)."""
+def naive_attention(query_HTD: Tensor, key_KND: Tensor, value_KND: Tensor, may_read_TN: Tensor, scale: float) -> Tensor:
+    """Computes softmax(q k * scale) v in float64, a query at a time; query head h reads key head h // (H / K)."""
     query, key, value = query_HTD.double(), key_KND.double(), value_KND.double()
     out = torch.empty(*query.shape[:2], value.shape[-1], dtype=torch.float64)
     groups = query.shape[0] // key.shape[0]
     for head, queries in enumerate(query):
-        for place, one in enumerate(queries):
-            reads = may_read_TN[place]
-            weights = torch.softmax(key[head // groups][reads] @ one * scale, 0)
-            out[head, place] = weights @ value[head // groups][reads]
+        for position, vector in enumerate(queries):
+            reads = may_read_TN[position]
+            weights = torch.softmax(key[head // groups][reads] @ vector * scale, 0)
+            out[head, position] = weights @ value[head // groups][reads]
     return out.float()
 
 
@@ -56,7 +56,7 @@ def all_of(queries: int, keys: int) -> Tensor:
 
 @HEADS
 @pytest.mark.parametrize(("queries", "keys", "causal"), [(7, 7, True), (1, 1, True), (5, 11, False), (3, 1, False)])
-def test_the_fused_kernel_the_plain_products_and_softmax_by_hand_agree(
+def test_the_fused_kernel_the_plain_products_and_naive_softmax_agree(
     heads: int, key_heads: int, queries: int, keys: int, *, causal: bool
 ) -> None:
     query, key, value = randn(1, heads, queries, 8), randn(1, key_heads, keys, 8), randn(1, key_heads, keys, 8)
@@ -65,7 +65,7 @@ def test_the_fused_kernel_the_plain_products_and_softmax_by_hand_agree(
     each_key, each_value = (part.repeat_interleave(heads // key_heads, 1) for part in (key, value))
     plain, plain_lse = attend_plainly(query, each_key, each_value, SCALE, causal=causal)
     scores = (query @ each_key.transpose(2, 3) * SCALE).masked_fill(~may_read, float("-inf"))
-    expected = by_hand(query[0], key[0], value[0], may_read, SCALE)
+    expected = naive_attention(query[0], key[0], value[0], may_read, SCALE)
     assert_close(out[0], expected, atol=2e-6, rtol=1e-5)
     assert_close(plain[0], expected, atol=2e-6, rtol=1e-5)
     assert_close(lse, scores.logsumexp(-1), atol=2e-6, rtol=1e-5)
@@ -73,14 +73,14 @@ def test_the_fused_kernel_the_plain_products_and_softmax_by_hand_agree(
 
 
 @pytest.mark.parametrize("attention", [attend, attend_plainly])
-def test_without_a_scale_it_is_one_over_the_root_of_the_head_size(attention: Any) -> None:
+def test_the_default_scale_is_one_over_the_root_of_the_head_size(attention: Any) -> None:
     query, key, value = randn(1, 2, 3, 16), randn(1, 2, 5, 16), randn(1, 2, 5, 16)
     out, _ = attention(query, key, value, None, causal=False)
     assert_close(out, attention(query, key, value, 0.25, causal=False)[0])
 
 
 def test_contexts_joined_in_any_order_are_attention_over_all_of_them() -> None:
-    """Several levels: a running log-sum-exp that is not updated is right for one context and wrong for the next."""
+    """Several contexts: a log-sum-exp that is not updated is right for the first and wrong for the next."""
     query, key, value = randn(1, 4, 6, 8), randn(1, 2, 20, 8), randn(1, 2, 20, 8)
     expected, expected_lse = attend(query, key, value, SCALE, causal=False)
     parts = [
@@ -103,15 +103,15 @@ def test_a_context_far_stronger_or_weaker_than_the_rest_does_not_overflow() -> N
         assert_close(out, value[:, :, :1] if strength < 0 else value[:, :, 1:])
 
 
-def a_row() -> tuple[Row[None], Tensor]:
-    """Two levels of held context over a row of a parent, its two children and a stranger; what each may read.
+def row_and_mask() -> tuple[Row[None], Tensor]:
+    """Returns a row and its mask: two held contexts over a parent, its two children and an unrelated sequence.
 
-    Keys: 0-2 and 3-4 held, 5.. the row itself: parent 5-7, children 8-9 and 10, stranger 11-12. The stranger reads
-    the first held context only.
+    Keys 0-2 and 3-4 are held, keys from 5 on are the row itself: parent 5-7, children 8-9 and 10, unrelated 11-12.
+    The unrelated sequence reads the first held context only.
     """
     nodes = [Node[None]((0,) * length, 0, None) for length in (3, 2, 1, 2, 3, 2)]
-    parent, child, other, stranger, above, below = nodes
-    segments = (Segment(parent, 0, 3, 0), Segment(child, 0, 2, 3), Segment(other, 0, 1, 5), Segment(stranger, 0, 2, 6))
+    parent, child, other, unrelated, above, below = nodes
+    segments = (Segment(parent, 0, 3, 0), Segment(child, 0, 2, 3), Segment(other, 0, 1, 5), Segment(unrelated, 0, 2, 6))
     row = Row(
         segments, (HeldContext(((above, 3),), 0, 8), HeldContext(((below, 2),), 0, 6)), (InnerContext(0, 3, 3, 6),)
     )
@@ -126,24 +126,24 @@ def a_row() -> tuple[Row[None], Tensor]:
 
 
 @HEADS
-def test_a_row_is_attention_under_the_mask_that_it_spares(heads: int, key_heads: int) -> None:
-    row, may_read = a_row()
+def test_a_row_equals_attention_under_a_mask(heads: int, key_heads: int) -> None:
+    row, may_read = row_and_mask()
     query, key, value = randn(1, heads, 8, 8), randn(1, key_heads, 13, 8), randn(1, key_heads, 13, 8)
     layer_1 = torch.stack((key[0], value[0]))
     held = [torch.stack((randn(*part.shape), part)) for part in (layer_1[:, :, :3], layer_1[:, :, 3:5])]
     attention = RowAttention(row, held, new=[], context_length=100)
     module: Any = SimpleNamespace(layer_idx=1)
     out_1THD, _ = attend_row(module, query, key[:, :, 5:], value[:, :, 5:], None, scaling=SCALE, row=attention)
-    expected = by_hand(query[0], key[0], value[0], may_read, SCALE)
+    expected = naive_attention(query[0], key[0], value[0], may_read, SCALE)
     assert_close(out_1THD[0].transpose(0, 1), expected, atol=2e-6, rtol=1e-5)
     assert_close(attention.new, [layer_1[:, :, 5:]], atol=0, rtol=0)
 
 
 @HEADS
-def test_without_a_row_it_is_plain_causal_attention(heads: int, key_heads: int) -> None:
+def test_without_a_row_attention_is_plain_and_causal(heads: int, key_heads: int) -> None:
     query, key, value = randn(1, heads, 6, 8), randn(1, key_heads, 6, 8), randn(1, key_heads, 6, 8)
     out, _ = attend_row(nn.Module(), query, key, value, None, scaling=SCALE)
-    assert_close(out[0].transpose(0, 1), by_hand(query[0], key[0], value[0], all_of(6, 6).tril(), SCALE))
+    assert_close(out[0].transpose(0, 1), naive_attention(query[0], key[0], value[0], all_of(6, 6).tril(), SCALE))
 
 
 def attend_one_token(mask: Tensor | None = None, **options: Any) -> None:
@@ -160,7 +160,7 @@ def test_an_option_that_changes_scores_is_refused(option: str) -> None:
         attend_one_token(**{option: torch.ones(1)})
 
 
-def test_a_mask_of_the_models_own_is_refused() -> None:
+def test_a_mask_passed_by_the_model_is_refused() -> None:
     with pytest.raises(UnsupportedAttentionError, match="mask"):
         attend_one_token(torch.ones(1, 1, 1, 1))
 
@@ -170,6 +170,6 @@ def test_a_window_shorter_than_the_longest_sequence_is_refused() -> None:
         attend_one_token(sliding_window=99)
 
 
-def test_options_that_change_nothing_are_let_through() -> None:
+def test_options_that_change_no_score_are_accepted() -> None:
     attend_one_token(sliding_window=100, dropout=0.0, softcap=None)
     attend_one_token(sliding_window=None)

@@ -1,6 +1,6 @@
-"""Rows against the definition of attention: a token reads the tokens of its own sequence up to itself, each once.
+"""Planned rows against the definition of attention: a token reads its own sequence up to itself, each token once.
 
-A token is named by its prefix, itself last: unique in a tree, and telling what it must read.
+A token stands here as its prefix, itself last. This is unique in a tree and shows what the token must read.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ Batch = list[tuple[int, ...]]
 BATCHES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple), max_size=6)
 
 
-def tree(held: Sequence[Sequence[int]], asked: Sequence[Sequence[int]]) -> list[Node[str]]:
-    """What is pending when ``asked`` comes after ``held`` was computed."""
+def tree(held: Sequence[Sequence[int]], requested: Sequence[Sequence[int]]) -> list[Node[str]]:
+    """Returns the pending nodes when ``requested`` is inserted after ``held`` was computed."""
     cache: PrefixCache[str] = PrefixCache(1000, size=len, split=lambda value, _: (value, value))
     for tokens in held:
         cache.insert(tokens)
     for node in cache.pending():
         cache.fill(node, "held")
-    for tokens in asked:
+    for tokens in requested:
         cache.insert(tokens)
     return cache.pending()
 
@@ -40,44 +40,46 @@ def tokens_in(row: Row[str]) -> list[Token]:
     return [token for part in row.segments for token in tokens_of(part.node, part.start, part.end)]
 
 
-def read_by(place: int, row: Row[str]) -> list[Token]:
-    """Every token that the query at a place of the row attends to, as often as it does."""
+def read_by(position: int, row: Row[str]) -> list[Token]:
+    """Returns every token that the query at a position of the row attends to, as often as it does."""
     here = tokens_in(row)
-    own = [here[part.row_start : place + 1] for part in row.segments if part.row_start <= place < part.row_end]
+    own = [here[part.row_start : position + 1] for part in row.segments if part.row_start <= position < part.row_end]
     held = [
         tokens_of(node, 0, count)
         for context in row.held
         for node, count in context.run
-        if context.row_start <= place < context.row_end
+        if context.row_start <= position < context.row_end
     ]
-    inner = [here[context.start : context.end] for context in row.inner if context.row_start <= place < context.row_end]
+    inner = [
+        here[context.start : context.end] for context in row.inner if context.row_start <= position < context.row_end
+    ]
     return [token for part in own + held + inner for token in part]
 
 
-def stored_before(rows: Sequence[Row[str]], node: Node[str]) -> int:
-    """How many of a node's tokens have their KV when ``rows`` are computed."""
+def computed_before(rows: Sequence[Row[str]], node: Node[str]) -> int:
+    """Returns how many tokens of a node have KV once ``rows`` are computed."""
     if node.value is not None:
         return len(node.token_ids)
     return sum(part.end - part.start for row in rows for part in row.segments if part.node is node)
 
 
-@given(held=BATCHES, asked=BATCHES, row_tokens=st.integers(1, 20))
+@given(held=BATCHES, requested=BATCHES, row_tokens=st.integers(1, 20))
 @settings(max_examples=400, deadline=None)
 def test_every_token_reads_its_own_sequence_up_to_itself_each_token_once(
-    held: Batch, asked: Batch, row_tokens: int
+    held: Batch, requested: Batch, row_tokens: int
 ) -> None:
-    for row in plan_rows(tree(held, asked), row_tokens):
-        for place, token in enumerate(tokens_in(row)):
+    for row in plan_rows(tree(held, requested), row_tokens):
+        for position, token in enumerate(tokens_in(row)):
             path = [token[:length] for length in range(1, len(token) + 1)]
-            assert sorted(read_by(place, row), key=len) == path
+            assert sorted(read_by(position, row), key=len) == path
 
 
-@given(held=BATCHES, asked=BATCHES, row_tokens=st.integers(1, 20))
+@given(held=BATCHES, requested=BATCHES, row_tokens=st.integers(1, 20))
 @settings(max_examples=200, deadline=None)
-def test_every_pending_token_is_computed_once_in_rows_that_are_full_but_the_last(
-    held: Batch, asked: Batch, row_tokens: int
+def test_every_pending_token_is_computed_once_and_all_rows_but_the_last_are_full(
+    held: Batch, requested: Batch, row_tokens: int
 ) -> None:
-    pending = tree(held, asked)
+    pending = tree(held, requested)
     rows = plan_rows(pending, row_tokens)
     assert [token for row in rows for token in tokens_in(row)] == [
         token for node in pending for token in tokens_of(node)
@@ -89,36 +91,36 @@ def test_every_pending_token_is_computed_once_in_rows_that_are_full_but_the_last
         assert all(left.row_end == right.row_start for left, right in pairwise(row.segments))
 
 
-@given(held=BATCHES, asked=BATCHES, row_tokens=st.integers(1, 20))
+@given(held=BATCHES, requested=BATCHES, row_tokens=st.integers(1, 20))
 @settings(max_examples=200, deadline=None)
-def test_a_row_needs_only_what_earlier_rows_and_earlier_places_have_computed(
-    held: Batch, asked: Batch, row_tokens: int
+def test_a_row_reads_only_tokens_of_earlier_rows_and_earlier_positions(
+    held: Batch, requested: Batch, row_tokens: int
 ) -> None:
-    rows = plan_rows(tree(held, asked), row_tokens)
+    rows = plan_rows(tree(held, requested), row_tokens)
     for index, row in enumerate(rows):
         for context in row.held:
-            # Neither more nor fewer: the engine joins all that is there of each node.
-            assert all(count == stored_before(rows[:index], node) for node, count in context.run)
+            # Exactly as many: the engine joins all KV that it has of each node.
+            assert all(count == computed_before(rows[:index], node) for node, count in context.run)
         assert all(inner.end <= inner.row_start for inner in row.inner)
 
 
-@given(held=BATCHES, asked=BATCHES, row_tokens=st.integers(1, 20))
+@given(held=BATCHES, requested=BATCHES, row_tokens=st.integers(1, 20))
 @settings(max_examples=200, deadline=None)
-def test_a_row_carries_each_token_with_its_depth(held: Batch, asked: Batch, row_tokens: int) -> None:
-    for row in plan_rows(tree(held, asked), row_tokens):
+def test_a_row_carries_each_token_with_its_depth(held: Batch, requested: Batch, row_tokens: int) -> None:
+    for row in plan_rows(tree(held, requested), row_tokens):
         assert row.token_ids() == [token[-1] for token in tokens_in(row)]
         assert row.positions() == [len(token) - 1 for token in tokens_in(row)]
 
 
-@given(held=BATCHES, asked=BATCHES, row_tokens=st.integers(1, 20))
+@given(held=BATCHES, requested=BATCHES, row_tokens=st.integers(1, 20))
 @settings(max_examples=200, deadline=None)
-def test_held_nodes_that_the_same_queries_read_are_one_context(held: Batch, asked: Batch, row_tokens: int) -> None:
-    for row in plan_rows(tree(held, asked), row_tokens):
+def test_held_nodes_that_the_same_queries_read_are_one_context(held: Batch, requested: Batch, row_tokens: int) -> None:
+    for row in plan_rows(tree(held, requested), row_tokens):
         queries = [(context.row_start, context.row_end) for context in row.held]
         assert len(queries) == len({*queries})
 
 
-def test_the_drawing_of_the_module_is_what_is_planned() -> None:
+def test_the_drawing_in_the_module_docstring_is_the_plan() -> None:
     a, b, c, d, e = [1, 1], [2, 2], [3], [4, 4], [5]
     nodes = tree([a], [a + b + c, a + b + d, a + e])
     (row,) = plan_rows(nodes, row_tokens=100)
@@ -133,7 +135,7 @@ def test_the_drawing_of_the_module_is_what_is_planned() -> None:
     assert row.inner == (InnerContext(start=0, end=2, row_start=2, row_end=5),)
 
 
-def test_a_node_longer_than_a_row_reads_its_own_beginning_as_held() -> None:
+def test_a_node_longer_than_a_row_reads_its_own_beginning_as_a_held_context() -> None:
     (node,) = tree([], [[1, 2, 3, 4, 5]])
     rows = plan_rows([node], row_tokens=2)
     assert [row.segments for row in rows] == [
@@ -144,5 +146,5 @@ def test_a_node_longer_than_a_row_reads_its_own_beginning_as_held() -> None:
     assert [row.held for row in rows] == [(), (HeldContext(((node, 2),), 0, 2),), (HeldContext(((node, 4),), 0, 1),)]
 
 
-def test_nothing_pending_is_no_row() -> None:
+def test_without_pending_nodes_there_is_no_row() -> None:
     assert plan_rows(tree([[1, 2]], [[1]]), row_tokens=8) == []
