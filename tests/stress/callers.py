@@ -14,7 +14,7 @@ from tests.stress.expected import Oracle, WrongAnswer
 from tests.stress.mixture import SCORED, HangUp, Mixture, Planned
 
 CALLERS: Final = 32
-PATIENCE: Final = 30.0
+PATIENCE: Final = 90.0
 """Seconds in which every request must be answered."""
 
 
