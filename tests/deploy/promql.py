@@ -76,7 +76,7 @@ def promtool(*arguments: str | Path) -> None:
     """Passes if promtool does; skips where it is not installed."""
     try:
         done = subprocess.run(
-            ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+            ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100
         )
     except FileNotFoundError:
         pytest.skip("promtool is not installed (Debian package prometheus)")

@@ -27,7 +27,7 @@ both = pytest.mark.parametrize("values", [DEFAULTS, EVERYTHING], ids=["defaults"
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(HELM), *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([str(HELM), *arguments], capture_output=True, text=True, check=False, timeout=100)
 
 
 @cache

@@ -35,7 +35,7 @@ def test_it_is_what_the_compose_specification_allows(paths: tuple[str, ...], tmp
     file = tmp_path / "compose.json"
     file.write_text(json.dumps(composed(*paths)))
     tool = Path(sys.executable).with_name("check-jsonschema")
-    subprocess.run([tool, "--builtin-schema", "vendor.compose-spec", file], check=True, timeout=60)
+    subprocess.run([tool, "--builtin-schema", "vendor.compose-spec", file], check=True, timeout=100)
 
 
 @each_stack

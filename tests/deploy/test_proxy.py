@@ -59,7 +59,7 @@ class Replica:
     def stop(self) -> None:
         if self._thread.is_alive():
             self._server.shutdown()
-            self._thread.join(60)
+            self._thread.join(100)
             assert not self._thread.is_alive(), "a request is still answered"
             self._server.server_close()
 
@@ -70,7 +70,7 @@ class Stack:
     def __init__(self, url: str, replicas: dict[str, Replica]) -> None:
         self.replicas = replicas
         # A connection a request: on a kept one HAProxy passes a lost replica on as a lost connection, not as 502.
-        self._http = httpx.Client(base_url=url, headers={"Connection": "close"}, timeout=60)
+        self._http = httpx.Client(base_url=url, headers={"Connection": "close"}, timeout=100)
 
     def ask(self, trajectory: str | None = None, **headers: str) -> httpx.Response:
         own = {} if trajectory is None else {"X-Trajectory-Id": trajectory}
@@ -104,7 +104,7 @@ def proxied(directory: Path, *, checks_seconds: int = 3600) -> Iterator[Stack]:
         file = directory / "haproxy.cfg"
         file.write_text(text, encoding="utf-8")
         process = subprocess.Popen([str(HAPROXY), "-db", "-f", file], stdout=subprocess.DEVNULL)
-        stack.callback(process.wait, timeout=60)
+        stack.callback(process.wait, timeout=100)
         stack.callback(process.kill)
         whole = Stack(f"http://{OWN_ADDRESS}:{port}", replicas)
         stack.callback(whole.close)
@@ -124,7 +124,7 @@ def answers(ask: Callable[[], Any]) -> Callable[[], bool]:
 
 
 def test_the_configuration_as_it_is_passes_haproxys_check() -> None:
-    subprocess.run([str(HAPROXY), "-c", "-q", "-f", CONFIGURATION], check=True, timeout=60)
+    subprocess.run([str(HAPROXY), "-c", "-q", "-f", CONFIGURATION], check=True, timeout=100)
 
 
 def test_a_trajectory_stays_on_one_replica_and_trajectories_spread(tmp_path: Path) -> None:

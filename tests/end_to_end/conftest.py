@@ -47,7 +47,7 @@ def started(
         yield process, wait_until_ready(process, log, trust)
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=100)
 
 
 def wait_until_ready(

@@ -117,7 +117,7 @@ def test_a_server_with_quantised_weights_tells_its_error_and_keeps_its_scores_ap
     with serving(tmp_path, weights="int8") as url, Client(url) as other:
         (model,) = other.models().models
         quantised = other.score_trajectory(trajectories).results
-        metrics = httpx.get(f"{url}/metrics", timeout=60).text
+        metrics = httpx.get(f"{url}/metrics", timeout=100).text
     assert model.dtype == "float32+int8"
     assert 'dtype="float32+int8"' in metrics
     assert client.models().models[0].weights is None
@@ -137,12 +137,12 @@ def test_a_server_with_quantised_weights_tells_its_error_and_keeps_its_scores_ap
 
 def test_every_example_of_the_documentation_page_works(server: str) -> None:
     """But for the one that asks a policy: there is none here, and the answer says so."""
-    paths = httpx.get(f"{server}/openapi.json", timeout=60).json()["paths"]
+    paths = httpx.get(f"{server}/openapi.json", timeout=100).json()["paths"]
     called = 0
     for path, operations in paths.items():
         content = operations.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
         for example in content.get("examples", {}).values():
-            reply = httpx.post(server + path, json=example["value"], timeout=60)
+            reply = httpx.post(server + path, json=example["value"], timeout=100)
             sampled = any("sample" in item for item in example["value"]["items"])
             assert reply.status_code == (422 if sampled else 200), reply.text
             assert not sampled or "no policy" in reply.text
@@ -152,7 +152,7 @@ def test_every_example_of_the_documentation_page_works(server: str) -> None:
 
 def test_metrics_count_what_was_answered(server: str, client: Client, trajectories: list[Trajectory]) -> None:
     def answered() -> float:
-        lines = httpx.get(f"{server}/metrics", timeout=60).text.splitlines()
+        lines = httpx.get(f"{server}/metrics", timeout=100).text.splitlines()
         name = 'agentprm_requests_total{code="200",model="textcraft-demo@1",route="/score_step"} '
         return next(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 

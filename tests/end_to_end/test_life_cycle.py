@@ -25,7 +25,14 @@ from service.settings import CHECKPOINTS
 from testbed.processes import PATIENCE, wait_until
 from testbed.redis import RedisServer, find_valkey, running
 from tests.end_to_end.conftest import ROOT, started
-from tests.end_to_end.test_shared_scores import assert_known, random_trajectories, scored, wait_until_written
+from tests.end_to_end.test_shared_scores import (
+    READ_ANYHOW,
+    assert_known,
+    random_trajectories,
+    scored,
+    wait_until_well,
+    wait_until_written,
+)
 
 REQUESTS = 24
 AT_ONCE = 40
@@ -73,12 +80,14 @@ def test_killed_and_started_again_it_still_knows_its_scores(redis_url: str, tmp_
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
-    with started(first, redis_url=redis_url) as (process, url):
+    with started(first, None, redis_url=redis_url, **READ_ANYHOW) as (process, url):
+        wait_until_well(url)
         computed = scored(url, trajectories)
         wait_until_written(url)
         process.kill()
         assert process.wait(timeout=PATIENCE) < 0
-    with started(second, redis_url=redis_url) as (_, url):
+    with started(second, None, redis_url=redis_url, **READ_ANYHOW) as (_, url):
+        wait_until_well(url)
         assert_known(scored(url, trajectories), computed)
 
 

@@ -25,13 +25,13 @@ def block(language: str) -> str:
 def test_the_python_example_prints_what_the_readme_shows(server: str, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
     script.write_text(block("python").replace(ADDRESS, server), encoding="utf-8")
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=100)
     assert done.stdout == block("text")
 
 
 def test_the_curl_example_answers_what_the_readme_shows(server: str) -> None:
     command = block("sh").replace(ADDRESS, server)
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, timeout=60)  # noqa: S602
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, timeout=100)  # noqa: S602
     assert rounded(json.loads(done.stdout)) == rounded(json.loads(block("json")))
 
 

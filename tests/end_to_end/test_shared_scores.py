@@ -1,7 +1,5 @@
 """Two replicas and one Redis: what one has scored the other knows, bit for bit, and so does the next process."""
 
-import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -11,12 +9,14 @@ import pytest
 
 from agentprm import Client, State, Step, Trajectory
 from agentprm.wire import TrajectoryResult
-from testbed.processes import PATIENCE
+from testbed.processes import PATIENCE, wait_until
 from testbed.redis import RedisServer, find_valkey, running
 from tests.end_to_end.conftest import serving
 
 WORDS = "get craft 1 2 4 birch_logs birch_planks stick using Got Crafted left . Could not find"
 AT_ONCE = 50
+READ_ANYHOW = {"redis_timeout_ms": "1000"}
+"""The longest that may be set: a busy machine misses the usual 25 ms, and then a score is computed again."""
 TOLERANCE = 1e-5
 
 pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
@@ -33,7 +33,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def replicas(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The addresses of two servers that share that Redis."""
     first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
-    with serving(first, redis_url=redis_url) as one, serving(second, redis_url=redis_url) as other:
+    with (
+        serving(first, redis_url=redis_url, **READ_ANYHOW) as one,
+        serving(second, redis_url=redis_url, **READ_ANYHOW) as other,
+    ):
+        for url in (one, other):
+            wait_until_well(url)
         yield one, other
 
 
@@ -52,13 +57,20 @@ def scored(url: str, trajectories: list[Trajectory]) -> list[TrajectoryResult]:
         return [result for part in parts for result in client.score_trajectory(part).results]
 
 
+def wait_until_well(url: str) -> None:
+    """The server is ready before its first probe of Redis has ended, and reads no score until then."""
+    for operation in ("read", "write"):
+        wait_for_sample(url, f'agentprm_score_cache_breaker_state{{operation="{operation}"}} 0.0')
+
+
 def wait_until_written(url: str) -> None:
     """Scores are written behind the answers."""
-    deadline = time.monotonic() + PATIENCE
-    nothing = re.compile(r"^agentprm_score_cache_unwritten 0\.0$", re.MULTILINE)
-    while not nothing.search(httpx.get(f"{url}/metrics", timeout=PATIENCE).text):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_sample(url, "agentprm_score_cache_unwritten 0.0")
+
+
+def wait_for_sample(url: str, sample: str) -> None:
+    """Returns when ``/metrics`` has this line."""
+    wait_until(lambda: sample in httpx.get(f"{url}/metrics", timeout=PATIENCE).text.splitlines(), f"no {sample}")
 
 
 def test_a_thousand_trajectories_are_computed_by_one_replica_and_known_to_all(
@@ -69,7 +81,8 @@ def test_a_thousand_trajectories_are_computed_by_one_replica_and_known_to_all(
     computed = scored(one, trajectories)
     wait_until_written(one)
     assert_known(scored(other, trajectories), computed)
-    with serving(tmp_path, redis_url=redis_url, score_cache_items="0") as restarted:
+    with serving(tmp_path, redis_url=redis_url, score_cache_items="0", **READ_ANYHOW) as restarted:
+        wait_until_well(restarted)
         assert_known(scored(restarted, trajectories), computed)
     for known, fresh in zip(computed, scored(server, trajectories), strict=True):
         assert [step.raw for step in known.steps] == pytest.approx([step.raw for step in fresh.steps], abs=TOLERANCE)

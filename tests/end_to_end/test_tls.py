@@ -43,7 +43,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
         ],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=100,
     )
     return made
 
@@ -55,9 +55,9 @@ def test_a_client_that_trusts_the_certificate_is_answered_and_one_that_does_not_
     settings = {"tls_certfile": str(pair.certificate), "tls_keyfile": str(pair.key)}
     with started(tmp_path, trusting, **settings) as (_, url):
         assert url.startswith("https://")
-        assert httpx.get(f"{url}/ready", verify=trusting, timeout=60).status_code == 200
+        assert httpx.get(f"{url}/ready", verify=trusting, timeout=100).status_code == 200
         with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
-            httpx.get(f"{url}/ready", timeout=60)
+            httpx.get(f"{url}/ready", timeout=100)
 
 
 def test_what_cannot_be_used_is_known_before_a_model_is_loaded(pair: Pair, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_what_cannot_be_used_is_known_before_a_model_is_loaded(pair: Pair, tmp_p
     garbage.write_text("garbage")
     encrypted = tmp_path / "encrypted.pem"
     command = ["openssl", "pkey", "-in", str(pair.key), "-aes128", "-passout", "pass:secret", "-out", str(encrypted)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
     wrong: list[dict[str, Path]] = [
         {"tls_keyfile": pair.key},
         {"tls_certfile": tmp_path / "missing.pem"},

@@ -8,12 +8,14 @@ from itertools import count, takewhile
 from typing import Any, Final
 
 from agentprm.errors import BY_CODE
-from testbed.processes import HOST, PATIENCE
+from testbed.processes import HOST
 from tests.stress.connection import Answer, Connection, IllFormed
 from tests.stress.expected import Oracle, WrongAnswer
 from tests.stress.mixture import SCORED, HangUp, Mixture, Planned
 
 CALLERS: Final = 32
+PATIENCE: Final = 90.0
+"""Seconds in which every request must be answered."""
 
 
 class Callers:

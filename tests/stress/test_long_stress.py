@@ -18,9 +18,8 @@ def test_a_server_is_overloaded_for_half_a_minute_and_answers_everybody() -> Non
     assert outcome.peak.statuses.keys() == {200}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_in_chaos_each_of_thousands_of_requests_gets_one_allowed_answer(tmp_path: Path, seed: int) -> None:
-    assert chaos.run(requests=2000, seed=seed, directory=tmp_path).violations == {}
+def test_in_chaos_each_of_a_thousand_requests_gets_one_allowed_answer(tmp_path: Path) -> None:
+    assert chaos.run(requests=1000, seed=1, directory=tmp_path).violations == {}
 
 
 def test_models_are_swapped_so_often_that_a_leak_would_show() -> None:

@@ -40,7 +40,7 @@ def typed(store: Store, capsys: pytest.CaptureFixture[str]) -> Typed:
 
 def test_the_module_runs_on_the_bundled_store() -> None:
     command = [sys.executable, "-m", "model_store", "list", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     assert "textcraft-demo@1" in [one["checkpoint"] for one in json.loads(done.stdout)]
 
 

@@ -28,7 +28,7 @@ def service(server: Server, tmp_path: Path) -> Iterator[str]:
     with started(tmp_path, None, **settings, judge_url=server.url, policy_url=server.url) as (process, url):
         yield url
         process.terminate()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=100) == 0
     log = (tmp_path / "log").read_text()
     assert "PRIVATE" not in log
     assert server.url not in log

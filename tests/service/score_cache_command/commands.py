@@ -55,7 +55,7 @@ def process(*arguments: str, **settings: str) -> Done:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
     return Done(done.returncode, done.stdout, done.stderr)
 

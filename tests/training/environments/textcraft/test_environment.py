@@ -182,7 +182,7 @@ def test_the_same_seed_gives_the_same_rollouts_under_another_hash_seed() -> None
         command = [sys.executable, "-c", program]
         root = Path(__file__).parents[4]
         done = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, check=True, timeout=60
+            command, cwd=root, env=environment, capture_output=True, text=True, check=True, timeout=100
         )
         return done.stdout
 
