@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from model_store.format.store import Store
-from model_store.network.model import load_model
-from model_store.text.renderer import load_renderer
 from training.demo import DemoConfig, publish, train_seed
-from training.environments.textcraft.environment import held_out_goals, pretraining_goals, train_goals
-from training.evaluation.critic import Critic
+from training.environments.textcraft.environment import TextCraft, held_out_goals, pretraining_goals, train_goals
+from training.environments.textcraft.planner import NoisyPlanner
+from training.evaluation.__main__ import load_critic
 from training.evaluation.experiment import EvaluationConfig, evaluate
 from training.evaluation.report import as_text
 from training.rollouts.collect import collect
@@ -32,14 +31,14 @@ MINIATURE = DemoConfig(
 def test_the_pipeline_trains_evaluates_and_publishes_a_checkpoint_that_scores_as_trained(tmp_path: Path) -> None:
     trained = train_seed(MINIATURE, seed=0)
     judges = trained.judges()
-    report = evaluate([judges, judges], held_out_goals()[:6], MINIATURE.evaluation)
+    report = evaluate([judges, judges], held_out_goals()[:6], TextCraft, NoisyPlanner(), MINIATURE.evaluation)
     store = Store(tmp_path)
     publish(trained, store, "1", config=MINIATURE, seed=0, report=report)
 
     checkpoint = store.resolve("demo")
     assert checkpoint.manifest.evaluation == json.loads(json.dumps(report.to_json()))
-    served = Critic(load_model(checkpoint, "cpu", "auto"), load_renderer(checkpoint))
-    trajectories = [rollout.trajectory for rollout in collect(held_out_goals(), 8, seed=1)]
+    served = load_critic(store, "demo")
+    trajectories = [rollout.trajectory for rollout in collect(held_out_goals(), TextCraft, NoisyPlanner(), count=8, seed=1)]
     for ours, theirs in zip(
         served.step_promises(trajectories), judges.agentprm.step_promises(trajectories), strict=True
     ):
@@ -55,7 +54,7 @@ def test_the_same_seed_trains_the_same_weights_and_another_seed_others() -> None
 
 def test_the_report_shows_every_method_at_every_n(tmp_path: Path) -> None:
     judges = train_seed(MINIATURE, seed=0).judges()
-    report = evaluate([judges], held_out_goals()[:6], MINIATURE.evaluation)
+    report = evaluate([judges], held_out_goals()[:6], TextCraft, NoisyPlanner(), MINIATURE.evaluation)
     table = as_text(report)
     for method in (
         "policy alone",

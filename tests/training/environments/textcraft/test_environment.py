@@ -173,8 +173,11 @@ def replayed(goal: Goal, seed: int, prefix: int) -> TextCraft:
 
 def test_the_same_seed_gives_the_same_rollouts_under_another_hash_seed() -> None:
     program = (
-        "from training.textcraft import held_out_goals; from training.rollouts import collect;"
-        "print(held_out_goals(), list(collect(held_out_goals(), 40, seed=0)))"
+        "from training.environments.textcraft.environment import TextCraft, held_out_goals\n"
+        "from training.environments.textcraft.planner import NoisyPlanner\n"
+        "from training.rollouts.collect import collect\n"
+        "goals = held_out_goals()\n"
+        "print(goals, list(collect(goals, TextCraft, NoisyPlanner(), count=40, seed=0)))"
     )
 
     def rollouts(hash_seed: str) -> str:
@@ -186,11 +189,12 @@ def test_the_same_seed_gives_the_same_rollouts_under_another_hash_seed() -> None
         )
         return done.stdout
 
-    assert rollouts("1") == rollouts("2") == f"{held_out_goals()} {list(collect(held_out_goals(), 40, seed=0))}\n"
+    here = list(collect(held_out_goals(), TextCraft, NoisyPlanner(), count=40, seed=0))
+    assert rollouts("1") == rollouts("2") == f"{held_out_goals()} {here}\n"
 
 
 def spaced(action: str) -> str:
-    """In the package's words: spaces in names, commas between ingredients."""
+    """Returns an action in the package's words: spaces in names, commas between ingredients."""
     if action.startswith("craft") and " using " in action and "," not in action:
         head, _, tail = action.partition(" using ")
         words = tail.split()
