@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from model_store.format.store import Store
+from training import demo
 from training.demo import DemoConfig, publish, train_seed
 from training.environments.textcraft.environment import TextCraft, held_out_goals, pretraining_goals, train_goals
 from training.environments.textcraft.planner import NoisyPlanner
 from training.evaluation.__main__ import load_critic
-from training.evaluation.experiment import EvaluationConfig, evaluate
+from training.evaluation.experiment import EvaluationConfig, Report, evaluate
+from training.evaluation.metrics import Interval
 from training.evaluation.report import as_text
 from training.rollouts.collect import collect
 from training.trainers.pretraining import PretrainConfig
@@ -27,6 +31,17 @@ MINIATURE = DemoConfig(
     evaluation=EvaluationConfig(proposals=(1, 2), episodes=1, trajectories=8),
 )
 
+HALF = Interval(0.5, 0.4, 0.6)
+REPORT = Report(
+    goals=80,
+    training_seeds=1,
+    episodes=3,
+    trajectories=48,
+    offline={"AgentPRM": {"step AUC": HALF}},
+    steps={"AgentPRM": {2: HALF}},
+    best_of={"AgentPRM": {2: HALF}},
+)
+
 
 def test_the_pipeline_trains_evaluates_and_publishes_a_checkpoint_that_scores_as_trained(tmp_path: Path) -> None:
     trained = train_seed(MINIATURE, seed=0)
@@ -38,7 +53,9 @@ def test_the_pipeline_trains_evaluates_and_publishes_a_checkpoint_that_scores_as
     checkpoint = store.resolve("demo")
     assert checkpoint.manifest.evaluation == json.loads(json.dumps(report.to_json()))
     served = load_critic(store, "demo")
-    trajectories = [rollout.trajectory for rollout in collect(held_out_goals(), TextCraft, NoisyPlanner(), count=8, seed=1)]
+    trajectories = [
+        rollout.trajectory for rollout in collect(held_out_goals(), TextCraft, NoisyPlanner(), count=8, seed=1)
+    ]
     for ours, theirs in zip(
         served.step_promises(trajectories), judges.agentprm.step_promises(trajectories), strict=True
     ):
@@ -69,6 +86,34 @@ def test_the_report_shows_every_method_at_every_n(tmp_path: Path) -> None:
     assert set(report.steps["majority vote"]) == {2}
     assert set(report.best_of["oracle"]) == {1, 2}
     assert report.best_of["oracle"][2].mean >= report.best_of["AgentPRM"][2].mean
+
+
+@pytest.mark.parametrize(
+    ("flags", "seeds"), [(["--seeds", "3", "1", "2"], [3, 1, 2]), (["--seeds", "4"], [4]), ([], [0])]
+)
+def test_the_command_trains_every_seed_and_publishes_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], seeds: list[int]
+) -> None:
+    models = train_seed(MINIATURE, seed=0)
+    train, published = Mock(return_value=[models] * len(seeds)), Mock()
+    monkeypatch.setattr(demo, "train_seeds", train)
+    monkeypatch.setattr(demo, "evaluate", Mock(return_value=REPORT))
+    monkeypatch.setattr(demo, "publish", published)
+    path = tmp_path / "report.json"
+    arguments = [*flags, "--store", str(tmp_path), "--version", "7", "--report", str(path)]
+    done = CliRunner().invoke(demo.app, arguments)
+    assert (done.exit_code, done.stdout) == (0, as_text(REPORT) + "\n")
+    assert json.loads(path.read_text()) == REPORT.to_json()
+    assert train.call_args.args[1] == seeds
+    assert (published.call_args.args[2], published.call_args.kwargs["seed"]) == ("7", seeds[0])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--seeds", "0", "1"], ["5", "--version", "1"], ["--version", "1", "--seeds"], ["--version", "1", "x"]],
+)
+def test_a_wrong_command_exits_with_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(demo.app, arguments).exit_code == 2
 
 
 def test_no_training_data_comes_from_a_held_out_goal() -> None:

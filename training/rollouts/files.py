@@ -48,7 +48,7 @@ def read_rollouts(path: Path) -> list[Rollout]:
 
 def _check_end(rollout: Rollout) -> Rollout:
     if rollout.terminated == rollout.truncated:
-        raise PydanticCustomError("end", "a rollout is either terminated or truncated; one of the two must be true")
+        raise PydanticCustomError("end", "terminated, truncated: exactly one of the two must be true")
     return rollout
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from agentprm.search.choosers import Choose, first, majority
 from agentprm.types import State
-from training.environments.textcraft.environment import TextCraft, train_goals
+from tests.training.guessing import NUMBERS, Guesser, Guessing
+from training.environments.textcraft.environment import TextCraft, held_out_goals, train_goals
 from training.environments.textcraft.planner import NoisyPlanner, right_actions
 from training.evaluation.acting import act
 
@@ -33,6 +34,20 @@ def test_the_same_seed_plays_the_same_episodes() -> None:
 
     assert play(1) == play(1)
     assert len({tuple(play(seed)) for seed in range(4)}) > 1
+
+
+def test_a_seed_plays_the_recorded_episodes() -> None:
+    outcomes = act(held_out_goals()[:4], TextCraft, NoisyPlanner(), majority, proposals=4, episodes=6, seed=1)
+    assert outcomes.tolist() == [[0, 0, 1, 0, 0, 1], [0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0]]
+
+
+def test_any_environment_is_acted_in() -> None:
+    def smallest_new(states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
+        tried = [{step.action for step in state.steps} for state in states]
+        return [min(set(actions) - taken) for actions, taken in zip(proposed, tried, strict=True)]
+
+    outcomes = act(NUMBERS, Guessing, Guesser(), smallest_new, proposals=64, episodes=3, seed=0)
+    assert outcomes.tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]  # two tries: 0, then 1
 
 
 def test_each_state_is_judged_with_the_history_the_agent_saw() -> None:
