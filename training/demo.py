@@ -43,7 +43,7 @@ from training.trainers.pretraining import PretrainConfig, pretrain
 from training.trainers.promise import TrainConfig, train
 
 SCORE: Final = ScoreRecipe(head="linear", activation="sigmoid", read="action_end")
-"""How both models are read, in training, evaluation and their manifests."""
+"""How a score of either model is read, in its manifest and in evaluation; the trainer applies the same sigmoid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

