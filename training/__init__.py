@@ -1,1 +1,1 @@
-"""From environment rollouts to a trained AgentPRM checkpoint."""
+"""Training: rollouts of an environment become a trained, evaluated and published AgentPRM checkpoint."""

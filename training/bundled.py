@@ -1,4 +1,4 @@
-"""Names of the bundled checkpoints, and the store they are published in."""
+"""Names of the bundled checkpoints and the store that holds them."""
 
 from pathlib import Path
 

@@ -1,10 +1,9 @@
-"""The bundled ``textcraft-demo`` checkpoint, from nothing: rollouts, language model, Algorithm 1, evaluation, publish.
+"""Trains the bundled ``textcraft-demo`` checkpoint from nothing: rollouts, language model, Algorithm 1, evaluation.
 
 ``python -m training.demo`` trains one seed and publishes it. ``--seeds 0 1 2`` trains several and evaluates them
 together (the figures of the README); the first is published.
 """
 
-import argparse
 import copy
 import json
 import multiprocessing
@@ -16,28 +15,35 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import torch
+import typer
 from tokenizers import Tokenizer
 from transformers import Qwen2Config
+from typer.core import TyperCommand
 
 from model_store.format.manifest import FORMAT, Manifest
+from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Store
 from model_store.network.model import RewardModel, new_model, save_model
 from model_store.text.renderer import Renderer
 from training.bundled import AGENTPRM, ORM, STORE
 from training.data.dataset import encode
 from training.data.tokenizer import PAD, TEMPLATE, build_tokenizer
-from training.environments.textcraft.environment import held_out_goals, pretraining_goals, train_goals
+from training.environments.textcraft.environment import Goal, TextCraft, held_out_goals, pretraining_goals, train_goals
+from training.environments.textcraft.planner import NoisyPlanner
 from training.environments.textcraft.recipes import load_recipes
-from training.evaluation.critic import RECIPE, Critic
+from training.evaluation.critic import Critic
 from training.evaluation.experiment import EvaluationConfig, Judges, Report, evaluate
 from training.evaluation.report import as_text
 from training.rollouts.collect import collect
 from training.rollouts.rollout import Rollout
 from training.trainers.pretraining import PretrainConfig, pretrain
 from training.trainers.promise import TrainConfig, train
+
+SCORE: Final = ScoreRecipe(head="linear", activation="sigmoid", read="action_end")
+"""How a score of either model is read, in its manifest and in evaluation; the trainer applies the same sigmoid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,30 +52,31 @@ class DemoConfig:
 
     pretrain_rollouts: int = 28_800  # outcomes unused; as many as the updates read, so none is seen twice
     label_rollouts: int = 11_520  # about 80,000 steps, each labelled from its own rollout; none is seen twice
-    hidden: int = 96
+    hidden: int = 96  # width of the backbone
     layers: int = 3
-    context_length: int = 512
+    context_length: int = 512  # tokens
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 
 class Trained(NamedTuple):
-    """One training seed's models: AgentPRM, and the outcome model from the same data and language model."""
+    """One training seed's models: AgentPRM, and the outcome model (ORM) from the same data and language model."""
 
     tokenizer: Tokenizer
     agentprm: RewardModel
     orm: RewardModel
 
     def judges(self) -> Judges:
+        """Returns both models as critics, in evaluation mode."""
         renderer = Renderer(self.tokenizer, TEMPLATE)
-        return Judges(Critic(self.agentprm.eval(), renderer), Critic(self.orm.eval(), renderer))
+        return Judges(Critic(self.agentprm.eval(), renderer, SCORE), Critic(self.orm.eval(), renderer, SCORE))
 
 
 def train_seed(config: DemoConfig, seed: int) -> Trained:
-    """One independent run: data, initial weights and order of batches all follow from ``seed``."""
-    unlabelled = list(collect(pretraining_goals(), config.pretrain_rollouts, seed=_derived(seed, "pretrain")))
-    labelled = list(collect(train_goals(), config.label_rollouts, seed=_derived(seed, "labels")))
+    """Trains both models in one independent run: data, initial weights and order of batches follow from ``seed``."""
+    unlabelled = _rollouts(pretraining_goals(), config.pretrain_rollouts, _derived(seed, "pretrain"))
+    labelled = _rollouts(train_goals(), config.label_rollouts, _derived(seed, "labels"))
     tokenizer = build_tokenizer(_world_texts(unlabelled))
     renderer = Renderer(tokenizer, TEMPLATE)
     agentprm = new_model(_backbone(config, tokenizer), seed)
@@ -82,7 +89,10 @@ def train_seed(config: DemoConfig, seed: int) -> Trained:
 
 
 def train_seeds(config: DemoConfig, seeds: Sequence[int]) -> list[Trained]:
-    """One process a seed and a core. Each computes on one thread: the same sums in the same order everywhere."""
+    """Trains every seed in a process of its own, as many at once as there are cores.
+
+    Each process computes on one thread, so that its sums are the same, in the same order, on every machine of a kind.
+    """
     context = multiprocessing.get_context("spawn")
     workers = min(len(seeds), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -90,14 +100,14 @@ def train_seeds(config: DemoConfig, seeds: Sequence[int]) -> list[Trained]:
 
 
 def publish(trained: Trained, store: Store, version: str, *, config: DemoConfig, seed: int, report: Report) -> None:
-    """Both models as ``version`` of their names; the alias ``demo`` points to the AgentPRM."""
+    """Publishes both models as ``version`` of their names and points the alias ``demo`` to the AgentPRM."""
     for name, model, labels in ((AGENTPRM, trained.agentprm, "td_gae"), (ORM, trained.orm, "final_outcome")):
         manifest = Manifest(
             format=FORMAT,
             name=name,
             version=version,
             base_model=f"Qwen2, {config.layers} layers, hidden {config.hidden}, from random weights",
-            score=RECIPE,
+            score=SCORE,
             template=TEMPLATE,
             render_version=1,
             dtype="float32",
@@ -139,7 +149,7 @@ def _backbone(config: DemoConfig, tokenizer: Tokenizer) -> Qwen2Config:
 
 
 def _world_texts(rollouts: Iterable[Rollout]) -> Iterator[str]:
-    """Every word an episode can show: all recipes and items, held-out goals' too, and what the policy says."""
+    """Yields every word an episode can show: all recipes and items, held-out goals' too, and the policy's actions."""
     book = load_recipes()
     yield from book.base_items
     for recipe in book.recipes.values():
@@ -152,27 +162,61 @@ def _world_texts(rollouts: Iterable[Rollout]) -> Iterator[str]:
             yield step.action
 
 
+def _rollouts(goals: Sequence[Goal], count: int, seed: int) -> list[Rollout]:
+    return list(collect(goals, TextCraft, NoisyPlanner(), count=count, seed=seed))
+
+
 def _derived(seed: int, purpose: str) -> int:
     return random.Random(f"{purpose} {seed}").getrandbits(32)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="the first one is published")
-    parser.add_argument("--store", type=Path, default=STORE, help="where to publish")
-    parser.add_argument("--version", required=True, help="the version to publish as; a version never changes")
-    parser.add_argument("--report", type=Path, help="write the evaluation as JSON to this file")
-    arguments = parser.parse_args()
+class _SeedsCommand(TyperCommand):
+    """Takes several values after one ``--seeds``, up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeats ``--seeds`` before every further value, the form that the parser knows."""
+        repeated: list[str] = []
+        option = ""
+        for previous, argument in zip(["", *args], args, strict=False):
+            if argument.startswith("--"):
+                option = argument
+            elif option == "--seeds" and previous != "--seeds":
+                repeated.append(option)
+            repeated.append(argument)
+        return super().parse_args(ctx, repeated)
+
+
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
+
+
+@app.command(cls=_SeedsCommand)
+def main(
+    version: Annotated[str, typer.Option(help="the version to publish as; a version never changes")],
+    seeds: Annotated[
+        list[int],
+        typer.Option(
+            default_factory=lambda: [0],
+            metavar="SEED...",
+            show_default="0",
+            help="one or more; the first one is published",
+        ),
+    ],
+    store: Annotated[Path, typer.Option(help="where to publish", show_default=False)] = STORE,
+    report: Annotated[Path | None, typer.Option(help="write the evaluation as JSON to this file")] = None,
+) -> None:
+    """Train the bundled checkpoint from nothing, evaluate it on the held-out goals and publish it.
+
+    Several seeds (--seeds 0 1 2) are trained side by side and evaluated together; the first is published.
+    """
     config = DemoConfig()
-    trained = train_seeds(config, arguments.seeds)
-    report = evaluate([one.judges() for one in trained], held_out_goals(), config.evaluation)
-    print(as_text(report))
-    if arguments.report:
-        arguments.report.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
-    store = Store(arguments.store)
-    publish(trained[0], store, arguments.version, config=config, seed=arguments.seeds[0], report=report)
+    trained = train_seeds(config, seeds)
+    judges = [models.judges() for models in trained]
+    evaluation = evaluate(judges, held_out_goals(), TextCraft, NoisyPlanner(), config.evaluation)
+    print(as_text(evaluation))
+    if report:
+        report.write_text(json.dumps(evaluation.to_json(), indent=2) + "\n", encoding="utf-8")
+    publish(trained[0], Store(store), version, config=config, seed=seeds[0], report=evaluation)
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="python -m training.demo")

@@ -1,1 +1,1 @@
-"""Acting with scores, whoever computes them; no torch."""
+"""Choosing actions by scores, whoever computes them; needs no torch."""

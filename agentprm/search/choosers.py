@@ -1,4 +1,7 @@
-"""Choosers of one among proposed actions: the first, the most frequent, the most promising."""
+"""Choosers, which take one of the actions proposed in a state: the first, the most frequent, the most promising.
+
+Axes: S states; the actions of each state are as many as the policy proposed there, duplicates included.
+"""
 
 import math
 from collections import Counter
@@ -8,28 +11,29 @@ from dataclasses import dataclass
 from agentprm.types import State
 
 Choose = Callable[[Sequence[State], Sequence[Sequence[str]]], list[str]]
-"""Picks one of the proposed actions (duplicates as often as proposed) in each state."""
+"""Called with states [S] and the actions proposed in each, returns the action to take in each [S]."""
 
 
 def first(_states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
-    """The policy alone."""
+    """Takes the action proposed first: the policy alone."""
     return [actions[0] for actions in proposed]
 
 
 def majority(_states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
-    """The action proposed most often; ties go to the one proposed first."""
+    """Takes the action proposed most often; ties go to the one proposed first."""
     return [Counter(actions).most_common(1)[0][0] for actions in proposed]
 
 
 Promises = Callable[[Sequence[State], Sequence[Sequence[str]]], list[list[float]]]
-"""Returns the promise of each distinct action proposed in each state."""
+"""Called with states [S] and the distinct actions of each, returns the promise in [0, 1] of each action."""
 
 
 @dataclass(frozen=True, slots=True)
 class BestPromise:
-    """The action of highest promise + ``count_weight`` * log(how often it was proposed); 0 is the plain argmax.
+    """Takes the action of highest promise + ``count_weight`` * log(times it was proposed).
 
-    A plain argmax over many proposals finds the action that the judge overrates most; the count is the policy's say.
+    ``count_weight`` 0 is the plain argmax, which over many proposals finds the action that the judge overrates most.
+    The count brings in the policy's own preference.
     """
 
     promises: Promises

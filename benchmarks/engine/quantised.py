@@ -16,13 +16,14 @@ from benchmarks.harness.conditions import ROOT, conditions
 from benchmarks.harness.tables import table, write_json
 from benchmarks.workloads.models import random_model, small_config
 from benchmarks.workloads.textcraft import PROPOSALS, Recorder
+from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Store
 from model_store.network.model import RewardModel, load_model, score_rows
 from model_store.network.quantise import Bits, quantise_layers, score_error
 from model_store.text.renderer import Renderer, load_renderer
 from service.engine.selection import choose_engine
 from service.settings import CHECKPOINTS
-from training.environments.textcraft.environment import held_out_goals
+from training.environments.textcraft.environment import TextCraft, held_out_goals
 from training.environments.textcraft.planner import NoisyPlanner
 from training.evaluation.acting import act
 from training.evaluation.critic import Critic
@@ -60,12 +61,12 @@ def score_errors(models: Models, token_ids: Rows, reads: list[list[int]], promis
     return {name: score_error(raw[FULL], found, promise, told)._asdict() for name, found in raw.items()}
 
 
-def proposals(full: RewardModel, renderer: Renderer, episodes: int) -> Iterator[Rows]:
+def proposals(full: RewardModel, renderer: Renderer, score: ScoreRecipe, episodes: int) -> Iterator[Rows]:
     """What is ranked in each state of an episode, where there is a choice."""
     goals = list(held_out_goals())
     random.Random(0).shuffle(goals)
-    recorder = Recorder(BestPromise(Critic(full, renderer).action_promises))
-    act(goals[:episodes], NoisyPlanner(), recorder, proposals=PROPOSALS, episodes=1, seed=0)
+    recorder = Recorder(BestPromise(Critic(full, renderer, score).action_promises))
+    act(goals[:episodes], TextCraft, NoisyPlanner(), recorder, proposals=PROPOSALS, episodes=1, seed=0)
     for asked in recorder.asked:
         distinct = list(dict.fromkeys(asked.proposed))
         if len(distinct) > 1:
@@ -117,16 +118,19 @@ def cpu_seconds(models: Models, rounds: int) -> dict[str, dict[str, float]]:
 
 def measure(rounds: int) -> dict[str, Any]:
     checkpoint = Store(CHECKPOINTS).resolve("demo")
-    promise, renderer = checkpoint.manifest.score.promise, load_renderer(checkpoint)
+    score, renderer = checkpoint.manifest.score, load_renderer(checkpoint)
     demo = variants(load_model(checkpoint, "cpu", FULL))
-    rendered = [renderer.trajectory(one.trajectory) for one in collect(held_out_goals(), 40, seed=5)]
+    rendered = [
+        renderer.trajectory(one.trajectory)
+        for one in collect(held_out_goals(), TextCraft, NoisyPlanner(), count=40, seed=5)
+    ]
     small = variants(random_model(small_config()))
     rows = torch.randint(8192, (4, 64), generator=torch.Generator().manual_seed(2)).tolist()
     told: dict[str, Any] = {
         "textcraft_error": score_errors(
-            demo, [one.token_ids for one in rendered], [list(one.step_ends) for one in rendered], promise
+            demo, [one.token_ids for one in rendered], [list(one.step_ends) for one in rendered], score.promise
         ),
-        "textcraft_ranking": agreement(demo, list(proposals(demo[FULL], renderer, 24)), promise),
+        "textcraft_ranking": agreement(demo, list(proposals(demo[FULL], renderer, score, 24)), score.promise),
         "small_error": score_errors(small, rows, [list(range(64))] * 4, lambda raw: 1 / (1 + 2.718281828**-raw)),
         "small_megabytes": {name: megabytes(model) for name, model in small.items()},
     }

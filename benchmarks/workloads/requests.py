@@ -18,16 +18,17 @@ from agentprm.types import State, Step, Trajectory
 from benchmarks.workloads.models import CONTEXT, random_model, tiny_config
 from benchmarks.workloads.tokens import CANDIDATE, Call, last_reads
 from model_store.format.manifest import FORMAT, Manifest
+from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Checkpoint, Store
 from model_store.network.model import save_model
 from model_store.text.renderer import Renderer
 from training.data.tokenizer import TEMPLATE, build_tokenizer
-from training.evaluation.critic import RECIPE
 
 Body = dict[str, Any]
 
 WORDS: Final = [f"w{number}" for number in range(8000)]
 NAME: Final = "benchmark"
+RECIPE: Final = ScoreRecipe(head="linear", activation="sigmoid", read="action_end")
 
 
 @dataclass(frozen=True, slots=True)

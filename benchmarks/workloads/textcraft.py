@@ -14,7 +14,7 @@ from typing import NamedTuple
 from agentprm.search.choosers import BestPromise
 from agentprm.types import State
 from benchmarks.workloads.models import VOCABULARY, judge_config, random_model
-from benchmarks.workloads.requests import Body, Load
+from benchmarks.workloads.requests import RECIPE, Body, Load
 from benchmarks.workloads.tokens import Call, Workload, last_reads
 from model_store.text.renderer import Renderer
 from training.data.tokenizer import TEMPLATE, build_tokenizer
@@ -75,8 +75,8 @@ def record(episodes: int) -> tuple[Renderer, list[Asked]]:
     """What is to be ranked, step by step, and the renderer that the judge read it with."""
     goals = longest_goals(episodes)
     renderer = Renderer(build_tokenizer(_texts(goals)), TEMPLATE)
-    recorder = Recorder(BestPromise(Critic(random_model(judge_config()), renderer).action_promises))
-    act(goals, NoisyPlanner(), recorder, proposals=PROPOSALS, episodes=1, seed=0)
+    recorder = Recorder(BestPromise(Critic(random_model(judge_config()), renderer, RECIPE).action_promises))
+    act(goals, TextCraft, NoisyPlanner(), recorder, proposals=PROPOSALS, episodes=1, seed=0)
     return renderer, recorder.asked
 
 

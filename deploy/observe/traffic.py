@@ -13,7 +13,7 @@ import httpx
 
 from agentprm import Client, State, Trajectory
 from testbed.redis import RedisServer
-from training.environments.textcraft.environment import train_goals
+from training.environments.textcraft.environment import TextCraft, train_goals
 from training.environments.textcraft.planner import NoisyPlanner
 from training.evaluation.acting import act
 
@@ -71,7 +71,7 @@ def _play(service: str, seed: int, stop: threading.Event) -> None:
             if stop.is_set():
                 return
             judge = _Judge(demo, other)
-            act([goal], NoisyPlanner(), judge, proposals=PROPOSALS, episodes=1, seed=seed)
+            act([goal], TextCraft, NoisyPlanner(), judge, proposals=PROPOSALS, episodes=1, seed=seed)
             demo.score_trajectory(judge.taken)
 
 

@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification
 from agentprm import Client, State, Trajectory
 from model_store.format.store import Store
 from tests.end_to_end.conftest import ROOT, serving
-from training.environments.textcraft.environment import held_out_goals
+from training.environments.textcraft.environment import TextCraft, held_out_goals
+from training.environments.textcraft.planner import NoisyPlanner
 from training.rollouts.collect import collect
 
 STORE = Store(ROOT / "model_store" / "checkpoints")
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine
 @pytest.fixture(scope="module")
 def trajectories() -> list[Trajectory]:
     """Real TextCraft episodes on goals that the checkpoint never saw."""
-    return [rollout.trajectory for rollout in collect(held_out_goals(), 12, seed=11)]
+    return [rollout.trajectory for rollout in collect(held_out_goals(), TextCraft, NoisyPlanner(), count=12, seed=11)]
 
 
 def plain_raw_scores(path: Path, trajectory: Trajectory) -> list[float]:
@@ -93,7 +94,7 @@ def test_a_chat_scores_as_the_same_trajectory_in_plain_text(client: Client, traj
 
 
 def test_the_promise_tells_success_from_failure_on_unseen_goals(client: Client) -> None:
-    rollouts = list(collect(held_out_goals(), 60, seed=5))
+    rollouts = list(collect(held_out_goals(), TextCraft, NoisyPlanner(), count=60, seed=5))
     results = client.score_step([rollout.trajectory for rollout in rollouts]).results
     succeeded = [one.promise for one, rollout in zip(results, rollouts, strict=True) if rollout.outcome]
     failed = [one.promise for one, rollout in zip(results, rollouts, strict=True) if not rollout.outcome]

@@ -1,18 +1,21 @@
-"""The whole pipeline in miniature: rollouts, language model, Algorithm 1, evaluation, publish, load."""
+"""The whole pipeline in miniature, and its command: rollouts, training, evaluation, publish, load."""
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from model_store.format.store import Store
-from model_store.network.model import load_model
-from model_store.text.renderer import load_renderer
+from training import demo
 from training.demo import DemoConfig, publish, train_seed
-from training.environments.textcraft.environment import held_out_goals, pretraining_goals, train_goals
-from training.evaluation.critic import Critic
-from training.evaluation.experiment import EvaluationConfig, evaluate
+from training.environments.textcraft.environment import TextCraft, held_out_goals, pretraining_goals, train_goals
+from training.environments.textcraft.planner import NoisyPlanner
+from training.evaluation.__main__ import load_critic
+from training.evaluation.experiment import EvaluationConfig, Report, evaluate
+from training.evaluation.metrics import Interval
 from training.evaluation.report import as_text
 from training.rollouts.collect import collect
 from training.trainers.pretraining import PretrainConfig
@@ -28,18 +31,31 @@ MINIATURE = DemoConfig(
     evaluation=EvaluationConfig(proposals=(1, 2), episodes=1, trajectories=8),
 )
 
+HALF = Interval(0.5, 0.4, 0.6)
+REPORT = Report(
+    goals=80,
+    training_seeds=1,
+    episodes=3,
+    trajectories=48,
+    offline={"AgentPRM": {"step AUC": HALF}},
+    steps={"AgentPRM": {2: HALF}},
+    best_of={"AgentPRM": {2: HALF}},
+)
+
 
 def test_the_pipeline_trains_evaluates_and_publishes_a_checkpoint_that_scores_as_trained(tmp_path: Path) -> None:
     trained = train_seed(MINIATURE, seed=0)
     judges = trained.judges()
-    report = evaluate([judges, judges], held_out_goals()[:6], MINIATURE.evaluation)
+    report = evaluate([judges, judges], held_out_goals()[:6], TextCraft, NoisyPlanner(), MINIATURE.evaluation)
     store = Store(tmp_path)
     publish(trained, store, "1", config=MINIATURE, seed=0, report=report)
 
     checkpoint = store.resolve("demo")
     assert checkpoint.manifest.evaluation == json.loads(json.dumps(report.to_json()))
-    served = Critic(load_model(checkpoint, "cpu", "auto"), load_renderer(checkpoint))
-    trajectories = [rollout.trajectory for rollout in collect(held_out_goals(), 8, seed=1)]
+    served = load_critic(store, "demo")
+    trajectories = [
+        rollout.trajectory for rollout in collect(held_out_goals(), TextCraft, NoisyPlanner(), count=8, seed=1)
+    ]
     for ours, theirs in zip(
         served.step_promises(trajectories), judges.agentprm.step_promises(trajectories), strict=True
     ):
@@ -55,7 +71,7 @@ def test_the_same_seed_trains_the_same_weights_and_another_seed_others() -> None
 
 def test_the_report_shows_every_method_at_every_n(tmp_path: Path) -> None:
     judges = train_seed(MINIATURE, seed=0).judges()
-    report = evaluate([judges], held_out_goals()[:6], MINIATURE.evaluation)
+    report = evaluate([judges], held_out_goals()[:6], TextCraft, NoisyPlanner(), MINIATURE.evaluation)
     table = as_text(report)
     for method in (
         "policy alone",
@@ -70,6 +86,34 @@ def test_the_report_shows_every_method_at_every_n(tmp_path: Path) -> None:
     assert set(report.steps["majority vote"]) == {2}
     assert set(report.best_of["oracle"]) == {1, 2}
     assert report.best_of["oracle"][2].mean >= report.best_of["AgentPRM"][2].mean
+
+
+@pytest.mark.parametrize(
+    ("flags", "seeds"), [(["--seeds", "3", "1", "2"], [3, 1, 2]), (["--seeds", "4"], [4]), ([], [0])]
+)
+def test_the_command_trains_every_seed_and_publishes_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], seeds: list[int]
+) -> None:
+    models = train_seed(MINIATURE, seed=0)
+    train, published = Mock(return_value=[models] * len(seeds)), Mock()
+    monkeypatch.setattr(demo, "train_seeds", train)
+    monkeypatch.setattr(demo, "evaluate", Mock(return_value=REPORT))
+    monkeypatch.setattr(demo, "publish", published)
+    path = tmp_path / "report.json"
+    arguments = [*flags, "--store", str(tmp_path), "--version", "7", "--report", str(path)]
+    done = CliRunner().invoke(demo.app, arguments)
+    assert (done.exit_code, done.stdout) == (0, as_text(REPORT) + "\n")
+    assert json.loads(path.read_text()) == REPORT.to_json()
+    assert train.call_args.args[1] == seeds
+    assert (published.call_args.args[2], published.call_args.kwargs["seed"]) == ("7", seeds[0])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--seeds", "0", "1"], ["5", "--version", "1"], ["--version", "1", "--seeds"], ["--version", "1", "x"]],
+)
+def test_a_wrong_command_exits_with_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(demo.app, arguments).exit_code == 2
 
 
 def test_no_training_data_comes_from_a_held_out_goal() -> None:

@@ -1,1 +1,1 @@
-"""Labels, datasets and the tokenizer of a small world."""
+"""Data for the trainers: promise targets, token batches and the tokenizer of a small world."""

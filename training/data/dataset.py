@@ -1,4 +1,4 @@
-"""Rollouts as token batches, rendered by the renderer that serving uses.
+"""Token batches of rollouts, rendered by the renderer that serving uses.
 
 Axes: B batch (whole trajectories), S steps, T tokens.
 """
@@ -21,7 +21,11 @@ NO_LOSS = -100  # the index that torch's cross entropy leaves out
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One rollout in tokens. ``outcome`` is None if it was truncated; ``task_length`` tokens come before step 0."""
+    """One rollout in tokens.
+
+    ``step_ends`` are indices into ``token_ids`` of each action's last token, where its score is read. ``task_length``
+    tokens come before step 0. ``outcome`` is None if the rollout was truncated.
+    """
 
     token_ids: list[int]
     step_ends: list[int]
@@ -30,7 +34,7 @@ class Example:
 
 
 class Batch(NamedTuple):
-    """Rows padded on the right. ``step_ends_BS`` is padded with 0 where ``is_step_BS`` is False."""
+    """Rows padded on the right; ``step_ends_BS`` is 0 where ``is_step_BS`` is False. ``outcomes`` is [B]."""
 
     token_ids_BT: Tensor
     step_ends_BS: Tensor
@@ -39,10 +43,10 @@ class Batch(NamedTuple):
 
 
 def encode(rollouts: Sequence[Rollout], renderer: Renderer, context_length: int) -> list[Example]:
-    """Renders rollouts, final observation included (a language model learns from it; no score is read there).
+    """Renders rollouts with their final observation: the language model learns from it, no score is read there.
 
     Raises:
-        AgentPRMError: a rollout without steps or over the context length; names its place and size.
+        AgentPRMError: a rollout has no steps or more than ``context_length`` tokens; names its index and size.
     """
     examples = []
     for row, rollout in enumerate(rollouts):
@@ -60,7 +64,13 @@ def encode(rollouts: Sequence[Rollout], renderer: Renderer, context_length: int)
 
 
 def batches(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[Example]]:
-    """Endless full batches, every example once an epoch, in an order that only ``seed`` decides."""
+    """Yields full batches without end, every example at most once an epoch, in an order that only ``seed`` decides.
+
+    The examples that fill no batch at the end of an epoch are left out of it.
+
+    Raises:
+        ValueError: there are fewer examples than ``size``.
+    """
     if len(examples) < size:
         raise ValueError(f"{len(examples)} examples cannot fill a batch of {size}")
     rng = random.Random(seed)
@@ -71,7 +81,7 @@ def batches(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Pads a batch of whole trajectories."""
+    """Returns a batch of whole trajectories, padded to the longest."""
     steps = [torch.tensor(example.step_ends) for example in examples]
     return Batch(
         token_ids_BT=pad([torch.tensor(example.token_ids) for example in examples], 0),
@@ -82,7 +92,7 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def next_tokens(examples: Sequence[Example]) -> Tensor:
-    """For each position the token that follows, [B, T]; ``NO_LOSS`` inside the task and where nothing follows."""
+    """Returns the token after each position, [B, T]; ``NO_LOSS`` inside the task and where nothing follows."""
     rows = []
     for example in examples:
         following = torch.tensor([*example.token_ids[1:], NO_LOSS])
@@ -92,4 +102,5 @@ def next_tokens(examples: Sequence[Example]) -> Tensor:
 
 
 def pad(rows: list[Tensor], value: float) -> Tensor:
+    """Stacks rows of different lengths [B, longest], filled on the right with ``value``."""
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)

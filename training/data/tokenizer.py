@@ -1,7 +1,7 @@
 """The word-level tokenizer of a small world: one token per word, item id, number or punctuation mark.
 
-Item ids stay whole (``dark_oak_fence_gate``): with names split into words the small model's step ranking was worse
-than no model at all.
+Item ids stay whole (``dark_oak_fence_gate``): with names split into words, the small model ranked steps worse than
+no model at all.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ TEMPLATE: Final = Template(
 
 
 def build_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """A tokenizer that knows the words of ``texts``; the same words in any order give the same ids."""
+    """Returns a tokenizer that knows the words of ``texts``; the same words in any order give the same ids."""
     splitter = Split(Regex(r"\w+|[^\w\s]"), behavior="removed", invert=True)
     words = {word for text in texts for word, _ in splitter.pre_tokenize_str(text)}
     special = [PAD, UNKNOWN, END_OF_TASK, END_OF_OBSERVATION, END_OF_ACTION]

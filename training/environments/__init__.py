@@ -1,1 +1,1 @@
-"""Environments: reset, step, observation, outcome."""
+"""Environments, each of which makes episodes and scores how they end, and the policies that act in them."""

@@ -1,6 +1,10 @@
-"""The contract of an environment and of a policy that acts in it."""
+"""The contracts of an environment, of the factory that makes its episodes and of a policy that acts in it.
+
+Rollouts and evaluation know these contracts only. A goal is whatever the factory takes; for TextCraft, an item.
+"""
 
 import random
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, Self, TypeVar
 
 from agentprm.types import State
@@ -15,11 +19,11 @@ class Reply(NamedTuple):
 
 
 class Environment(Protocol):
-    """One episode of one task. The seed decides everything in it that the actions do not."""
+    """One episode of one goal. The seed decides everything in it that the actions do not."""
 
     @property
     def task_name(self) -> str:
-        """Names the task in rollout files; attempts at the same task share it."""
+        """Name of the goal in rollout files and random seeds; attempts at the same goal share it."""
         ...
 
     @property
@@ -27,7 +31,7 @@ class Environment(Protocol):
 
     @property
     def terminated(self) -> bool:
-        """Whether the task has ended the episode."""
+        """True once the task has ended the episode."""
         ...
 
     @property
@@ -36,20 +40,27 @@ class Environment(Protocol):
         ...
 
     def reset(self) -> State:
-        """Begins again; returns the task and the first observation."""
+        """Begins the same episode again and returns its task and first observation."""
         ...
 
-    def step(self, action: str) -> Reply: ...
+    def step(self, action: str) -> Reply:
+        """Takes one action of an unfinished episode."""
+        ...
 
     def copy(self) -> Self:
         """Returns an episode in the same state that goes on independently."""
         ...
 
 
+G = TypeVar("G")
+E = TypeVar("E", bound=Environment)
 E_contra = TypeVar("E_contra", bound=Environment, contravariant=True)
+
+EnvironmentFactory = Callable[[G, int], E]
+"""Makes a new episode from a goal and a seed; an environment's own class often is one."""
 
 
 class Policy(Protocol[E_contra]):
-    """Proposes an action in the state of an unfinished episode; ``env`` is read and not changed."""
+    """Proposes an action in the state of an unfinished episode; reads ``env`` and does not change it."""
 
     def sample(self, env: E_contra, rng: random.Random) -> str: ...

@@ -1,34 +1,40 @@
 """``python -m training.evaluation``: measures the bundled checkpoints on the held-out goals and prints the table."""
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 
 from model_store.format.store import Store
 from model_store.network.model import load_model
 from model_store.text.renderer import load_renderer
 from training.bundled import AGENTPRM, ORM, STORE
-from training.environments.textcraft.environment import held_out_goals
+from training.environments.textcraft.environment import TextCraft, held_out_goals
+from training.environments.textcraft.planner import NoisyPlanner
 from training.evaluation.critic import Critic
 from training.evaluation.experiment import EvaluationConfig, Judges, evaluate
 from training.evaluation.report import as_text
 
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
+
 
 def load_critic(store: Store, reference: str) -> Critic:
+    """Returns a checkpoint as a critic on the CPU, with the score recipe of its manifest."""
     checkpoint = store.resolve(reference)
-    return Critic(load_model(checkpoint, "cpu", "auto"), load_renderer(checkpoint))
+    return Critic(load_model(checkpoint, "cpu", "auto"), load_renderer(checkpoint), checkpoint.manifest.score)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.evaluation", description=__doc__)
-    parser.add_argument("--store", type=Path, default=STORE, help="the store that holds both checkpoints")
-    store = Store(parser.parse_args().store)
+@app.command()
+def main(
+    store: Annotated[Path, typer.Option(help="the store that holds both checkpoints", show_default=False)] = STORE,
+) -> None:
+    """Measure the bundled checkpoints on the held-out goals and print the table."""
     torch.set_num_threads(1)
-    judges = Judges(load_critic(store, AGENTPRM), load_critic(store, ORM))
-    print(as_text(evaluate([judges], held_out_goals(), EvaluationConfig())))
+    checkpoints = Store(store)
+    judges = Judges(load_critic(checkpoints, AGENTPRM), load_critic(checkpoints, ORM))
+    print(as_text(evaluate([judges], held_out_goals(), TextCraft, NoisyPlanner(), EvaluationConfig())))
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="python -m training.evaluation")

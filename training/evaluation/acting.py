@@ -1,51 +1,58 @@
-"""Acting with a judge: at every step the policy proposes N actions and the judge picks one.
+"""Acting with a judge: at every step the policy proposes N actions and a chooser takes one of them.
 
-Axes: G goals, E episodes.
+This is best-of-N at every turn, as in Choudhury's AgentPRM (arXiv 2502.10325). Axes: G goals, E episodes.
 """
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import Generic
 
 import numpy as np
 
 from agentprm.search.choosers import Choose
-from agentprm.types import State, Step
-from training.environments.base import Policy
-from training.environments.textcraft.environment import Goal, TextCraft
+from agentprm.types import State
+from training.environments.base import E, EnvironmentFactory, G, Policy
 from training.evaluation.metrics import Floats
 
 
-@dataclass(slots=True)
-class _Episode:
-    env: TextCraft
-    rng: random.Random
-    state: State = field(init=False)
+class _Episode(Generic[E]):
+    """An environment under way, its random numbers and the state in which the agent chooses next."""
 
-    def __post_init__(self) -> None:
-        self.state = self.env.reset()
+    __slots__ = ("env", "rng", "state")
+
+    def __init__(self, env: E, rng: random.Random) -> None:
+        self.env = env
+        self.rng = rng
+        self.state = env.reset()
 
     def take(self, action: str) -> None:
-        step = Step(self.state.observation, action)
-        self.state = State(self.state.task, (*self.state.steps, step), self.env.step(action).observation)
+        taken = self.state.take(action)
+        self.state = State(taken.task, taken.steps, self.env.step(action).observation)
 
 
 def act(
-    goals: Sequence[Goal], policy: Policy[TextCraft], choose: Choose, *, proposals: int, episodes: int, seed: int
+    goals: Sequence[G],
+    make: EnvironmentFactory[G, E],
+    policy: Policy[E],
+    choose: Choose,
+    *,
+    proposals: int,
+    episodes: int,
+    seed: int,
 ) -> Floats:
-    """Outcome of each episode [G, E] when ``choose`` picks one of ``proposals`` sampled actions at every step.
+    """Returns the outcome of each episode [G, E] when ``choose`` takes one of ``proposals`` sampled actions a step.
 
-    An episode's recipes and random numbers follow from ``seed``, its goal and its number, whoever chooses: two
-    choosers meet the same luck. Episodes advance together so that one forward judges many of them.
+    Episode number e of a goal is made with seed e, and its random numbers follow from ``seed``, the goal and e.
+    Two choosers therefore meet the same luck. Episodes advance together, so that one forward pass judges many.
     """
-    played = [
-        _Episode(TextCraft(goal, seed=number), random.Random(f"{seed} {goal.item} {number}"))
-        for goal in goals
-        for number in range(episodes)
-    ]
+    played = [_begin(make(goal, number), seed, number) for goal in goals for number in range(episodes)]
     while running := [episode for episode in played if not episode.env.terminated]:
-        proposed = [[policy.sample(one.env, one.rng) for _ in range(proposals)] for one in running]
-        chosen = choose([one.state for one in running], proposed)
+        proposed = [[policy.sample(episode.env, episode.rng) for _ in range(proposals)] for episode in running]
+        chosen = choose([episode.state for episode in running], proposed)
         for episode, action in zip(running, chosen, strict=True):
             episode.take(action)
     return np.array([episode.env.outcome for episode in played]).reshape(len(goals), episodes)
+
+
+def _begin(env: E, seed: int, number: int) -> _Episode[E]:
+    return _Episode(env, random.Random(f"{seed} {env.task_name} {number}"))

@@ -1,6 +1,6 @@
-"""What a critic is worth on goals it never saw, always beside the policy alone, majority vote and the oracle.
+"""Measures critics on goals they never saw, always beside the policy alone, majority vote and the oracle.
 
-Axes: R training seeds, G goals, E episodes.
+Axes: R training seeds, G goals, E episodes, S steps.
 """
 
 import json
@@ -13,9 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from agentprm.search.choosers import BestPromise, Choose, first, majority
-from training.environments.base import Policy
-from training.environments.textcraft.environment import Goal, TextCraft
-from training.environments.textcraft.planner import NoisyPlanner
+from training.environments.base import E, EnvironmentFactory, G, Policy
 from training.evaluation.acting import act
 from training.evaluation.critic import Critic
 from training.evaluation.metrics import (
@@ -32,7 +30,7 @@ from training.rollouts.collect import roll_out
 from training.rollouts.rollout import Rollout
 
 COUNT_WEIGHT = 0.05
-"""A pilot's value, checked on goals carved from the training goals; see docs/decisions.md."""
+"""Weight of the log count beside the promise; chosen on goals carved from the training goals (docs/decisions.md)."""
 
 
 class Judges(NamedTuple):
@@ -44,15 +42,20 @@ class Judges(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationConfig:
-    proposals: tuple[int, ...] = (1, 2, 4, 8, 16)  # actions sampled at every step, and trajectories for best-of-N
-    episodes: int = 3  # a goal, for acting step by step
-    trajectories: int = 48  # a goal, for best-of-N and for step AUC
+    """Sizes and random seed of an evaluation."""
+
+    proposals: tuple[int, ...] = (1, 2, 4, 8, 16)  # values of N: actions sampled a step, trajectories for best-of-N
+    episodes: int = 3  # episodes a goal, for acting step by step
+    trajectories: int = 48  # trajectories a goal, for best-of-N and for step AUC
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Intervals by method; ``steps`` and ``best_of`` map a method to {N: interval}."""
+    """Intervals of success rates in [0, 1] and of step measures.
+
+    ``offline`` maps a critic to {measure: interval}, ``steps`` and ``best_of`` map a method to {N: interval}.
+    """
 
     goals: int
     training_seeds: int
@@ -63,23 +66,29 @@ class Report:
     best_of: dict[str, dict[int, Interval]]
 
     def to_json(self) -> dict[str, Any]:
-        report: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # N as text, as any JSON reader sees it
+        """Returns the report as a reader of its JSON gets it: N is a text, an interval a list."""
+        report: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return report
 
 
-def evaluate(judges: Sequence[Judges], goals: Sequence[Goal], config: EvaluationConfig) -> Report:
-    """Everything, over all training seeds together; the intervals cover seeds and goals."""
-    policy = NoisyPlanner()
-    sampled = _sample(goals, policy, config)
-    named = {"AgentPRM": [pair.agentprm for pair in judges], "outcome model (ORM)": [pair.orm for pair in judges]}
-    promises = {name: [_step_promises(critic, sampled) for critic in critics] for name, critics in named.items()}
+def evaluate(
+    judges: Sequence[Judges],
+    goals: Sequence[G],
+    make: EnvironmentFactory[G, E],
+    policy: Policy[E],
+    config: EvaluationConfig,
+) -> Report:
+    """Measures the models of all training seeds together; the intervals cover seeds and goals."""
+    sampled = _sample(goals, make, policy, config)
+    critics = {"AgentPRM": [pair.agentprm for pair in judges], "outcome model (ORM)": [pair.orm for pair in judges]}
+    promises = {name: [_step_promises(critic, sampled) for critic in runs] for name, runs in critics.items()}
     return Report(
         goals=len(goals),
         training_seeds=len(judges),
         episodes=config.episodes,
         trajectories=config.trajectories,
         offline={name: _offline(runs, sampled) for name, runs in promises.items()},
-        steps=_acting(named, goals, policy, config),
+        steps=_acting(critics, goals, make, policy, config),
         best_of=_best_trajectories(promises, sampled, config.proposals),
     )
 
@@ -88,12 +97,15 @@ Trajectories = list[list[Rollout]]  # [G][E]
 StepPromises = list[list[list[float]]]  # [G][E][S]
 
 
-def _sample(goals: Sequence[Goal], policy: Policy[TextCraft], config: EvaluationConfig) -> Trajectories:
+def _sample(
+    goals: Sequence[G], make: EnvironmentFactory[G, E], policy: Policy[E], config: EvaluationConfig
+) -> Trajectories:
+    def play(goal: G, number: int) -> Rollout:
+        env = make(goal, number)
+        return roll_out(env, policy, random.Random(f"sample {config.seed} {env.task_name} {number}"))
+
     return [
-        [
-            roll_out(TextCraft(goal, number), policy, random.Random(f"sample {config.seed} {goal.item} {number}"))
-            for number in range(config.trajectories)
-        ]
+        [play(goal, number) for number in range(config.trajectories)]
         for goal in tqdm(goals, desc="trajectories", unit="goal", mininterval=5)
     ]
 
@@ -107,10 +119,11 @@ def _outcomes(sampled: Trajectories) -> Floats:
 
 
 def _offline(runs: Sequence[StepPromises], sampled: Trajectories) -> dict[str, Interval]:
-    """Step promise against the trajectory's final outcome."""
+    """Measures every step's promise against the final outcome of its trajectory."""
     flat = [[np.array([score for steps in goal for score in steps]) for goal in run] for run in runs]
     outcomes = [
-        np.repeat([one.outcome for one in goal], [len(one.trajectory.steps) for one in goal]) for goal in sampled
+        np.repeat([rollout.outcome for rollout in rollouts], [len(rollout.trajectory.steps) for rollout in rollouts])
+        for rollouts in sampled
     ]
 
     def measured(measure: Callable[[Floats, Floats], float]) -> Interval:
@@ -125,32 +138,44 @@ def _offline(runs: Sequence[StepPromises], sampled: Trajectories) -> dict[str, I
 
 
 def _acting(
-    named: dict[str, list[Critic]], goals: Sequence[Goal], policy: Policy[TextCraft], config: EvaluationConfig
+    critics: dict[str, list[Critic]],
+    goals: Sequence[G],
+    make: EnvironmentFactory[G, E],
+    policy: Policy[E],
+    config: EvaluationConfig,
 ) -> dict[str, dict[int, Interval]]:
-    choosers: dict[str, list[Choose]] = {"policy alone": [first], "majority vote": [majority]}
-    choosers |= {name: [BestPromise(critic.action_promises) for critic in critics] for name, critics in named.items()}
-    choosers["AgentPRM + log count"] = [
-        BestPromise(critic.action_promises, COUNT_WEIGHT) for critic in named["AgentPRM"]
-    ]
+    """Success of the policy alone at N = 1, and of every method that chooses at each larger N."""
+
+    def success(choosers: list[Choose], n: int) -> Interval:
+        sizes = {"proposals": n, "episodes": config.episodes, "seed": config.seed}
+        return success_interval(np.stack([act(goals, make, policy, choose, **sizes) for choose in choosers]))
+
     table: dict[str, dict[int, Interval]] = {}
-    for name, runs in tqdm(choosers.items(), desc="acting", unit="method", mininterval=5):
+    for name, choosers in tqdm(_methods(critics).items(), desc="acting", unit="method", mininterval=5):
         for n in config.proposals:
             if (n == 1) == (name == "policy alone"):
-                played = [
-                    act(goals, policy, choose, proposals=n, episodes=config.episodes, seed=config.seed)
-                    for choose in runs
-                ]
-                table.setdefault(name, {})[n] = success_interval(np.stack(played))
+                table.setdefault(name, {})[n] = success(choosers, n)
     return table
+
+
+def _methods(critics: dict[str, list[Critic]]) -> dict[str, list[Choose]]:
+    """Choosers by method, one for each training seed where the method has a model."""
+    methods: dict[str, list[Choose]] = {"policy alone": [first], "majority vote": [majority]}
+    methods |= {name: [BestPromise(critic.action_promises) for critic in runs] for name, runs in critics.items()}
+    methods["AgentPRM + log count"] = [
+        BestPromise(critic.action_promises, COUNT_WEIGHT) for critic in critics["AgentPRM"]
+    ]
+    return methods
 
 
 def _best_trajectories(
     promises: dict[str, list[StepPromises]], sampled: Trajectories, sizes: Sequence[int]
 ) -> dict[str, dict[int, Interval]]:
-    """Best of N whole trajectories by the final step's promise (the paper's section 4.2)."""
+    """Success of the best of N whole trajectories, chosen by the final step's promise (AgentPRM, section 4.2)."""
     outcomes = _outcomes(sampled)
     scores = {
-        name: [np.array([[s[-1] for s in goal] for goal in run]) for run in runs] for name, runs in promises.items()
+        name: [np.array([[steps[-1] for steps in goal] for goal in run]) for run in runs]
+        for name, runs in promises.items()
     }
     scores["oracle"] = [outcomes]
     return {

@@ -1,11 +1,11 @@
-"""An evaluation report as the table a person reads."""
+"""An evaluation report as tables for a reader."""
 
 from training.evaluation.experiment import Report
 from training.evaluation.metrics import Interval
 
 
 def as_text(report: Report) -> str:
-    """Markdown tables; each cell is a mean and its 95 % interval over training seeds and goals."""
+    """Returns Markdown tables; each cell is a mean and its 95 % interval over training seeds and goals."""
     seeds = f"{report.training_seeds} training seed{'s' if report.training_seeds > 1 else ''}"
     parts = [
         f"{report.goals} held-out goals, {seeds}; mean [95 % bootstrap interval over seeds and goals].",

@@ -1,29 +1,32 @@
 """``python -m training.rollouts --count 1000 --seed 0 --output rollouts.jsonl`` collects noisy-planner rollouts."""
 
-import argparse
 from pathlib import Path
+from typing import Annotated, Final, Literal
 
+import typer
 from tqdm import tqdm
 
-from training.environments.textcraft.environment import held_out_goals, train_goals
+from training.environments.textcraft.environment import TextCraft, held_out_goals, train_goals
+from training.environments.textcraft.planner import NoisyPlanner
 from training.rollouts.collect import collect
 from training.rollouts.files import write_rollouts
 
-SPLITS = {"train": train_goals, "held-out": held_out_goals}
+GOALS: Final = {"train": train_goals, "held-out": held_out_goals}
+
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.rollouts", description="Collect noisy-planner rollouts.")
-    parser.add_argument("--count", type=int, required=True, help="how many rollouts")
-    parser.add_argument("--seed", type=int, required=True, help="same seed, same rollouts")
-    parser.add_argument("--output", type=Path, required=True, help="the JSON lines file to write")
-    parser.add_argument("--split", choices=sorted(SPLITS), default="train", help="which goals")
-    arguments = parser.parse_args()
-    rollouts = collect(SPLITS[arguments.split](), arguments.count, arguments.seed)
-    progress = tqdm(rollouts, total=arguments.count, unit="rollout", mininterval=1)
-    write_rollouts(arguments.output, progress)
+@app.command()
+def main(
+    count: Annotated[int, typer.Option(help="how many rollouts")],
+    seed: Annotated[int, typer.Option(help="same seed, same rollouts")],
+    output: Annotated[Path, typer.Option(help="the JSON lines file to write")],
+    split: Annotated[Literal["held-out", "train"], typer.Option(help="which goals")] = "train",
+) -> None:
+    """Collect noisy-planner rollouts."""
+    rollouts = collect(GOALS[split](), TextCraft, NoisyPlanner(), count=count, seed=seed)
+    write_rollouts(output, tqdm(rollouts, total=count, unit="rollout", mininterval=1))
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="python -m training.rollouts")

@@ -3,19 +3,14 @@
 import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
 
 from agentprm.types import Step, Trajectory
-from training.environments.base import Environment, Policy
-from training.environments.textcraft.environment import Goal, TextCraft
-from training.environments.textcraft.planner import NoisyPlanner
+from training.environments.base import E, EnvironmentFactory, G, Policy
 from training.rollouts.rollout import Rollout
-
-E = TypeVar("E", bound=Environment)
 
 
 def roll_out(env: E, policy: Policy[E], rng: random.Random, max_steps: int | None = None) -> Rollout:
-    """Resets ``env`` and plays it to its end, or to ``max_steps``: a collector's own cut, which truncates."""
+    """Resets ``env`` and plays it to its end, or truncates it after ``max_steps``."""
     state = env.reset()
     steps: list[Step] = []
     observation = state.observation
@@ -29,20 +24,28 @@ def roll_out(env: E, policy: Policy[E], rng: random.Random, max_steps: int | Non
 
 
 def collect(
-    goals: Sequence[Goal], count: int, seed: int, policy: Policy[TextCraft] | None = None, max_steps: int | None = None
+    goals: Sequence[G],
+    make: EnvironmentFactory[G, E],
+    policy: Policy[E],
+    *,
+    count: int,
+    seed: int,
+    max_steps: int | None = None,
 ) -> Iterator[Rollout]:
-    """``count`` rollouts, by default of the noisy planner, on goals drawn in shuffled rounds.
+    """Yields ``count`` rollouts. Every round visits all goals once, in a new random order.
 
-    Each depends on ``seed`` and its own number alone, so a longer collection starts with the shorter one.
+    Each rollout depends on ``seed`` and its own number alone, so a longer collection starts with the shorter one.
+
+    Raises:
+        ValueError: there are no goals.
     """
-    policy = policy or NoisyPlanner()
     for number, goal in enumerate(islice(_shuffled_rounds(goals, seed), count)):
         rng = random.Random(f"actions {seed} {number}")
-        env = TextCraft(goal, rng.getrandbits(32))
+        env = make(goal, rng.getrandbits(32))
         yield roll_out(env, policy, rng, max_steps)
 
 
-def _shuffled_rounds(goals: Sequence[Goal], seed: int) -> Iterator[Goal]:
+def _shuffled_rounds(goals: Sequence[G], seed: int) -> Iterator[G]:
     if not goals:
         raise ValueError("no goals to collect rollouts on")
     rng = random.Random(f"goals {seed}")
@@ -51,7 +54,11 @@ def _shuffled_rounds(goals: Sequence[Goal], seed: int) -> Iterator[Goal]:
 
 
 def monte_carlo_promise(env: E, policy: Policy[E], rng: random.Random, rollouts: int) -> float:
-    """Share of ``rollouts`` continuations of ``env`` that succeed; ``env`` stays as it is."""
+    """Returns the mean outcome of ``rollouts`` continuations of ``env``, which stays as it is.
+
+    It estimates the value of the state that the last action led to (AgentPRM, eq. 3), which is that action's promise
+    (eq. 2): transitions are deterministic and only the end is rewarded. An ended episode's is its outcome.
+    """
     if env.terminated:
         return env.outcome
     return sum(_continue(env.copy(), policy, rng) for _ in range(rollouts)) / rollouts

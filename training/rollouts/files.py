@@ -1,14 +1,17 @@
-"""JSON lines, strictly read."""
+"""Rollout files: one JSON object a line, strictly read."""
 
 import json
 import os
+import reprlib
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from agentprm.errors import AgentPRMError
-from agentprm.types import Step, Trajectory
 from training.rollouts.rollout import Rollout
 
 
@@ -28,46 +31,40 @@ def write_rollouts(path: Path, rollouts: Iterable[Rollout]) -> int:
 
 
 def read_rollouts(path: Path) -> list[Rollout]:
-    """All rollouts of a file.
+    """Reads all rollouts of a file.
 
     Raises:
-        AgentPRMError: a line is not a rollout; names the file, the line and what is wrong.
+        AgentPRMError: a line is not a rollout; names the file, the line, each wrong field and what is wrong.
     """
     rollouts = []
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                rollouts.append(_rollout(json.loads(line)))
-            except (ValueError, TypeError, KeyError) as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise AgentPRMError(f"{path}, line {number}: not a rollout ({reason})") from error
+                rollouts.append(_ROLLOUT.validate_json(line.rstrip(b"\r\n")))
+            except ValidationError as error:
+                raise AgentPRMError(f"{path}, line {number}: not a rollout ({_faults(error)})") from error
     return rollouts
 
 
-def _rollout(row: Any) -> Rollout:
-    expected = {field.name for field in fields(Rollout)}
-    if not isinstance(row, dict) or row.keys() != expected:
-        raise ValueError(f"expected an object with exactly {', '.join(sorted(expected))}")
-    written = row["trajectory"]
-    steps = tuple(Step(_typed(step, "observation", str), _typed(step, "action", str)) for step in written["steps"])
-    rollout = Rollout(
-        trajectory=Trajectory(_typed(written, "task", str), steps),
-        final_observation=_typed(row, "final_observation", str),
-        outcome=float(_typed(row, "outcome", float, int)),
-        terminated=_typed(row, "terminated", bool),
-        truncated=_typed(row, "truncated", bool),
-        goal=_typed(row, "goal", str),
-        seed=_typed(row, "seed", int),
-    )
-    if not 0 <= rollout.outcome <= 1:
-        raise ValueError(f"outcome is {rollout.outcome}, not in [0, 1]")
+def _check_end(rollout: Rollout) -> Rollout:
     if rollout.terminated == rollout.truncated:
-        raise ValueError("a rollout is either terminated or truncated")
+        raise PydanticCustomError("end", "terminated, truncated: exactly one of the two must be true")
     return rollout
 
 
-def _typed(row: Any, name: str, *kinds: type) -> Any:
-    value = row[name]
-    if type(value) not in kinds:
-        raise TypeError(f"{name} is {value!r}, not {' or '.join(kind.__name__ for kind in kinds)}")
-    return value
+_ROLLOUT: Final = TypeAdapter(Annotated[Rollout, AfterValidator(_check_end)])
+
+
+def _faults(error: ValidationError) -> str:
+    """Returns every fault as ``field: what is wrong, got value``."""
+    return "; ".join(map(_fault, error.errors(include_url=False)))
+
+
+def _fault(fault: ErrorDetails) -> str:
+    field = ".".join(map(str, fault["loc"]))
+    if not field:
+        return fault["msg"].replace(" at line 1 column ", " at column ")  # the JSON of one line
+    if fault["type"] == "missing":
+        return f"{field}: missing"
+    message = "unknown field" if fault["type"] == "unexpected_keyword_argument" else fault["msg"]
+    return f"{field}: {message}, got {reprlib.repr(fault['input'])}"

@@ -1,1 +1,1 @@
-"""Trainers: next tokens, then promises."""
+"""Trainers: next-token pre-training, then Algorithm 1 on promises."""

@@ -1,7 +1,7 @@
-"""Teaches a fresh backbone its world before it learns values: next-token prediction on unlabelled rollouts.
+"""Next-token prediction on unlabelled rollouts, which teaches a fresh backbone its world before it learns values.
 
-Stands where a pretrained checkpoint stands for a large model. Outcomes are not used. The loss covers actions and
-observations, not the task. Axes: B batch, T tokens, H hidden, V vocabulary.
+It takes the place of a large model's pretrained checkpoint. Outcomes are not used. The loss covers actions and
+observations, not the task. Axes: B batch, T tokens, N tokens with a loss, H hidden, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -13,21 +13,26 @@ from tqdm import tqdm
 
 from model_store.network.model import RewardModel
 from training.data.dataset import NO_LOSS, Example, batches, collate, next_tokens
-from training.trainers.optimizer import Schedule, optimizer_of, take_update
+from training.trainers.optimizer import Schedule, new_optimizer, take_update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainConfig:
+    """Sizes, rates and random seed of the pre-training."""
+
     updates: int = 900
-    batch_size: int = 32
+    batch_size: int = 32  # rollouts
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     seed: int = 0
 
 
 def pretrain(model: RewardModel, examples: Sequence[Example], config: PretrainConfig) -> list[float]:
-    """Trains the backbone in place, output weights tied to the input embedding; the loss (nats) at each update."""
-    optimizer = optimizer_of(model.backbone, config.learning_rate, config.weight_decay)
+    """Trains the backbone in place and returns the loss at each update, in nats a token.
+
+    The output weights are the input embedding. The score head is left alone.
+    """
+    optimizer = new_optimizer(model.backbone, config.learning_rate, config.weight_decay)
     schedule = Schedule(config.learning_rate, config.updates)
     losses = []
     stream = batches(examples, config.batch_size, config.seed)
@@ -39,7 +44,7 @@ def pretrain(model: RewardModel, examples: Sequence[Example], config: PretrainCo
 
 
 def next_token_loss(model: RewardModel, examples: Sequence[Example]) -> torch.Tensor:
-    """Mean cross entropy in nats over the tokens after the task."""
+    """Returns the mean cross entropy over the tokens after the task, in nats, as a scalar tensor."""
     hidden_BTH = model.hidden(collate(examples).token_ids_BT)
     following_BT = next_tokens(examples)
     learned_BT = following_BT != NO_LOSS

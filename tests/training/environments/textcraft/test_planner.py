@@ -15,7 +15,7 @@ seeds = st.integers(0, 2**32)
 
 
 def started(goal: Goal, seed: int) -> TextCraft:
-    """An episode up to two noisy steps in, so not over."""
+    """Returns an episode after at most two noisy steps, so not over."""
     env, rng = TextCraft(goal, seed), random.Random(seed)
     for _ in range(rng.randrange(3)):
         env.step(NoisyPlanner().sample(env, rng))
