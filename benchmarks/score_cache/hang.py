@@ -48,11 +48,11 @@ class Phase:
 
     name: str
     ms: list[float] = field(default_factory=list)
-    asked: float = 0.0
+    looked_up: float = 0.0
     skipped: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        asked_share = self.asked / (self.asked + self.skipped)
+        asked_share = self.looked_up / (self.looked_up + self.skipped)
         return {"phase": self.name, "wall_ms": percentiles(self.ms), "redis_asked": asked_share}
 
 
@@ -67,9 +67,9 @@ class Caller:
         """Sends these requests, or as many as it takes until ``done()``; returns how many were sent."""
         before = self._lookups()
         latencies = list(self._latencies(bodies, done))
-        asked, skipped = (now - then for now, then in zip(self._lookups(), before, strict=True))
+        looked_up, skipped = (now - then for now, then in zip(self._lookups(), before, strict=True))
         phase.ms += latencies
-        phase.asked += asked
+        phase.looked_up += looked_up
         phase.skipped += skipped
         return len(latencies)
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.engine.speed import TOLERANCE, Contestants, contestants
+from benchmarks.engine.speed import TOLERANCE, Engines, build_engines
 from benchmarks.harness.clients import collect, send, sending
 from benchmarks.harness.timing import largest_difference, percentiles, ratios
 from benchmarks.service.servers import serve_plain
@@ -65,7 +65,7 @@ class Bench:
     """The servers, the bare engine, and the renderer for the engine's calls."""
 
     servers: tuple[Server, ...]
-    bare: Contestants
+    bare: Engines
     renderer: Renderer
 
     def round(self, concurrency: int, load: Load) -> dict[str, dict[str, Any]]:
@@ -89,7 +89,7 @@ def bench_service(sizes: Sizes, rounds: int) -> dict[str, Any]:
         store = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-store-")))
         checkpoint = publish(store)
         servers = (running.enter_context(serve_agentprm(store, NAME)), running.enter_context(serve_plain(store)))
-        bare = contestants(load_model(checkpoint, "cpu", "float32"))
+        bare = build_engines(load_model(checkpoint, "cpu", "float32"))
         bench = Bench(servers, bare, load_renderer(checkpoint))
         bench.round(1, rank_load(2, 64, 2, "warm-up"))
         results = [_case(bench, callers, make, rounds) for callers, make in sizes.cases()]

@@ -1,6 +1,6 @@
 """Draws every panel of the dashboards with the data of a run: plain plots, not a copy of Grafana."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -9,14 +9,14 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter
 
 from deploy.observe.check import Drawn, Span, excuse
 from deploy.observe.dashboards import JSON, labels_shown, legend
 
 COLUMNS: Final = 3
 WIDTH, HEIGHT = 5.0, 2.8  # inches of a panel
-FORMATTERS: Final = {
+FORMATTERS: Final[Mapping[str, Callable[[], Formatter]]] = {
     "percentunit": partial(PercentFormatter, 1),
     **{name: partial(EngFormatter, unit) for name, unit in (("s", "s"), ("bytes", "B"), ("Bps", "B/s"))},
 }
