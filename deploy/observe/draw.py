@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter
 
-from deploy.observe.check import Drawn, Span, excuse
+from deploy.observe.check import PanelData, Span, excuse
 from deploy.observe.dashboards import JSON, labels_shown, legend
 
 COLUMNS: Final = 3
@@ -24,28 +24,29 @@ FORMATTERS: Final[Mapping[str, Callable[[], Formatter]]] = {
 
 
 def draw(
-    dashboards: Mapping[str, JSON], seen: Mapping[str, Sequence[Drawn]], span: Span, directory: Path
+    dashboards: Mapping[str, JSON], panels: Mapping[str, Sequence[PanelData]], span: Span, directory: Path
 ) -> list[Path]:
     """Writes one PNG for each dashboard and returns their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, dashboard in dashboards.items():
-        rows = ceil(len(seen[name]) / COLUMNS)
+        rows = ceil(len(panels[name]) / COLUMNS)
         figure = Figure(figsize=(COLUMNS * WIDTH, rows * HEIGHT), layout="constrained")
         figure.suptitle(dashboard["title"])
-        for number, panel in enumerate(seen[name], 1):
-            _plot(figure.add_subplot(rows, COLUMNS, number), panel, span)
+        figure.supxlabel("seconds", fontsize=8)
+        for number, data in enumerate(panels[name], 1):
+            _plot(figure.add_subplot(rows, COLUMNS, number), data, span)
         paths.append(directory / f"dashboard-{name}.png")
         figure.savefig(paths[-1], dpi=72)
     return paths
 
 
-def _plot(axes: Axes, drawn: Drawn, span: Span) -> None:
+def _plot(axes: Axes, data: PanelData, span: Span) -> None:
     """Plots one panel over the seconds of the run: lines, a histogram's buckets as an image, or a table as text."""
-    panel, targets, first = drawn.panel, drawn.panel["targets"], drawn.answers[0]
+    panel, targets, first = data.panel, data.panel["targets"], data.answers[0]
     axes.set_title(panel["title"], fontsize=10, fontweight="bold")
     axes.tick_params(labelsize=7)
-    if panel["type"] == "table" or not any(drawn.answers):
+    if panel["type"] == "table" or not any(data.answers):
         columns = labels_shown(panel, targets[0])
         rows = ["   ".join(series.labels.get(name, "")[:24] for name in columns) for series in first]
         text = "\n".join(rows) or f"no data: {excuse(targets[0]['expr'])}"
@@ -60,7 +61,7 @@ def _plot(axes: Axes, drawn: Drawn, span: Span) -> None:
         )
         axes.set_yticks(range(1, len(buckets) + 1), [bucket.labels["le"] for bucket in buckets], fontsize=5)
     else:
-        for target, answer in zip(targets, drawn.answers, strict=True):
+        for target, answer in zip(targets, data.answers, strict=True):
             for series in answer:
                 seconds = [time - span.start for time in series.times]
                 axes.plot(seconds, series.values, linewidth=1, label=legend(target["legendFormat"], series.labels))
