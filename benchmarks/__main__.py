@@ -1,7 +1,7 @@
 """``python -m benchmarks [--quick | --full] [--only W1 W2 ... service cache] [--models tiny small smollm2]``.
 
-``--quick`` (the default) proves in a minute or two that everything works and writes to ``runs/benchmarks``;
-``--full`` is what is quoted and writes to ``benchmarks/results``. The exit status tells whether the scores were equal.
+``--quick`` (the default) checks in a few minutes that everything works and writes to ``runs/benchmarks``. ``--full``
+measures the quoted numbers and writes to ``benchmarks/results``. The exit status is 1 if scores differ.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> int:
     arguments = _parse()
     logging.basicConfig(level="INFO", format="%(message)s")
     logging.getLogger("httpx").setLevel("WARNING")
-    # So that servers and clients end with this process, whoever ends it.
+    # On SIGTERM the exit runs `finally` blocks, so servers and clients end with this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(1)
@@ -72,11 +72,13 @@ def _engine(arguments: argparse.Namespace, directory: Path) -> list[str]:
         if measured := load_measured(name):
             start = conditions()
             results = bench_model(measured, cases, arguments.rounds, arguments.limit, _show_engine)
-            # A file a model, so that an interrupted run keeps what it has and one model can be measured again.
-            write_json(directory / f"engine_{name}.json", {"conditions": _told(start, arguments), "results": results})
+            # Each model has its own file: an interrupted run keeps what it has, and one model can be measured again.
+            write_json(
+                directory / f"engine_{name}.json", {"conditions": _conditions(start, arguments), "results": results}
+            )
             for picture in draw(results, directory):
                 print(f"wrote {picture}")
-            wrong += [f"{name} {one['workload']} {one['case']}" for one in results if not one.get("equal", True)]
+            wrong += [f"{name} {_case(result)}" for result in results if not result.get("equal", True)]
     return wrong
 
 
@@ -84,8 +86,8 @@ def _service(arguments: argparse.Namespace, directory: Path) -> list[str]:
     start = conditions()
     document = bench_service(FULL if arguments.full else QUICK, arguments.rounds)
     print(service_section(document["results"]), mixed_section(document["mixed_load"]), sep="\n", flush=True)
-    write_json(directory / "service.json", {"conditions": _told(start, arguments), **document})
-    return [f"service {one['workload']} {one['case']}" for one in document["results"] if not one["equal"]]
+    write_json(directory / "service.json", {"conditions": _conditions(start, arguments), **document})
+    return [f"service {_case(result)}" for result in document["results"] if not result["equal"]]
 
 
 def _cache(arguments: argparse.Namespace, directory: Path) -> list[str]:
@@ -96,13 +98,17 @@ def _cache(arguments: argparse.Namespace, directory: Path) -> list[str]:
     start = conditions()
     document = bench_cache(redis, suite.FULL if arguments.full else suite.QUICK, arguments.rounds)
     print(cache_section(document), flush=True)
-    write_json(directory / "cache.json", {"conditions": _told(start, arguments), **document})
+    write_json(directory / "cache.json", {"conditions": _conditions(start, arguments), **document})
     return [f"cache {case}" for case in differing(document)]
 
 
-def _told(start: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+def _conditions(start: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     chosen = {"sizes": "full" if arguments.full else "quick", "rounds": arguments.rounds, "only": arguments.only}
     return {**start, **chosen, "load_average_at_end": conditions()["load_average"]}
+
+
+def _case(result: dict[str, Any]) -> str:
+    return f"{result['workload']} {result['case']}"
 
 
 def _show_engine(result: dict[str, Any]) -> None:
@@ -112,13 +118,15 @@ def _show_engine(result: dict[str, Any]) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios measured side by side.")
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--quick", action="store_true", help="small sizes: that it works (default)")
+    sizes.add_argument("--quick", action="store_true", help="small sizes, to see that it works (default)")
     sizes.add_argument("--full", action="store_true", help="the sizes that are quoted; an hour or more")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run")
     parser.add_argument("--models", nargs="+", choices=sorted(MODELS), help="default: tiny; all with --full")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
     parser.add_argument(
-        "--limit", type=float, help="leave out what takes a baseline more seconds a pass (10; full: 150)"
+        "--limit",
+        type=float,
+        help="leave out a workload whose baseline needs more seconds a pass (default: 10; with --full: 150)",
     )
     parser.add_argument("--output", type=Path, help="directory of the results")
     arguments = parser.parse_args()

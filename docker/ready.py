@@ -1,11 +1,11 @@
-"""The image's health check: fails unless the service of this container says that it is ready."""
+"""Health check of the image: fails unless the service in this container is ready."""
 
 import os
 import ssl
 from urllib.request import urlopen
 
 scheme = "https" if os.environ.get("AGENTPRM_TLS_CERTFILE") else "http"
-# The certificate is for the name that callers use, and this connection never leaves the container.
+# The certificate names the host that callers use, not this address; the connection stays in the container.
 trusting = ssl.create_default_context()
 trusting.check_hostname = False
 trusting.verify_mode = ssl.CERT_NONE

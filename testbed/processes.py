@@ -101,11 +101,11 @@ def responds(url: str, process: subprocess.Popen[bytes]) -> bool:
         return False
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process with SIGTERM, or with SIGKILL if it has not ended after ``PATIENCE``."""
+def stop(process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
+    """Ends a process with SIGTERM, or with SIGKILL if it has not ended after ``seconds``."""
     process.terminate()
     try:
-        process.wait(PATIENCE)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(PATIENCE)

@@ -1,1 +1,1 @@
-"""Speed, plots, quantised, workers, report."""
+"""Benchmarks of the engine in one process."""

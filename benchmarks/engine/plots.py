@@ -1,4 +1,4 @@
-"""The two pictures: how the cost of a call grows with the step number, and with the number of candidates."""
+"""Two plots: the cost of a call by step number, and by number of candidates."""
 
 import re
 from collections import Counter
@@ -25,17 +25,17 @@ STYLES: Final = {
 
 
 def draw(results: Sequence[Result], directory: Path) -> list[Path]:
-    """One PNG and SVG for each picture and model that the results have points for."""
+    """Writes a PNG and an SVG of each plot and model that the results have points for; returns their paths."""
     mpl.use("agg")
-    measured = [one for one in results if "left_out" not in one]
+    measured = [result for result in results if "left_out" not in result]
     written = []
-    for model in dict.fromkeys(one["model"] for one in measured):
-        mine = [one for one in measured if one["model"] == model]
-        if lines := step_lines(mine):
+    for model in dict.fromkeys(result["model"] for result in measured):
+        of_model = [result for result in measured if result["model"] == model]
+        if lines := step_lines(of_model):
             figure, axes = _figure(lines, f"One growing trajectory, 60 tokens a step ({model})", "step")
             axes.set_ylim(bottom=0)
             written += _save(figure, directory / f"steps_{model}")
-        if (history := widest_history(mine)) and (lines := candidate_lines(mine, history)):
+        if (history := widest_history(of_model)) and (lines := candidate_lines(of_model, history)):
             title = f"Ranking candidates of 24 tokens over a history of {history:,} tokens ({model})"
             figure, axes = _figure(lines, title, "candidates")
             axes.set(xscale="log", yscale="log", ylabel="CPU milliseconds per call (log)")
@@ -50,8 +50,8 @@ def draw(results: Sequence[Result], directory: Path) -> list[Path]:
 
 
 def step_lines(results: Sequence[Result]) -> dict[str, Line]:
-    """CPU milliseconds of each step of one trajectory, by variant."""
-    growing = [one for one in results if one["workload"] == "W2" and one["case"].endswith("B=1")]
+    """Returns the CPU milliseconds of each step of one trajectory, by variant."""
+    growing = [result for result in results if result["workload"] == "W2" and result["case"].endswith("B=1")]
     if not growing:
         return {}
     lines: dict[str, Line] = {}
@@ -62,25 +62,25 @@ def step_lines(results: Sequence[Result]) -> dict[str, Line]:
 
 
 def widest_history(results: Sequence[Result]) -> int | None:
-    """The longest history among those ranked with the most numbers of candidates; None without two such numbers."""
-    histories = Counter(_sizes(one)[0] for one in results if one["workload"] == "W1")
+    """Returns the longest history with the most points; None if no history has two."""
+    histories = Counter(_sizes(result)[0] for result in results if result["workload"] == "W1")
     most = max(histories.values(), default=0)
     return max(history for history, count in histories.items() if count == most) if most > 1 else None
 
 
 def candidate_lines(results: Sequence[Result], history: int) -> dict[str, Line]:
-    """CPU milliseconds of a call by its number of candidates, by variant."""
-    ranked = [one for one in results if one["workload"] == "W1" and _sizes(one)[0] == history]
-    ranked.sort(key=lambda one: _sizes(one)[1])
-    counts = [float(_sizes(one)[1]) for one in ranked]
+    """Returns the CPU milliseconds of a call by its number of candidates, by variant."""
+    ranked = [result for result in results if result["workload"] == "W1" and _sizes(result)[0] == history]
+    ranked.sort(key=lambda result: _sizes(result)[1])
+    counts = [float(_sizes(result)[1]) for result in ranked]
     return {
-        name: (counts, [1000 * one["variants"][name]["cpu_seconds"] for one in ranked])
+        name: (counts, [1000 * result["variants"][name]["cpu_seconds"] for result in ranked])
         for name in ranked[0]["variants"]
     }
 
 
 def _sizes(result: Result) -> tuple[int, int]:
-    """History and candidates of a W1 case."""
+    """Returns the tokens of history and the number of candidates of a W1 case."""
     match = re.fullmatch(r"P=(\d+) N=(\d+)", result["case"])
     assert match, f"not a case of W1: {result['case']}"
     return int(match[1]), int(match[2])

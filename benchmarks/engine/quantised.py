@@ -1,4 +1,4 @@
-"""What quantised weights cost: in score and ranking on real TextCraft episodes, in memory, and in CPU time."""
+"""Cost of quantised weights: in scores and rankings of TextCraft episodes, in memory, and in CPU time."""
 
 import argparse
 import random
@@ -33,18 +33,18 @@ Models = dict[str, RewardModel]
 Rows = list[list[int]]
 FULL: Final = "float32"
 CASES: Final = ((1, 16), (2, 128))
-"""Sequences and tokens of a forward, of which none is known."""
+"""Sequences and tokens of each of a forward without cached prefixes."""
 
 
 class Choice(NamedTuple):
-    """The best proposal by some weights, and what its promise is under the full ones short of the best."""
+    """The best proposal by quantised weights: whether full weights agree, and how much promise it loses by those."""
 
     same: bool
-    given_up: float
+    lost: float
 
 
 def variants(full: RewardModel) -> Models:
-    """float32 and bfloat16, as they are and quantised."""
+    """Returns the model in float32 and bfloat16, each plain and quantised."""
     half: Any = deepcopy(full)
     half.backbone.to(torch.bfloat16)
     models: Models = {FULL: full, "bfloat16": half}
@@ -56,31 +56,33 @@ def variants(full: RewardModel) -> Models:
 
 
 def score_errors(models: Models, token_ids: Rows, reads: list[list[int]], promise: Callable[[float], float]) -> Any:
-    raw = {name: [one for row in score_rows(model, token_ids, reads) for one in row] for name, model in models.items()}
-    told = f"{len(raw[FULL])} scores"
-    return {name: score_error(raw[FULL], found, promise, told)._asdict() for name, found in raw.items()}
+    raw = {
+        name: [score for row in score_rows(model, token_ids, reads) for score in row] for name, model in models.items()
+    }
+    label = f"{len(raw[FULL])} scores"
+    return {name: score_error(raw[FULL], found, promise, label)._asdict() for name, found in raw.items()}
 
 
 def proposals(full: RewardModel, renderer: Renderer, score: ScoreRecipe, episodes: int) -> Iterator[Rows]:
-    """What is ranked in each state of an episode, where there is a choice."""
+    """Yields the sequences that are ranked in each state of an episode with at least two distinct proposals."""
     goals = list(held_out_goals())
     random.Random(0).shuffle(goals)
     recorder = Recorder(BestPromise(Critic(full, renderer, score).action_promises))
     act(goals[:episodes], TextCraft, NoisyPlanner(), recorder, proposals=PROPOSALS, episodes=1, seed=0)
-    for asked in recorder.asked:
-        distinct = list(dict.fromkeys(asked.proposed))
+    for decision in recorder.decisions:
+        distinct = list(dict.fromkeys(decision.proposed))
         if len(distinct) > 1:
-            history = renderer.state(asked.state)
+            history = renderer.state(decision.state)
             yield [history.token_ids + action for action in renderer.actions(distinct, history)]
 
 
-def choice(full: list[float], found: list[float]) -> Choice:
+def best_choice(full: list[float], found: list[float]) -> Choice:
     best = max(range(len(found)), key=found.__getitem__)
     return Choice(full[best] == max(full), max(full) - full[best])
 
 
-def agreement(models: Models, states: list[Rows], promise: Callable[[float], float]) -> dict[str, Any]:
-    told = {}
+def ranking_agreement(models: Models, states: list[Rows], promise: Callable[[float], float]) -> dict[str, Any]:
+    agreement = {}
     promises = {
         name: [
             [promise(raw) for (raw,) in score_rows(model, rows, [[len(row) - 1] for row in rows])] for rows in states
@@ -88,10 +90,11 @@ def agreement(models: Models, states: list[Rows], promise: Callable[[float], flo
         for name, model in models.items()
     }
     for name, found in promises.items():
-        choices = [choice(*pair) for pair in zip(promises[FULL], found, strict=True)]
-        given_up = max(one.given_up for one in choices)
-        told[name] = {"states": len(states), "same_best": sum(one.same for one in choices), "most_given_up": given_up}
-    return told
+        choices = [best_choice(*pair) for pair in zip(promises[FULL], found, strict=True)]
+        agreed = sum(choice.same for choice in choices)
+        lost = max(choice.lost for choice in choices)
+        agreement[name] = {"states": len(states), "same_best": agreed, "most_given_up": lost}
+    return agreement
 
 
 def megabytes(model: RewardModel) -> float:
@@ -103,7 +106,7 @@ def megabytes(model: RewardModel) -> float:
 
 
 def cpu_seconds(models: Models, rounds: int) -> dict[str, dict[str, float]]:
-    """Medians; the models take turns. Packs their layers as the service does."""
+    """Returns median CPU seconds by model and case; the models take turns, with layers packed as in the service."""
     engines = {name: choose_engine(model, prefix_cache_bytes=0, context_length=1024) for name, model in models.items()}
     taken: dict[str, dict[str, list[float]]] = {name: {} for name in engines}
     for rows, length in CASES:
@@ -113,7 +116,9 @@ def cpu_seconds(models: Models, rounds: int) -> dict[str, dict[str, float]]:
                 started = time.process_time()
                 engine.score(token_ids, [[length - 1]] * rows)
                 taken[name].setdefault(f"{rows} x {length} tokens", []).append(time.process_time() - started)
-    return {name: {case: statistics.median(one) for case, one in cases.items()} for name, cases in taken.items()}
+    return {
+        name: {case: statistics.median(seconds) for case, seconds in cases.items()} for name, cases in taken.items()
+    }
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -121,20 +126,20 @@ def measure(rounds: int) -> dict[str, Any]:
     score, renderer = checkpoint.manifest.score, load_renderer(checkpoint)
     demo = variants(load_model(checkpoint, "cpu", FULL))
     rendered = [
-        renderer.trajectory(one.trajectory)
-        for one in collect(held_out_goals(), TextCraft, NoisyPlanner(), count=40, seed=5)
+        renderer.trajectory(rollout.trajectory)
+        for rollout in collect(held_out_goals(), TextCraft, NoisyPlanner(), count=40, seed=5)
     ]
     small = variants(random_model(small_config()))
     rows = torch.randint(8192, (4, 64), generator=torch.Generator().manual_seed(2)).tolist()
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "textcraft_error": score_errors(
-            demo, [one.token_ids for one in rendered], [list(one.step_ends) for one in rendered], score.promise
+            demo, [row.token_ids for row in rendered], [list(row.step_ends) for row in rendered], score.promise
         ),
-        "textcraft_ranking": agreement(demo, list(proposals(demo[FULL], renderer, score, 24)), score.promise),
+        "textcraft_ranking": ranking_agreement(demo, list(proposals(demo[FULL], renderer, score, 24)), score.promise),
         "small_error": score_errors(small, rows, [list(range(64))] * 4, lambda raw: 1 / (1 + 2.718281828**-raw)),
         "small_megabytes": {name: megabytes(model) for name, model in small.items()},
     }
-    return {**told, "small_cpu_seconds": cpu_seconds(small, rounds)}
+    return {**found, "small_cpu_seconds": cpu_seconds(small, rounds)}
 
 
 def as_table(found: dict[str, Any]) -> str:
@@ -147,7 +152,7 @@ def as_table(found: dict[str, Any]) -> str:
                 f"{error['promise_rms']:.4f} / {error['promise_max']:.3f}",
                 f"{ranking['same_best']} of {ranking['states']}",
                 f"{found['small_megabytes'][name]:.0f}",
-                *(f"{one / seconds[FULL][case]:.2f}" for case, one in seconds[name].items()),
+                *(f"{median / seconds[FULL][case]:.2f}" for case, median in seconds[name].items()),
             ]
         )
     heading = ["dtype+weights", "promise rms / largest", "same best action", "MB, 0.1B model"]
@@ -160,9 +165,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/weights_cost.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    told = conditions()
+    start = conditions()
     found = measure(arguments.rounds)
-    write_json(arguments.output, {"conditions": told, "results": found})
+    write_json(arguments.output, {"conditions": start, "results": found})
     print(as_table(found))
 
 

@@ -18,6 +18,7 @@ ENGINE_COLUMNS: Final = (
 
 
 def engine_section(result: Result) -> str:
+    """Returns the table of one workload."""
     title = f"### {result['workload']} {result['case']}, model {result['model']}\n"
     if "left_out" in result:
         return f"{title}\nLeft out: {result['left_out']}.\n"

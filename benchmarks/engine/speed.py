@@ -1,10 +1,10 @@
-"""The engine against the ways it is usually done, in one process and on one thread.
+"""The prefix engine against two baselines, in one process and on one thread.
 
-padded       a call's sequences in one batch, padded on the right under an attention mask: what reward servers do
-one_by_one   each sequence alone: no padding, no sharing; on a CPU the stronger baseline, and the reference of equality
-plain_pass   the whole trajectory once without an engine (W3 only): what reading every step in one pass is worth
-cold         ours, nothing held before a call
-warm         ours, the history held before a call (W1), or whatever the calls before left behind (W2, W5)
+padded       a call's sequences in one batch, padded on the right under an attention mask, as reward servers do
+one_by_one   each sequence alone, without padding or sharing; the stronger baseline on a CPU, and the reference scores
+plain_pass   the whole trajectory in one pass without an engine (W3 only)
+cold         the prefix engine with an empty cache before each call
+warm         the prefix engine with the history cached (W1), or with what earlier calls left in the cache (W2, W5)
 """
 
 import copy
@@ -41,23 +41,24 @@ EARLY_STEP: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Contestants:
-    """The same weights twice: attention is switched per model, so the baselines keep a plain one."""
+class Engines:
+    """The same weights twice: ``plain`` for the baselines and, with other attention, in the prefix engine."""
 
     plain: RewardModel
     engine: PrefixEngine
 
-    def of(self, workload: Workload) -> list[Variant]:
+    def variants(self, workload: Workload) -> list[Variant]:
+        """Returns every way to score a workload."""
         naive = workload.naive or workload.calls
-        found = [Variant("padded", naive, self._padded), Variant("one_by_one", naive, self._one_by_one)]
+        variants = [Variant("padded", naive, self._padded), Variant("one_by_one", naive, self._one_by_one)]
         if workload.naive:
-            found.append(Variant("plain_pass", workload.calls, self._one_by_one))
-        found.append(Variant("cold", workload.calls, self._ours, self._forget))
+            variants.append(Variant("plain_pass", workload.calls, self._one_by_one))
+        variants.append(Variant("cold", workload.calls, self._prefix, self._forget))
         if workload.held:
-            found.append(Variant("warm", workload.calls, self._ours, self._hold(workload.held)))
+            variants.append(Variant("warm", workload.calls, self._prefix, self._hold(workload.held)))
         if workload.grows:
-            found.append(Variant("warm", workload.calls, self._ours, self._forget_at_start))
-        return found
+            variants.append(Variant("warm", workload.calls, self._prefix, self._forget_at_start))
+        return variants
 
     @torch.inference_mode()
     def _padded(self, call: Call) -> Answer:
@@ -70,11 +71,11 @@ class Contestants:
 
     def _one_by_one(self, call: Call) -> Answer:
         rows = score_rows(self.plain, call.token_ids, call.reads, row_tokens=1)
-        return Answer([score for row in rows for score in row], call.asked)
+        return Answer([score for row in rows for score in row], call.tokens)
 
-    def _ours(self, call: Call) -> Answer:
+    def _prefix(self, call: Call) -> Answer:
         scored = self.engine.score(call.token_ids, call.reads)
-        return Answer([score for one in scored for score in one.raw], sum(one.computed for one in scored))
+        return Answer([score for row in scored for score in row.raw], sum(row.computed for row in scored))
 
     def _forget(self, _: int = 0) -> None:
         self.engine.prefix_cache.clear()
@@ -86,38 +87,43 @@ class Contestants:
     def _hold(self, held: Sequence[Call]) -> Callable[[int], None]:
         def prepare(index: int) -> None:
             self._forget()
-            self._ours(held[index])
+            self._prefix(held[index])
 
         return prepare
 
 
-def contestants(model: RewardModel) -> Contestants:
+def build_engines(model: RewardModel) -> Engines:
+    """Copies the model, so that the baselines keep its plain attention.
+
+    Raises:
+        TypeError: the load probe chose another engine than the prefix engine.
+    """
     engine = choose_engine(copy.deepcopy(model), prefix_cache_bytes=CACHE_BYTES, context_length=CONTEXT)
     if not isinstance(engine, PrefixEngine):
-        raise TypeError("the load probe chose the padded engine: there is nothing to compare")
-    return Contestants(model, engine)
+        raise TypeError("the load probe chose the padded engine, so there is nothing to compare")
+    return Engines(model, engine)
 
 
 def bench_model(
     measured: Measured, workloads: Sequence[Workload], rounds: int, limit: float, show: Callable[[dict[str, Any]], None]
 ) -> list[dict[str, Any]]:
-    """Each workload in turn; one whose baseline would take more than ``limit`` seconds a pass is left out and named."""
-    both, peak = contestants(measured.model), measure_peak()
+    """Measures each workload, except those whose baseline takes more than ``limit`` seconds a pass."""
+    engines, peak = build_engines(measured.model), measure_peak()
     results = []
     for workload in workloads:
-        seconds = 2 * measured.parameters * workload.asked / peak
+        seconds = 2 * measured.parameters * workload.tokens / peak
         if seconds > limit:
             logger.warning("%s %s %s left out: %.0f s a pass", measured.name, workload.name, workload.case, seconds)
             results.append({**_name(measured, workload), "left_out": f"a baseline pass takes at least {seconds:.0f} s"})
             continue
-        results.append(_bench(measured, both, workload, rounds))
+        results.append(_bench(measured, engines, workload, rounds))
         show(results[-1])
     return results
 
 
-def _bench(measured: Measured, both: Contestants, workload: Workload, rounds: int) -> dict[str, Any]:
+def _bench(measured: Measured, engines: Engines, workload: Workload, rounds: int) -> dict[str, Any]:
     before = measure_peak()
-    timings = measure(both.of(workload), rounds)
+    timings = measure(engines.variants(workload), rounds)
     peak = max(before, measure_peak())
     reference = torch.tensor(timings["one_by_one"].raw)
     variants = {name: _describe(timings, name, workload, 2 * measured.parameters / peak, reference) for name in timings}
@@ -127,7 +133,7 @@ def _bench(measured: Measured, both: Contestants, workload: Workload, rounds: in
         **_name(measured, workload),
         "items": workload.items,
         "calls": len(workload.calls),
-        "asked_tokens": workload.asked,
+        "asked_tokens": workload.tokens,
         "rounds": rounds,
         "peak_gflops": peak / 1e9,
         "matrix_parameters": measured.parameters,
@@ -145,23 +151,23 @@ def _name(measured: Measured, workload: Workload) -> dict[str, Any]:
 def _describe(
     timings: dict[str, Timings], name: str, workload: Workload, limit_per_token: float, reference: torch.Tensor
 ) -> dict[str, Any]:
-    mine = timings[name]
-    cpu = sum(mine.rounds) / len(mine.rounds)
+    timing = timings[name]
+    cpu = sum(timing.rounds) / len(timing.rounds)
     described = {
         "cpu_seconds": cpu,
-        "cpu_seconds_by_round": mine.rounds,
-        "cpu_seconds_by_call": [sum(call) / len(call) for call in zip(*mine.cpu, strict=True)],
+        "cpu_seconds_by_round": timing.rounds,
+        "cpu_seconds_by_call": [sum(call) / len(call) for call in zip(*timing.cpu, strict=True)],
         "items_per_cpu_second": workload.items / cpu,
-        "items_per_second": workload.items / (sum(mine.wall) / len(mine.wall) * len(mine.cpu[0])),
-        "wall_ms": percentiles([1000 * seconds for seconds in mine.wall]),
-        "computed_tokens": mine.computed,
-        "computed_share": mine.computed / workload.asked,
-        "of_limit": mine.computed * limit_per_token / cpu,
-        "max_diff": float((torch.tensor(mine.raw) - reference).abs().max()),
-        **{f"over_{base}": _as_json(ratios(timings[base].rounds, mine.rounds)) for base in BASELINES},
+        "items_per_second": workload.items / (sum(timing.wall) / len(timing.wall) * len(timing.cpu[0])),
+        "wall_ms": percentiles([1000 * seconds for seconds in timing.wall]),
+        "computed_tokens": timing.computed,
+        "computed_share": timing.computed / workload.tokens,
+        "of_limit": timing.computed * limit_per_token / cpu,
+        "max_diff": float((torch.tensor(timing.raw) - reference).abs().max()),
+        **{f"over_{base}": _as_json(ratios(timings[base].rounds, timing.rounds)) for base in BASELINES},
     }
-    if workload.grows and len(mine.cpu[0]) > EARLY_STEP:
-        described["last_over_third"] = _as_json(growth(mine.cpu, -1, EARLY_STEP - 1))
+    if workload.grows and len(timing.cpu[0]) > EARLY_STEP:
+        described["last_over_third"] = _as_json(growth(timing.cpu, -1, EARLY_STEP - 1))
     return described
 
 

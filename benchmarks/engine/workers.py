@@ -1,4 +1,4 @@
-"""What several processes on one CPU give over one: tokens a second of wall time, the variants taking turns."""
+"""Throughput of several processes on one CPU over that of one process, in tokens a second of wall time."""
 
 import argparse
 import random
@@ -30,14 +30,14 @@ TOKENS: Final = 100
 
 
 def seconds(engine: Engine, threads: int, sequences: list[list[int]]) -> float:
-    torch.set_num_threads(threads)  # of this process: workers have their own
+    torch.set_num_threads(threads)  # threads of this process; workers set their own
     started = time.perf_counter()
     engine.score(sequences, [[TOKENS - 1]] * len(sequences))
     return time.perf_counter() - started
 
 
 def measure(name: str, rounds: int) -> dict[str, Any]:
-    """Unrelated sequences, new ones in each round. The first round warms up and is not counted."""
+    """Measures the variants in turns on unrelated sequences, new in each round; the first round warms up."""
     generator = random.Random(0)
     with TemporaryDirectory() as directory:
         checkpoint = publish(Path(directory), MODELS[name]())
@@ -65,9 +65,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/workers_gain.json")
     arguments = parser.parse_args()
-    told = conditions()
+    start = conditions()
     found = {name: measure(name, arguments.rounds) for name in MODELS}
-    write_json(arguments.output, {"conditions": told, "results": found})
+    write_json(arguments.output, {"conditions": start, "results": found})
     rows = [[variant, *(f"{found[name][variant]['gain']:.2f}" for name in MODELS)] for variant in VARIANTS]
     print(table(["", *(f"{name} model" for name in MODELS)], rows))
 

@@ -1,1 +1,1 @@
-"""Conditions, timing (interleaved rounds), tables, clients, load_client, hit_client."""
+"""Timing, conditions and tables of every benchmark, and the client processes."""

@@ -1,4 +1,4 @@
-"""What a number was measured on, and with: printed beside every result."""
+"""Machine, versions and commit of a measurement, printed beside every result."""
 
 import os
 import platform
@@ -14,6 +14,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 def conditions() -> dict[str, Any]:
+    """Returns the conditions as a JSON object."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
@@ -37,6 +38,7 @@ def _git(*arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     return done.stdout.strip()
 

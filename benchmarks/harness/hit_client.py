@@ -1,7 +1,7 @@
-"""The client process for hits: one request over and over from so many connections, as bytes and nothing parsed.
+"""Client process for cache hits: sends one request over and over on several connections and parses no reply.
 
-A general client costs several times what a hit costs the server, and its latencies would be its own. Orders from
-stdin, what happened to stdout, both JSON.
+A general client costs several times what a hit costs the server, so its latencies would be its own. Orders come from
+stdin and the outcome goes to stdout, both as JSON.
 """
 
 import asyncio
@@ -14,13 +14,14 @@ from time import perf_counter
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+MOST_SECONDS: Final = 3600
 OK: Final = b"HTTP/1.1 200 "
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """``replies`` are the different ones; of equal requests there should be one."""
+    """Latencies, and the distinct replies; equal requests should have a single one."""
 
     seconds: float = 0.0
     latency_ms: list[float] = field(default_factory=list)
@@ -28,6 +29,12 @@ class Outcome:
 
 
 async def run(orders: dict[str, Any]) -> Outcome:
+    """Sends ``orders["requests"]`` requests over ``orders["concurrency"]`` connections.
+
+    Raises:
+        RuntimeError: a reply is no 200.
+        TimeoutError: the requests take longer than ``MOST_SECONDS``.
+    """
     address, outcome = urlsplit(orders["url"]), Outcome()
     content = json.dumps(orders["body"]).encode()
     head = f"POST {orders['path']} HTTP/1.1\r\nhost: {address.netloc}\r\ncontent-type: application/json\r\n"
@@ -36,7 +43,8 @@ async def run(orders: dict[str, Any]) -> Outcome:
     connected = [await asyncio.open_connection(address.hostname, address.port) for _ in range(orders["concurrency"])]
     started = perf_counter()
     try:
-        await asyncio.gather(*(_call(*streams, request, turns, outcome) for streams in connected))
+        async with asyncio.timeout(MOST_SECONDS):
+            await asyncio.gather(*(_call(*streams, request, turns, outcome) for streams in connected))
         outcome.seconds = perf_counter() - started
     finally:
         for _, writer in connected:

@@ -1,7 +1,8 @@
-"""The client process: a closed loop of so many callers, orders from stdin, what happened to stdout, both JSON.
+"""Client process of the load tests: a closed loop of several callers.
 
-Runs until every body is answered; with ``endless`` until SIGTERM, each further round of bodies with another first
-word, so that no server has seen them. A 429 is retried after the time it names, and counted.
+Orders come from stdin and the outcome goes to stdout, both as JSON. The client runs until every body is answered, or
+with ``endless`` until SIGTERM; each further round of bodies then has another first word, so that no server has seen it.
+A 429 is retried after the time it names, and counted.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ JSON: Final = {"content-type": "application/json"}
 
 @dataclass(slots=True)
 class Outcome:
-    """In the order of the bodies: what each request took, and its raw scores in the caller's order."""
+    """Latency and raw scores of each request by its number, and how many requests were refused with 429."""
 
     seconds: float = 0.0
     latency_ms: dict[int, float] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Outcome:
 
 
 async def run(orders: dict[str, Any]) -> Outcome:
+    """Sends the bodies from ``orders["concurrency"]`` callers."""
     outcome = Outcome()
     bodies = enumerate(_endless(orders["bodies"]) if orders["endless"] else orders["bodies"])
     limits = httpx.Limits(max_connections=orders["concurrency"])
@@ -71,7 +73,7 @@ def _cancel(callers: list[asyncio.Task[None]]) -> None:
 
 def _raw(result: dict[str, Any]) -> list[float]:
     if "ranking" in result:
-        return [one["raw"] for one in sorted(result["ranking"], key=lambda one: one["index"])]
+        return [entry["raw"] for entry in sorted(result["ranking"], key=lambda entry: entry["index"])]
     return [step["raw"] for step in result.get("steps", [result])]
 
 

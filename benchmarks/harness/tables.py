@@ -19,6 +19,7 @@ def read_json(path: Path) -> Result:
 
 
 def conditions_line(conditions: Result) -> str:
+    """Returns the conditions of a measurement as one line of text."""
     load = ", ".join(f"{value:.1f}" for value in conditions["load_average"])
     return (
         f"{conditions['cpu']}, {conditions['cores']} cores, {conditions['torch_threads']} torch thread, load {load}; "

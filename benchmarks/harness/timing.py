@@ -1,8 +1,8 @@
-"""How a number is made: variants interleaved in rounds, CPU seconds, and ratios within a round.
+"""Measures variants side by side: interleaved rounds, CPU seconds, and ratios within a round.
 
-On a shared machine wall time says who else was there. So a cost is the process's CPU seconds, and a ratio divides
-what two variants took in the same round. Whatever is quick is repeated within its round; the mean counts, never the
-best.
+On a shared machine wall time depends on the other processes. So a cost is the CPU seconds of this process, and a ratio
+divides what two variants took in the same round. A quick variant is repeated within its round; the mean counts, never
+the best.
 """
 
 import gc
@@ -23,7 +23,7 @@ PEAK_SIZE: Final = 1024
 
 
 class Answer(NamedTuple):
-    """The scores of a call in order, and how many tokens went through the model for them."""
+    """Scores of a call in order, and the number of tokens that went through the model for them."""
 
     raw: list[float]
     computed: int
@@ -35,7 +35,7 @@ def _nothing(_: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A way to score; ``prepare`` runs before the call of that number and is not timed."""
+    """One way to score; ``prepare(index)`` runs before the call of that index and is not timed."""
 
     name: str
     calls: Sequence[Call]
@@ -45,7 +45,7 @@ class Variant:
 
 @dataclass(slots=True)
 class Timings:
-    """Of one variant: CPU seconds [round][call], wall seconds of every call, and what it answered."""
+    """Measurements of one variant: CPU seconds [round][call], wall seconds of every call, scores, computed tokens."""
 
     cpu: list[list[float]] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
@@ -54,18 +54,20 @@ class Timings:
 
     @property
     def rounds(self) -> list[float]:
-        """CPU seconds of a pass over all calls, by round."""
+        """CPU seconds of one pass over all calls, by round."""
         return [sum(calls) for calls in self.cpu]
 
 
 class Ratio(NamedTuple):
+    """A ratio over several rounds."""
+
     median: float
     least: float
     most: float
 
 
 def measure(variants: Sequence[Variant], rounds: int) -> dict[str, Timings]:
-    """``rounds`` times every variant in turn; each round starts with the next one, so that none is always first."""
+    """Runs every variant in each round; each round starts with another variant, so that none is always first."""
     timings = {variant.name: Timings() for variant in variants}
     for number in range(rounds):
         start = number % len(variants)
@@ -75,36 +77,36 @@ def measure(variants: Sequence[Variant], rounds: int) -> dict[str, Timings]:
 
 
 def ratios(base: Sequence[float], other: Sequence[float]) -> Ratio:
-    """How many times ``other`` goes into ``base``, round by round."""
+    """Returns ``base / other``, round by round."""
     by_round = [over / under for over, under in zip(base, other, strict=True)]
     return Ratio(median(by_round), min(by_round), max(by_round))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile: a value that was measured."""
+    """Returns the nearest-rank percentile, a value that was measured."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
-    """As the tables show them, and of how many they are."""
+    """Returns p50, p95, p99 and the number of samples."""
     found = {f"p{share}": percentile(milliseconds, share / 100) for share in (50, 95, 99)}
     return {**found, "samples": len(milliseconds)}
 
 
 def largest_difference(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]) -> float:
-    """Between the scores of two that answered the same in the same order, however they are grouped."""
-    one, other = ([score for scores in answer for score in scores] for answer in (left, right))
-    return max(abs(mine - theirs) for mine, theirs in zip(one, other, strict=True))
+    """Returns the largest difference between two lists of scores in the same order, however they are grouped."""
+    left_flat, right_flat = ([score for scores in answer for score in scores] for answer in (left, right))
+    return max(abs(left - right) for left, right in zip(left_flat, right_flat, strict=True))
 
 
 def growth(cpu: Sequence[Sequence[float]], late: int, early: int) -> Ratio:
-    """Cost of the call at ``late`` over the cost of the one at ``early``, round by round."""
+    """Returns the cost of the call at ``late`` over that of the call at ``early``, round by round."""
     return ratios([calls[late] for calls in cpu], [calls[early] for calls in cpu])
 
 
 def measure_peak() -> float:
-    """Floating-point operations a CPU second of a square float32 product: the better library's best, on one thread."""
+    """Returns FLOP per CPU second of a square float32 product: the best of two libraries, on one thread."""
     left = torch.randn(PEAK_SIZE, PEAK_SIZE)
     plain = torch.nn.Linear(PEAK_SIZE, PEAK_SIZE, bias=False).requires_grad_(requires_grad=False)
     best = float("inf")

@@ -1,1 +1,1 @@
-"""What metrics and traces cost: in_process, metrics, tracing."""
+"""Cost of metrics and of traces, measured in one process."""

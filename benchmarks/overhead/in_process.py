@@ -1,4 +1,4 @@
-"""Requests to the application in this process, around an engine that answers at once."""
+"""Requests to the ASGI application in this process, with or without a model's forward."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,7 +19,11 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``load`` makes the requests of a round; ``known``: the same request again and again, its scores in memory."""
+    """One kind of request.
+
+    ``load`` makes the requests of a round from a seed. ``known`` repeats one request whose scores are cached. Without
+    ``forward`` the engine answers at once.
+    """
 
     name: str
     load: Callable[[str], Load]
@@ -38,6 +42,11 @@ CASES: Final = (
 
 
 async def ask(app: FastAPI, method: str, path: str, content: bytes, *headers: tuple[bytes, bytes]) -> None:
+    """Sends one request to the application.
+
+    Raises:
+        RuntimeError: it is not answered with 200.
+    """
     unread: list[Message] = [{"type": "http.request", "body": content}]
     statuses: list[int] = []
 
@@ -59,8 +68,10 @@ async def ask(app: FastAPI, method: str, path: str, content: bytes, *headers: tu
 
 
 def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Returns ``q1``, ``median`` and ``q3``."""
     return dict(zip(("q1", "median", "q3"), quantiles(values, n=4), strict=True))
 
 
 def without_forward(model: LoadedModel) -> LoadedModel:
+    """Returns the model with an engine that answers at once."""
     return replace(model, engine=EchoEngine(), prefix_cache=None)

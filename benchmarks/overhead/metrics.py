@@ -1,12 +1,12 @@
-"""What counting costs: the service with its metrics and with none, in one process, in turns.
+"""Cost of metrics: the service with and without them, in turns in one process.
 
 ``python -m benchmarks.overhead.metrics [--rounds 40]`` writes ``benchmarks/results/metrics_cost.json``.
 
-Requests go to the ASGI application, one after the other. There is no HTTP server in between, so what it costs does not
-hide what the metrics cost. Both applications have a model of their own and get the same bodies; CPU seconds are those
-of the process, engine thread included, on one core. A share divides the two of one round; the table has the median of
-the rounds and their quartiles. With a free forward (the echo engine) the metrics of requests that are computed stand
-out; beside a real forward they drown in how it varies.
+Requests go to the ASGI application one after another; without an HTTP server, its cost does not hide that of the
+metrics. Both applications have a model of their own and get the same bodies. CPU seconds are those of the process, with
+the engine's thread, on one core. A share compares both applications within a round; the table has the median and the
+quartiles of all rounds. The cost of metrics is clearest with the echo engine, whose forward is free; a real forward
+varies by more than that.
 """
 
 import argparse
@@ -40,7 +40,7 @@ COLUMNS: Final = ("case", "CPU us a request", "of it metrics", "share of CPU", "
 
 
 class Nothing:
-    """Metrics that are none: every part of it is the same, and every call does nothing."""
+    """Stands in for the metrics: every attribute is the object itself, and every call does nothing."""
 
     def __getattr__(self, _: str) -> "Nothing":
         return self
@@ -50,13 +50,14 @@ class Nothing:
 
 
 class Cost(NamedTuple):
-    """Seconds."""
+    """CPU and wall seconds."""
 
     cpu: float
     wall: float
 
 
 async def measure(case: Case, apps: dict[str, FastAPI], rounds: int) -> dict[str, Any]:
+    """Measures both applications on the requests of one case."""
     costs = []
     for number in range(-2, rounds):  # the first two warm up
         load = case.load("known" if case.known else str(number))
@@ -71,7 +72,7 @@ async def measure(case: Case, apps: dict[str, FastAPI], rounds: int) -> dict[str
 
 
 async def _round(apps: dict[str, FastAPI], path: str, contents: Sequence[bytes]) -> dict[str, Cost]:
-    """Each request to one and at once to the other, so that a machine that changes its pace does so for both."""
+    """Sends each request to both applications in turn, so that a change of the machine's pace affects both."""
     gc.collect()
     costs = dict.fromkeys(apps, Cost(0.0, 0.0))
     turns = list(apps.items())
@@ -86,19 +87,19 @@ async def _round(apps: dict[str, FastAPI], path: str, contents: Sequence[bytes])
 
 
 def _compared(costs: Sequence[dict[str, Cost]], requests: int) -> dict[str, Any]:
-    """Differences and shares round by round, with their quartiles."""
+    """Returns quartiles of the differences and shares of all rounds."""
     pairs = [(cost["with"], cost["without"]) for cost in costs]
     return {
-        "cpu_us_a_request": quartiles([1e6 * one.cpu / requests for one, _ in pairs]),
-        "metrics_us_a_request": quartiles([1e6 * (one.cpu - other.cpu) / requests for one, other in pairs]),
-        "share_of_cpu": quartiles([1 - other.cpu / one.cpu for one, other in pairs]),
-        "share_of_wall": quartiles([1 - other.wall / one.wall for one, other in pairs]),
+        "cpu_us_a_request": quartiles([1e6 * counted.cpu / requests for counted, _ in pairs]),
+        "metrics_us_a_request": quartiles([1e6 * (counted.cpu - silent.cpu) / requests for counted, silent in pairs]),
+        "share_of_cpu": quartiles([1 - silent.cpu / counted.cpu for counted, silent in pairs]),
+        "share_of_wall": quartiles([1 - silent.wall / counted.wall for counted, silent in pairs]),
     }
 
 
 @asynccontextmanager
 async def serving(load: Callable[[], LoadedModel], settings: Settings) -> AsyncIterator[dict[str, FastAPI]]:
-    """Both applications, started."""
+    """Starts both applications."""
     counting = create_app([load()], settings, aliases={})
     with patch("service.app.Metrics", lambda *_: Nothing()):
         silent = create_app([load()], settings, aliases={})
@@ -109,6 +110,7 @@ async def serving(load: Callable[[], LoadedModel], settings: Settings) -> AsyncI
 
 
 async def bench(rounds: int) -> dict[str, Any]:
+    """Measures every case, and the cost of a scrape."""
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as directory:
         settings = Settings(model_store=Path(directory), device="cpu", cpu_threads=1)
         real = partial(load_model, publish(Path(directory)), settings)
@@ -118,7 +120,7 @@ async def bench(rounds: int) -> dict[str, Any]:
 
 
 async def _scrape(app: FastAPI) -> float:
-    """CPU seconds."""
+    """Returns the CPU seconds of one scrape."""
     started = process_time()
     for _ in range(SCRAPES):
         await ask(app, "GET", "/metrics", b"")
@@ -126,35 +128,35 @@ async def _scrape(app: FastAPI) -> float:
 
 
 def as_table(results: Sequence[dict[str, Any]]) -> str:
-    def shown(one: dict[str, float], scale: float = 1, unit: str = "", digits: int = 1) -> str:
-        median, low, high = (f"{scale * one[name]:.{digits}f}" for name in ("median", "q1", "q3"))
+    def shown(spread: dict[str, float], scale: float = 1, unit: str = "", digits: int = 1) -> str:
+        median, low, high = (f"{scale * spread[name]:.{digits}f}" for name in ("median", "q1", "q3"))
         return f"{median}{unit} ({low} to {high})"
 
     rows = [
         [
-            one["case"],
-            f"{one['cpu_us_a_request']['median']:.0f}",
-            shown(one["metrics_us_a_request"]),
-            shown(one["share_of_cpu"], 100, " %", 2),
-            shown(one["share_of_wall"], 100, " %", 2),
+            result["case"],
+            f"{result['cpu_us_a_request']['median']:.0f}",
+            shown(result["metrics_us_a_request"]),
+            shown(result["share_of_cpu"], 100, " %", 2),
+            shown(result["share_of_wall"], 100, " %", 2),
         ]
-        for one in results
+        for result in results
     ]
     return table(COLUMNS, rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead.metrics", description="What counting costs.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead.metrics", description="Cost of metrics.")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/metrics_cost.json")
     arguments = parser.parse_args()
     logging.basicConfig(level="WARNING")
     torch.set_num_threads(1)
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # else it counts on which core a thread happens to be
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # threads on different cores would cost differently
     start = conditions()
     document = asyncio.run(bench(arguments.rounds))
-    told = {**start, "model": "tiny", "load_average_at_end": conditions()["load_average"]}
-    write_json(arguments.output, {"conditions": told, **document})
+    measured_on = {**start, "model": "tiny", "load_average_at_end": conditions()["load_average"]}
+    write_json(arguments.output, {"conditions": measured_on, **document})
     print(as_table(document["results"]))
     print(f"\na scrape: {document['scrape_cpu_ms']:.1f} ms of CPU")
 

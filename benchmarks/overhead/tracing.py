@@ -1,10 +1,10 @@
-"""What traces cost: the service without, with spans, and with events too, in one process, in turns.
+"""Cost of traces: the service without them, with spans, and with spans and events, in turns in one process.
 
 ``python -m benchmarks.overhead.tracing [--rounds 20]`` writes ``benchmarks/results/tracing_cost.json``.
 
-The requests are those of ``metrics_cost``, to the ASGI application without an HTTP server. In a round each application
-gets all of them and then sends what waits, so that encoding and posting count for whoever caused them. The collector is
-a process of its own on this machine, whose CPU is not counted. Every request has a sampled ``traceparent``.
+The requests are those of ``benchmarks.overhead.metrics``, sent to the ASGI application without an HTTP server. In a
+round each application gets all of them and then exports what is left, so that encoding and posting count for the right
+one. The collector is a process whose CPU is not counted. Every request has a sampled ``traceparent``.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from service.settings import Settings
 from service.tracing import Tracing
 from service.tracing.exports import Exports
 from service.tracing.requests import TracedRequests
+from testbed.processes import PATIENCE
 
 TRACEPARENT: Final = (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 COLUMNS: Final = ("case", "CPU us a request", "spans", "share", "spans and events", "share")
@@ -60,27 +61,28 @@ with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """An application, and what sends its spans and events."""
+    """An application and its exporters."""
 
     app: FastAPI
     exports: Exports | None = None
 
 
 async def measure(case: Case, traced: Mapping[str, Traced], rounds: int) -> dict[str, Any]:
+    """Measures the three applications on the requests of one case."""
     costs: dict[str, list[float]] = {name: [] for name in traced}
     turns = list(traced.items())
     for number in range(-WARM_UPS, rounds):
         load = case.load("known" if case.known else str(number))
         contents = [json.dumps(body).encode() for body in load.bodies] * (KNOWN_TIMES if case.known else 1)
-        for name, one in turns:
-            costs[name].append(await _block(one, load.path, contents))
+        for name, application in turns:
+            costs[name].append(await _block(application, load.path, contents))
         turns.append(turns.pop(0))
     kept = {name: seconds[WARM_UPS:] for name, seconds in costs.items()}
     return {"case": case.name, "requests_a_round": len(contents), "rounds": rounds, **_compared(kept, len(contents))}
 
 
 async def _block(traced: Traced, path: str, contents: Sequence[bytes]) -> float:
-    """CPU seconds."""
+    """Returns the CPU seconds of these requests and of their export."""
     gc.collect()
     started = process_time()
     for content in contents:
@@ -92,25 +94,25 @@ async def _block(traced: Traced, path: str, contents: Sequence[bytes]) -> float:
 
 def _compared(costs: Mapping[str, Sequence[float]], requests: int) -> dict[str, Any]:
     off = costs["off"]
-    compared: dict[str, Any] = {"off_cpu_us_a_request": quartiles([1e6 * one / requests for one in off])}
+    compared: dict[str, Any] = {"off_cpu_us_a_request": quartiles([1e6 * seconds / requests for seconds in off])}
     for name in ("traces", "events"):
         pairs = list(zip(costs[name], off, strict=True))
-        compared[f"{name}_us_a_request"] = quartiles([1e6 * (one - other) / requests for one, other in pairs])
-        compared[f"{name}_share_of_cpu"] = quartiles([1 - other / one for one, other in pairs])
+        compared[f"{name}_us_a_request"] = quartiles([1e6 * (traced - plain) / requests for traced, plain in pairs])
+        compared[f"{name}_share_of_cpu"] = quartiles([1 - plain / traced for traced, plain in pairs])
     return compared
 
 
 @asynccontextmanager
 async def serving(load: Callable[[], LoadedModel], settings: Settings) -> AsyncIterator[dict[str, Traced]]:
-    """All three applications, started."""
+    """Starts all three applications."""
     traced = {"off": Traced(create_app([load()], settings, aliases={}))}
     for name in ("traces", "events"):
         exports = Exports(events=name == "events")
         tracing = Tracing(partial(TracedRequests, exports=exports), exports.close)
         traced[name] = Traced(create_app([load()], settings, aliases={}, tracing=tracing), exports)
     async with AsyncExitStack() as stack:
-        for one in traced.values():
-            await stack.enter_async_context(one.app.router.lifespan_context(one.app))
+        for application in traced.values():
+            await stack.enter_async_context(application.app.router.lifespan_context(application.app))
         gc.collect()
         gc.freeze()  # as the service does after it has loaded
         yield traced
@@ -118,13 +120,15 @@ async def serving(load: Callable[[], LoadedModel], settings: Settings) -> AsyncI
 
 @contextmanager
 def collecting() -> Iterator[str]:
+    """Runs a collector and yields its address."""
     command = [sys.executable, "-c", COLLECTOR]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  (this file's own)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  (this file's own)
+    try:
         assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        finally:
-            process.terminate()
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.kill()
+        process.communicate(timeout=PATIENCE)
 
 
 async def bench(rounds: int) -> list[dict[str, Any]]:
@@ -136,30 +140,30 @@ async def bench(rounds: int) -> list[dict[str, Any]]:
 
 
 def as_table(results: Sequence[dict[str, Any]]) -> str:
-    def shown(one: dict[str, float], scale: float = 1, unit: str = "", digits: int = 0) -> str:
-        median, low, high = (f"{scale * one[name]:.{digits}f}" for name in ("median", "q1", "q3"))
+    def shown(spread: dict[str, float], scale: float = 1, unit: str = "", digits: int = 0) -> str:
+        median, low, high = (f"{scale * spread[name]:.{digits}f}" for name in ("median", "q1", "q3"))
         return f"{median}{unit} ({low} to {high})"
 
     rows = [
         [
-            one["case"],
-            f"{one['off_cpu_us_a_request']['median']:.0f}",
+            result["case"],
+            f"{result['off_cpu_us_a_request']['median']:.0f}",
             *(
                 cell
                 for name in ("traces", "events")
                 for cell in (
-                    shown(one[f"{name}_us_a_request"]),
-                    shown(one[f"{name}_share_of_cpu"], 100, " %", 1),
+                    shown(result[f"{name}_us_a_request"]),
+                    shown(result[f"{name}_share_of_cpu"], 100, " %", 1),
                 )
             ),
         ]
-        for one in results
+        for result in results
     ]
     return table(COLUMNS, rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead.tracing", description="What traces cost.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead.tracing", description="Cost of traces.")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/tracing_cost.json")
     arguments = parser.parse_args()
@@ -168,10 +172,10 @@ def main() -> None:
     start = conditions()
     with collecting() as url:
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # else it counts on which core a thread happens to be
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # threads on different cores would cost differently
         results = asyncio.run(bench(arguments.rounds))
-    told = {**start, "model": "tiny", "load_average_at_end": conditions()["load_average"]}
-    write_json(arguments.output, {"conditions": told, "results": results})
+    measured_on = {**start, "model": "tiny", "load_average_at_end": conditions()["load_average"]}
+    write_json(arguments.output, {"conditions": measured_on, "results": results})
     print(as_table(results))
 
 

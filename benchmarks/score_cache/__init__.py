@@ -1,1 +1,1 @@
-"""Suite, replica, repeat, hits, hang, echo_server, report."""
+"""Benchmark of the score cache over HTTP."""

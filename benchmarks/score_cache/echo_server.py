@@ -1,7 +1,7 @@
-"""What a reply costs that nobody thinks about: the body parsed as JSON, a ready reply, in a plain FastAPI app.
+"""A plain FastAPI app that parses a body as JSON and answers with the bytes of a file.
 
-The bound for a cached score over HTTP: less than this cannot be had from FastAPI and uvicorn.
-``python -m benchmarks.score_cache.echo_server --reply FILE --port N`` answers every request with the bytes of the file.
+It bounds the cost of a cached score over HTTP: FastAPI and uvicorn cannot answer for less.
+``python -m benchmarks.score_cache.echo_server --reply FILE --port N`` runs it.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--reply", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
-    # The settings of service.__main__, which this need not import.
+    # The same uvicorn settings as in service.__main__.
     uvicorn.run(
         create_app(arguments.reply.read_bytes()),
         port=arguments.port,

@@ -1,7 +1,7 @@
-"""What callers notice of a Redis that hangs: connections stay open, nothing is answered.
+"""Latency while Redis hangs: its connections stay open and nothing is answered.
 
-One caller sends short rankings that no server has seen. Several times over: with Redis well, from the moment it is
-stopped until the breaker opens, with the breaker open, and, once it has closed again, with Redis well.
+One caller sends short rankings that no server has seen, in four phases that are repeated: with Redis well, from the
+moment it is stopped until the breaker opens, with the breaker open, and with Redis well after the breaker has closed.
 """
 
 import logging
@@ -30,13 +30,13 @@ HISTORY: Final = 64
 CANDIDATES: Final = 4
 WARM_UP: Final = 20
 FEW: Final = 20
-"""More requests than any breaker may need."""
+"""More requests than a breaker needs to open."""
 RECOVERY_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class HangSizes:
-    """How often Redis hangs, and how many rankings are sent before, meanwhile and after."""
+    """Number of times that Redis hangs, and of rankings before, meanwhile and after."""
 
     times: int
     rankings: int
@@ -44,30 +44,32 @@ class HangSizes:
 
 @dataclass(slots=True)
 class Phase:
-    """Latencies, and the scores that Redis was asked for and was not."""
+    """Latencies of one phase, and how many scores Redis was asked for and was not."""
 
     name: str
     ms: list[float] = field(default_factory=list)
-    asked: float = 0.0
+    looked_up: float = 0.0
     skipped: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        asked_share = self.asked / (self.asked + self.skipped)
+        asked_share = self.looked_up / (self.looked_up + self.skipped)
         return {"phase": self.name, "wall_ms": percentiles(self.ms), "redis_asked": asked_share}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
+    """One caller, who reads the server's metrics too."""
+
     server: Server
     client: httpx.Client
 
     def send(self, bodies: Sequence[Body], phase: Phase, done: Callable[[], bool] = lambda: False) -> int:
-        """All of these requests, or those until it is ``done``. Returns how many."""
+        """Sends these requests, or as many as it takes until ``done()``; returns how many were sent."""
         before = self._lookups()
         latencies = list(self._latencies(bodies, done))
-        asked, skipped = (now - then for now, then in zip(self._lookups(), before, strict=True))
+        looked_up, skipped = (now - then for now, then in zip(self._lookups(), before, strict=True))
         phase.ms += latencies
-        phase.asked += asked
+        phase.looked_up += looked_up
         phase.skipped += skipped
         return len(latencies)
 
@@ -97,6 +99,7 @@ class Caller:
 
 
 def hang(redis_program: Path, sizes: HangSizes) -> dict[str, Any]:
+    """Measures the latency of rankings in each phase."""
     logger.info("latency while Redis hangs: %d times, %d rankings a phase", sizes.times, sizes.rankings)
     with ExitStack() as running:
         redis = running.enter_context(serve_redis(redis_program))

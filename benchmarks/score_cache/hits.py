@@ -1,6 +1,6 @@
-"""How fast rankings are answered whose scores are known, beside a FastAPI app that answers with ready bytes.
+"""Throughput of rankings whose scores are cached, beside a FastAPI app that answers with ready bytes.
 
-Which model once computed the scores does not matter here, so it is the smallest one.
+The model that computed the scores does not matter here, so it is the smallest.
 """
 
 import logging
@@ -18,7 +18,7 @@ from benchmarks.harness.timing import largest_difference, percentiles, ratios
 from benchmarks.service.servers import serve_echo
 from benchmarks.workloads.models import judge_config
 from benchmarks.workloads.requests import NAME, Load, publish, rank_load
-from testbed.processes import Server, serve_agentprm
+from testbed.processes import PATIENCE, Server, serve_agentprm
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +28,15 @@ WARM_UP: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class HitSizes:
-    """Histories and candidates of the rankings; how often each is sent in a round."""
+    """Tokens of history and number of candidates of each ranking, and how often it is sent in a round."""
 
     shapes: tuple[tuple[int, int], ...]
     requests: int
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
-    """Two that answer the same request with as many bytes; ``computed`` are the scores as they were computed."""
+class Comparison:
+    """Two servers that answer the same request with equally many bytes; ``computed`` are the first reply's scores."""
 
     agentprm: Server
     echo: Server
@@ -44,12 +44,13 @@ class Contest:
     computed: list[float]
 
     def at(self, concurrency: int, requests: int, rounds: int) -> dict[str, Any]:
+        """Measures both servers in turns, with ``concurrency`` connections."""
         logger.info("hits: %s, %d at a time", self.load.case, concurrency)
         outcomes = [self._round(concurrency, requests, number) for number in range(rounds)]
-        replies = [reply for outcome in outcomes for one in outcome.values() for reply in one["replies"]]
+        replies = [reply for by_name in outcomes for outcome in by_name.values() for reply in outcome["replies"]]
         differ = max(largest_difference([raw_scores(reply)], [self.computed]) for reply in replies)
-        by_server = {name: [outcome[name] for outcome in outcomes] for name in ("agentprm", "echo")}
-        costs = {name: [one["cpu_seconds"] for one in served] for name, served in by_server.items()}
+        by_server = {name: [by_name[name] for by_name in outcomes] for name in ("agentprm", "echo")}
+        costs = {name: [outcome["cpu_seconds"] for outcome in served] for name, served in by_server.items()}
         return {
             "case": self.load.case,
             "concurrency": concurrency,
@@ -63,10 +64,11 @@ class Contest:
     def _round(self, concurrency: int, requests: int, number: int) -> dict[str, dict[str, Any]]:
         both = (self.agentprm, self.echo)
         turns = reversed(both) if number % 2 else both
-        return {one.name: hit(one, self.load, concurrency, requests) for one in turns}
+        return {server.name: hit(server, self.load, concurrency, requests) for server in turns}
 
 
 def hits(sizes: HitSizes, rounds: int) -> list[dict[str, Any]]:
+    """Measures each ranking at each concurrency."""
     with ExitStack() as running:
         directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-store-")))
         publish(directory / "store", judge_config())
@@ -79,27 +81,28 @@ def hits(sizes: HitSizes, rounds: int) -> list[dict[str, Any]]:
 
 
 def _beside_echo(server: Server, load: Load, directory: Path, sizes: HitSizes, rounds: int) -> list[dict[str, Any]]:
-    computed, known = (httpx.post(f"{server.url}{load.path}", json=load.bodies[0]).raise_for_status() for _ in range(2))
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
+        computed, known = (client.post(load.path, json=load.bodies[0]).raise_for_status() for _ in range(2))
     reply = directory / "reply.json"
     reply.write_bytes(known.content)
     with serve_echo(reply) as echo:
-        for one in (server, echo):
-            hit(one, load, 1, WARM_UP)
-        contest = Contest(server, echo, load, raw_scores(computed.json()))
+        for answering in (server, echo):
+            hit(answering, load, 1, WARM_UP)
+        comparison = Comparison(server, echo, load, raw_scores(computed.json()))
         sent = {"body_bytes": len(computed.request.content), "reply_bytes": len(known.content)}
-        return [{**contest.at(callers, sizes.requests, rounds), **sent} for callers in CONCURRENCIES]
+        return [{**comparison.at(callers, sizes.requests, rounds), **sent} for callers in CONCURRENCIES]
 
 
 def raw_scores(reply: dict[str, Any]) -> list[float]:
-    """In the order of the candidates."""
-    return [one["raw"] for one in sorted(reply["results"][0]["ranking"], key=lambda one: one["index"])]
+    """Returns the raw scores of a reply in the order of the candidates."""
+    return [entry["raw"] for entry in sorted(reply["results"][0]["ranking"], key=lambda entry: entry["index"])]
 
 
 def _describe(outcomes: list[dict[str, Any]], requests: int) -> dict[str, Any]:
-    costs = [one["cpu_seconds"] for one in outcomes]
+    costs = [outcome["cpu_seconds"] for outcome in outcomes]
     return {
         "cpu_seconds_by_round": costs,
         "requests_per_cpu_second": requests * len(costs) / sum(costs),
-        "requests_per_second": requests * len(costs) / sum(one["seconds"] for one in outcomes),
-        "wall_ms": percentiles([latency for one in outcomes for latency in one["latency_ms"]]),
+        "requests_per_second": requests * len(costs) / sum(outcome["seconds"] for outcome in outcomes),
+        "wall_ms": percentiles([latency for outcome in outcomes for latency in outcome["latency_ms"]]),
     }

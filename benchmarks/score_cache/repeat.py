@@ -1,7 +1,7 @@
-"""What a repeated ranking costs beside the first time, by where its scores lie.
+"""Cost of a repeated ranking against that of the first time, by where its scores are cached.
 
-Everybody is asked the same, and in each round what nobody has seen. ``prefix cache only`` is the service without a
-score cache: keys and values are held, and so are the scores that were read from them.
+Every configuration gets the same rankings, and new ones in each round. ``prefix cache only`` is the service without a
+score cache: the prefix cache keeps keys, values, and the scores that were read from them.
 """
 
 import logging
@@ -29,7 +29,7 @@ NO_MEMORY: Final = {"AGENTPRM_SCORE_CACHE_ITEMS": "0"}
 
 @dataclass(frozen=True, slots=True)
 class RepeatSizes:
-    """A model of ``CONFIGS``, how many different rankings a round, and how often each is sent again."""
+    """A model of ``CONFIGS``, sizes of a ranking, different rankings a round, and how often each is sent again."""
 
     model: str
     history: int
@@ -42,8 +42,8 @@ class RepeatSizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Outcomes of the first time and of all the other times, and the tokens that were computed for the latter."""
+class Outcomes:
+    """Outcomes of the first time and of all repetitions, and the tokens that were computed for the repetitions."""
 
     first: dict[str, Any]
     again: dict[str, Any]
@@ -51,24 +51,25 @@ class Asked:
 
     @property
     def max_diff(self) -> float:
-        """Between what was computed and what was remembered."""
+        """Largest difference between computed and cached scores."""
         times = len(self.again["raw"]) // len(self.first["raw"])
         return largest_difference(self.again["raw"], self.first["raw"] * times)
 
 
 def repeat(redis_program: Path, sizes: RepeatSizes, rounds: int) -> dict[str, Any]:
+    """Measures the first time and the repetitions with each configuration of the service."""
     case = f"P={sizes.history} N={sizes.candidates}, model {sizes.model}"
     logger.info("repeated rankings: %s", case)
     with _servers(redis_program, sizes.model) as servers:
         for server in servers.values():
-            _ask(server, rank_load(2, 64, 2, "warm-up"), 2)
-        asked = [_round(servers, sizes, number) for number in range(rounds)]
-    differ = max(one.max_diff for by_name in asked for one in by_name.values())
+            _send(server, rank_load(2, 64, 2, "warm-up"), 2)
+        outcomes = [_round(servers, sizes, number) for number in range(rounds)]
+    differ = max(outcome.max_diff for by_name in outcomes for outcome in by_name.values())
     return {
         "case": case,
         "rankings_a_round": sizes.rankings,
         "times": sizes.times,
-        "configurations": {name: _describe([one[name] for one in asked], sizes) for name in servers},
+        "configurations": {name: _describe([by_name[name] for by_name in outcomes], sizes) for name in servers},
         "max_diff": differ,
         "equal": differ <= TOLERANCE,
     }
@@ -91,28 +92,28 @@ def _servers(redis_program: Path, model: str) -> Iterator[dict[str, Server]]:
         }
 
 
-def _round(servers: dict[str, Server], sizes: RepeatSizes, number: int) -> dict[str, Asked]:
+def _round(servers: dict[str, Server], sizes: RepeatSizes, number: int) -> dict[str, Outcomes]:
     load, names = sizes.load(number), list(servers)
     start = number % len(names)
-    return {name: _ask(servers[name], load, sizes.times) for name in (*names[start:], *names[:start])}
+    return {name: _send(servers[name], load, sizes.times) for name in (*names[start:], *names[:start])}
 
 
-def _ask(server: Server, load: Load, times: int) -> Asked:
+def _send(server: Server, load: Load, times: int) -> Outcomes:
     first = send(server, load, 1)
     wait_until_written(server)
     before = tokens_by_source(server)["computed"]
     again = send(server, replace(load, bodies=load.bodies * times), 1)
-    return Asked(first, again, tokens_by_source(server)["computed"] - before)
+    return Outcomes(first, again, tokens_by_source(server)["computed"] - before)
 
 
-def _describe(asked: list[Asked], sizes: RepeatSizes) -> dict[str, Any]:
-    first = [1000 * one.first["cpu_seconds"] / sizes.rankings for one in asked]
-    again = [1000 * one.again["cpu_seconds"] / sizes.rankings / sizes.times for one in asked]
+def _describe(outcomes: list[Outcomes], sizes: RepeatSizes) -> dict[str, Any]:
+    first = [1000 * outcome.first["cpu_seconds"] / sizes.rankings for outcome in outcomes]
+    again = [1000 * outcome.again["cpu_seconds"] / sizes.rankings / sizes.times for outcome in outcomes]
     return {
         "first_cpu_ms_by_round": first,
         "again_cpu_ms_by_round": again,
         "first_over_again": ratios(first, again)._asdict(),
-        "first_wall_ms": percentiles([latency for one in asked for latency in one.first["latency_ms"]]),
-        "again_wall_ms": percentiles([latency for one in asked for latency in one.again["latency_ms"]]),
-        "computed_again": sum(one.computed_again for one in asked),
+        "first_wall_ms": percentiles([latency for outcome in outcomes for latency in outcome.first["latency_ms"]]),
+        "again_wall_ms": percentiles([latency for outcome in outcomes for latency in outcome.again["latency_ms"]]),
+        "computed_again": sum(outcome.computed_again for outcome in outcomes),
     }

@@ -1,8 +1,8 @@
-"""What a replica that joins is spared: recorded TextCraft searches, ranked step by step over HTTP.
+"""Work that a shared score cache saves a new replica: recorded TextCraft searches, ranked step by step over HTTP.
 
-first    plays the traffic with an empty Redis
-joined   a process of its own, cold, with the Redis and the namespace that ``first`` has filled
-alone    likewise cold, with a namespace of its own, so that nothing lies between the two
+first    answers the traffic with an empty Redis
+joined   a new process with the Redis and the namespace that ``first`` has filled
+alone    a new process with a namespace of its own
 """
 
 import logging
@@ -33,8 +33,8 @@ WRITE_SECONDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
-    """What a server answered, what that cost it, and where its tokens' scores came from."""
+class Replay:
+    """Outcome of the traffic on one server: raw scores, CPU seconds, and tokens by source."""
 
     raw: list[list[float]]
     cpu_seconds: float
@@ -42,45 +42,49 @@ class Played:
 
 
 def replica(redis_program: Path, model: str, load: Load, replicas: int) -> dict[str, Any]:
-    """One that plays first, then ``replicas`` times one that joins and one alone, each time the other one first."""
+    """Replays the traffic on ``first``, then on ``replicas`` pairs of ``joined`` and ``alone`` in alternating order."""
     logger.info("a replica joins: %s, model %s", load.case, model)
     with serve_redis(redis_program) as redis, _store(model) as (root, name):
-        play = partial(_play, root, name, load, redis.url)
-        first = play("shared")
-        played: dict[str, list[Played]] = {"joined": [], "alone": []}
+        replay = partial(_replay, root, name, load, redis.url)
+        first = replay("shared")
+        replays: dict[str, list[Replay]] = {"joined": [], "alone": []}
         for number in range(replicas):
             turns = [("joined", "shared"), ("alone", f"alone-{number}")]
             for who, namespace in reversed(turns) if number % 2 else turns:
-                played[who].append(play(namespace))
-    return {"model": model, "case": load.case, "scores": load.items, **_result(first, **played)}
+                replays[who].append(replay(namespace))
+    return {"model": model, "case": load.case, "scores": load.items, **_result(first, **replays)}
 
 
 def wait_until_written(server: Server) -> None:
-    """Scores are written behind the answers: until all that it has computed lie in Redis."""
+    """Waits until Redis holds all computed scores; they are written after the reply."""
     wait_until(lambda: server.metric("agentprm_score_cache_unwritten") == 0, "scores were not written", WRITE_SECONDS)
 
 
-def _play(root: Path, model: str, load: Load, redis_url: str, namespace: str) -> Played:
+def _replay(root: Path, model: str, load: Load, redis_url: str, namespace: str) -> Replay:
     settings = {"AGENTPRM_REDIS_URL": redis_url, "AGENTPRM_SCORE_CACHE_NAMESPACE": namespace}
     with serve_agentprm(root, model, settings) as server:
         before = tokens_by_source(server)
         outcome = send(server, load, 1)
         wait_until_written(server)
         after = tokens_by_source(server)
-    return Played(outcome["raw"], outcome["cpu_seconds"], {source: after[source] - before[source] for source in after})
+    return Replay(outcome["raw"], outcome["cpu_seconds"], {source: after[source] - before[source] for source in after})
 
 
 def tokens_by_source(server: Server) -> dict[str, float]:
+    """Returns how many tokens were computed, and how many each cache saved."""
     return {source: server.metric("agentprm_tokens_total", source=source) for source in SOURCES}
 
 
-def _result(first: Played, joined: list[Played], alone: list[Played]) -> dict[str, Any]:
-    everybody = {"first": [first], "joined": joined, "alone": alone}
-    shares = [one.tokens["computed"] / other.tokens["computed"] for one, other in zip(joined, alone, strict=True)]
-    differ = max(largest_difference(one.raw, first.raw) for one in (*joined, *alone))
-    costs = {who: [one.cpu_seconds for one in played] for who, played in everybody.items()}
+def _result(first: Replay, joined: list[Replay], alone: list[Replay]) -> dict[str, Any]:
+    by_replica = {"first": [first], "joined": joined, "alone": alone}
+    shares = [
+        with_cache.tokens["computed"] / without.tokens["computed"]
+        for with_cache, without in zip(joined, alone, strict=True)
+    ]
+    differ = max(largest_difference(replay.raw, first.raw) for replay in (*joined, *alone))
+    costs = {who: [replay.cpu_seconds for replay in replays] for who, replays in by_replica.items()}
     return {
-        "tokens": {who: [one.tokens for one in played] for who, played in everybody.items()},
+        "tokens": {who: [replay.tokens for replay in replays] for who, replays in by_replica.items()},
         "cpu_seconds": costs,
         "computed_share": max(shares),
         "alone_over_joined": ratios(costs["alone"], costs["joined"])._asdict(),
@@ -91,7 +95,7 @@ def _result(first: Played, joined: list[Played], alone: list[Played]) -> dict[st
 
 @contextmanager
 def _store(model: str) -> Iterator[tuple[Path, str]]:
-    """Where a checkpoint is that reads the words of TextCraft, and its name: the bundled one, or a random tiny one."""
+    """Yields a store and the name of a checkpoint that reads TextCraft: the bundled one, or a random tiny one."""
     if model == DEMO:
         yield CHECKPOINTS, DEMO
         return

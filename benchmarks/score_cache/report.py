@@ -18,7 +18,7 @@ def cache_section(document: Result) -> str:
 
 
 def replica_section(result: Result) -> str:
-    """Where the tokens' scores came from, and what that cost."""
+    """Returns the tokens of each replica by source, and its CPU seconds."""
     columns = ("replica", "tokens computed", "from the prefix cache", "from the score cache", "CPU s")
     rows = [
         [who, *(f"{count:,.0f}" for count in tokens.values()), f"{cost:.2f}"]
@@ -45,14 +45,14 @@ def repeat_section(result: Result) -> str:
     rows = [
         [
             name,
-            f"{fmean(one['first_cpu_ms_by_round']):.1f}",
-            f"{fmean(one['again_cpu_ms_by_round']):.2f}",
-            ratio(one["first_over_again"]),
-            milliseconds(one["first_wall_ms"]),
-            milliseconds(one["again_wall_ms"]),
-            f"{one['computed_again']:,.0f}",
+            f"{fmean(costs['first_cpu_ms_by_round']):.1f}",
+            f"{fmean(costs['again_cpu_ms_by_round']):.2f}",
+            ratio(costs["first_over_again"]),
+            milliseconds(costs["first_wall_ms"]),
+            milliseconds(costs["again_wall_ms"]),
+            f"{costs['computed_again']:,.0f}",
         ]
-        for name, one in result["configurations"].items()
+        for name, costs in result["configurations"].items()
     ]
     facts = (
         f"{result['rankings_a_round']} rankings a round, each then {result['times']} times again "
@@ -65,24 +65,26 @@ def hits_section(results: Sequence[Result]) -> str:
     columns = ("case", "at once", "server", "requests / CPU s", "requests / s", "ms p50 / p95 / p99", "CPU over echo")
     rows = [
         [
-            f"{one['case']}, {one['body_bytes']:,} bytes in, {one['reply_bytes']:,} out",
-            str(one["concurrency"]),
+            f"{result['case']}, {result['body_bytes']:,} bytes in, {result['reply_bytes']:,} out",
+            str(result["concurrency"]),
             name,
             f"{server['requests_per_cpu_second']:.0f}",
             f"{server['requests_per_second']:.0f}",
             milliseconds(server["wall_ms"], 2),
-            ratio(one["over_echo"]) if name == "agentprm" else "",
+            ratio(result["over_echo"]) if name == "agentprm" else "",
         ]
-        for one in results
-        for name, server in one["servers"].items()
+        for result in results
+        for name, server in result["servers"].items()
     ]
-    worst = max(results, key=lambda one: float(one["max_diff"]))
+    worst = max(results, key=lambda result: float(result["max_diff"]))
     return f"### Hits beside a plain FastAPI app\n\n{equality(worst)}\n\n{table(columns, rows)}\n"
 
 
 def hang_section(result: Result) -> str:
     columns = ("phase", "ms p50 / p95 / p99", "scores that Redis was asked for")
-    rows = [[one["phase"], milliseconds(one["wall_ms"]), f"{one['redis_asked']:.0%}"] for one in result["phases"]]
+    rows = [
+        [phase["phase"], milliseconds(phase["wall_ms"]), f"{phase['redis_asked']:.0%}"] for phase in result["phases"]
+    ]
     added = result["added_until_open_ms"]
     facts = (
         f"Each time the breaker opened after {spread(result['requests_until_open'])} requests, which took "

@@ -1,11 +1,11 @@
-"""The score cache over HTTP: what it saves, what a hit costs, and what is noticed of a Redis that hangs.
+"""The four benchmarks of the score cache over HTTP.
 
-replica   ``benchmarks.cache_replica``: one that joins a Redis that others have filled
-repeat    ``benchmarks.cache_repeat``: a ranking the first time and again, by where its scores lie
-hits      ``benchmarks.cache_hits``: throughput beside a plain FastAPI app
-hang      ``benchmarks.cache_hang``: latency while Redis does not answer
+replica   a new replica with a Redis that others have filled
+repeat    a ranking the first time and again, by where its scores are cached
+hits      throughput beside a plain FastAPI app
+hang      latency while Redis does not answer
 
-Every server is a process of its own; costs are its CPU seconds, without those of the client and of Redis.
+Every server is a process; a cost is its CPU seconds, without those of the client and of Redis.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from testbed.redis import redis_version
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """``replicas`` join by turns with as many that are alone."""
+    """Sizes of all four; ``replicas`` is the number of pairs of replicas."""
 
     replica_models: tuple[str, ...]
     episodes: int
@@ -51,6 +51,7 @@ QUICK: Final = Sizes(
 
 
 def bench_cache(redis_program: Path, sizes: Sizes, rounds: int) -> dict[str, Any]:
+    """Runs all four and returns their results as a JSON object."""
     traffic = textcraft_load(sizes.episodes)
     return {
         "redis": redis_version(redis_program),
@@ -62,5 +63,6 @@ def bench_cache(redis_program: Path, sizes: Sizes, rounds: int) -> dict[str, Any
 
 
 def differing(document: dict[str, Any]) -> list[str]:
-    """The cases in which a remembered score was not the computed one."""
-    return [one["case"] for one in (*document["replica"], document["repeat"], *document["hits"]) if not one["equal"]]
+    """Returns the cases in which a cached score differs from the computed one."""
+    results = (*document["replica"], document["repeat"], *document["hits"])
+    return [result["case"] for result in results if not result["equal"]]

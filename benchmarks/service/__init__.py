@@ -1,1 +1,1 @@
-"""Throughput, plain_server, servers, report."""
+"""Benchmark of the service over HTTP against a plain server."""

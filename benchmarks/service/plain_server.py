@@ -1,7 +1,7 @@
-"""The baseline over HTTP: a plain FastAPI handler around the same model.
+"""The baseline over HTTP: a plain FastAPI handler around the same model, as a first version would be.
 
-What one writes first: parse, render, pad the request's sequences into one batch under a mask, one forward at a time.
-It validates nothing and tells no usage. ``python -m benchmarks.service.plain_server --store DIR --port N``.
+It parses and renders a request, pads its sequences into one batch under a mask and runs one forward at a time. It
+validates nothing and reports no usage. ``python -m benchmarks.service.plain_server --store DIR --port N``.
 """
 
 import argparse
@@ -23,19 +23,19 @@ from model_store.text.renderer import Renderer, load_renderer
 
 def create_app(model: RewardModel, renderer: Renderer) -> FastAPI:
     app = FastAPI()
-    one_forward = threading.Lock()
+    forward_lock = threading.Lock()
 
     def score(path: str, body: dict[str, Any]) -> list[float]:
         call = as_call(renderer, path, [body])
-        with one_forward:
+        with forward_lock:
             return score_padded(model, call)
 
-    # The three routes differ in what they read; one item a request is all that the benchmarks send.
+    # The benchmarks send one item a request.
     @app.post("/rank_actions")
     def rank_actions(body: dict[str, Any]) -> dict[str, Any]:
         raws = score("/rank_actions", body)
         ranking = [{"index": index, "raw": raw} for index, raw in enumerate(raws)]
-        return {"results": [{"ranking": sorted(ranking, key=lambda one: -one["raw"])}]}
+        return {"results": [{"ranking": sorted(ranking, key=lambda entry: -entry["raw"])}]}
 
     @app.post("/score_step")
     def score_step(body: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def create_app(model: RewardModel, renderer: Renderer) -> FastAPI:
 
 @torch.inference_mode()
 def score_padded(model: RewardModel, call: Call) -> list[float]:
-    """All sequences of a call in one batch, padded on the right under an attention mask."""
+    """Scores all sequences of a call in one batch, padded on the right under an attention mask."""
     rows = [torch.tensor(ids) for ids in call.token_ids]
     token_ids_BT = pad_sequence(rows, batch_first=True)
     mask_BT = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)

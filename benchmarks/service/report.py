@@ -19,21 +19,23 @@ SERVICE_COLUMNS: Final = (
 
 
 def service_section(results: Sequence[Result]) -> str:
-    return table(SERVICE_COLUMNS, [_service_row(one, server) for one in results for server in one["servers"]]) + "\n"
+    return (
+        table(SERVICE_COLUMNS, [_service_row(result, name) for result in results for name in result["servers"]]) + "\n"
+    )
 
 
 def mixed_section(mixed: Sequence[Result]) -> str:
-    """Latency of interactive requests, idle and beside the flood."""
+    """Returns the latency of interactive requests on an idle service and beside a flood."""
     columns = ("server", "idle p50 / p95 ms", "beside the flood p50 / p95 ms", "p95 ratio", "bulk items / s meanwhile")
     rows = [
         [
-            one["server"],
-            p50_and_p95(one["idle_ms"]),
-            p50_and_p95(one["loaded_ms"]),
-            f"{one['p95_ratio']:.2f}",
-            f"{one['bulk_items_per_second']:.1f}",
+            result["server"],
+            p50_and_p95(result["idle_ms"]),
+            p50_and_p95(result["loaded_ms"]),
+            f"{result['p95_ratio']:.2f}",
+            f"{result['bulk_items_per_second']:.1f}",
         ]
-        for one in mixed
+        for result in mixed
     ]
     return f"### An interactive /rank_actions beside a /score_trajectory flood\n\n{table(columns, rows)}\n"
 

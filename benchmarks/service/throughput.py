@@ -1,8 +1,8 @@
-"""Over HTTP: the service as shipped, a plain FastAPI handler around the same model, and the bare engine.
+"""Throughput over HTTP: the service, a plain FastAPI handler around the same model, and the bare engine.
 
-Each is a process of its own, callers are another one, and the bare engine gets the same requests in this process,
-as many at a time as there are callers, already rendered. Every round sends texts that no server has seen. The costs
-are CPU seconds of the server process, so that the client's do not count.
+Both servers and the callers are processes. The bare engine gets the same requests in this process, already rendered,
+as many at a time as there are callers. Every round sends texts that no server has seen. A cost is the CPU seconds of
+the server process, so that the client's do not count.
 """
 
 import logging
@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.engine.speed import TOLERANCE, Contestants, contestants
+from benchmarks.engine.speed import TOLERANCE, Engines, build_engines
 from benchmarks.harness.clients import collect, send, sending
 from benchmarks.harness.timing import largest_difference, percentiles, ratios
 from benchmarks.service.servers import serve_plain
@@ -33,7 +33,7 @@ PAUSE_SECONDS: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Requests by concurrency; history and candidates of W1; interactive requests and callers of the flood."""
+    """Numbers of requests by concurrency, sizes of W1, interactive requests, and sizes of the flood."""
 
     rank_counts: dict[int, int]
     history: int
@@ -45,7 +45,7 @@ class Sizes:
     bulk_callers: int = 8
 
     def cases(self) -> list[tuple[int, Callable[[str], Load]]]:
-        """Concurrency, and the load of a seed."""
+        """Returns the concurrency of each case and a function from a seed to its load."""
         ranks = [
             (callers, partial(rank_load, count, self.history, self.candidates))
             for callers, count in self.rank_counts.items()
@@ -62,12 +62,14 @@ QUICK: Final = Sizes({1: 3, 8: 8}, 128, 4, {1: 8, 8: 16, 32: 64}, interactive=20
 
 @dataclass(frozen=True, slots=True)
 class Bench:
+    """The servers, the bare engine, and the renderer for the engine's calls."""
+
     servers: tuple[Server, ...]
-    bare: Contestants
+    bare: Engines
     renderer: Renderer
 
     def round(self, concurrency: int, load: Load) -> dict[str, dict[str, Any]]:
-        """One load against everybody; the bare engine under the name ``bare_engine``."""
+        """Sends one load to every server and to the bare engine; returns outcomes by name."""
         outcomes = {server.name: send(server, load, concurrency) for server in self.servers}
         return {**outcomes, "bare_engine": self._bare(concurrency, load)}
 
@@ -76,18 +78,18 @@ class Bench:
         chunks = [load.bodies[first : first + concurrency] for first in range(0, len(load.bodies), concurrency)]
         calls = [as_call(self.renderer, load.path, chunk) for chunk in chunks]
         started, started_cpu = time.perf_counter(), time.process_time()
-        scored = [one.raw for call in calls for one in self.bare.engine.score(call.token_ids, call.reads)]
+        scored = [row.raw for call in calls for row in self.bare.engine.score(call.token_ids, call.reads)]
         cpu, seconds = time.process_time() - started_cpu, time.perf_counter() - started
         return {"raw": scored, "cpu_seconds": cpu, "seconds": seconds, "refused": 0}
 
 
 def bench_service(sizes: Sizes, rounds: int) -> dict[str, Any]:
-    """Throughput by workload and concurrency, then latency beside a flood."""
+    """Measures throughput by workload and concurrency, then latency beside a flood."""
     with ExitStack() as running:
         store = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-store-")))
         checkpoint = publish(store)
         servers = (running.enter_context(serve_agentprm(store, NAME)), running.enter_context(serve_plain(store)))
-        bare = contestants(load_model(checkpoint, "cpu", "float32"))
+        bare = build_engines(load_model(checkpoint, "cpu", "float32"))
         bench = Bench(servers, bare, load_renderer(checkpoint))
         bench.round(1, rank_load(2, 64, 2, "warm-up"))
         results = [_case(bench, callers, make, rounds) for callers, make in sizes.cases()]
@@ -99,10 +101,11 @@ def _case(bench: Bench, concurrency: int, make: Callable[[str], Load], rounds: i
     loads = [make(f"{concurrency} {number}") for number in range(rounds)]
     logger.info("%s %s over HTTP, %d at a time", loads[0].workload, loads[0].case, concurrency)
     outcomes = [bench.round(concurrency, load) for load in loads]
-    costs = {name: [one[name]["cpu_seconds"] for one in outcomes] for name in outcomes[0]}
+    costs = {name: [outcome[name]["cpu_seconds"] for outcome in outcomes] for name in outcomes[0]}
     # The bare engine answers by sequence, a server by request: only the order of all scores is common.
     differ = {
-        name: max(largest_difference(one[name]["raw"], one["bare_engine"]["raw"]) for one in outcomes) for name in costs
+        name: max(largest_difference(by_name[name]["raw"], by_name["bare_engine"]["raw"]) for by_name in outcomes)
+        for name in costs
     }
     items = sum(load.items for load in loads)
     return {
@@ -113,17 +116,17 @@ def _case(bench: Bench, concurrency: int, make: Callable[[str], Load], rounds: i
         "items": items,
         "max_diff": differ,
         "equal": max(differ.values()) <= TOLERANCE,
-        "servers": {name: _describe(name, [one[name] for one in outcomes], costs, items) for name in costs},
+        "servers": {name: _describe(name, [outcome[name] for outcome in outcomes], costs, items) for name in costs},
     }
 
 
 def _describe(name: str, outcomes: list[dict[str, Any]], costs: dict[str, list[float]], items: int) -> dict[str, Any]:
-    latencies = [latency for one in outcomes for latency in one.get("latency_ms", ())]
+    latencies = [latency for outcome in outcomes for latency in outcome.get("latency_ms", ())]
     return {
         "cpu_seconds_by_round": costs[name],
         "items_per_cpu_second": items / sum(costs[name]),
-        "items_per_second": items / sum(one["seconds"] for one in outcomes),
-        "refused": sum(one["refused"] for one in outcomes),
+        "items_per_second": items / sum(outcome["seconds"] for outcome in outcomes),
+        "refused": sum(outcome["refused"] for outcome in outcomes),
         "over_plain": ratios(costs["plain"], costs[name])._asdict(),
         "over_bare_engine": ratios(costs["bare_engine"], costs[name])._asdict(),
         **({"wall_ms": percentiles(latencies)} if latencies else {}),
@@ -131,7 +134,7 @@ def _describe(name: str, outcomes: list[dict[str, Any]], costs: dict[str, list[f
 
 
 def mixed_load(server: Server, sizes: Sizes) -> dict[str, Any]:
-    """One agent's ``/rank_actions``, first alone, then beside callers that send whole trajectories without a pause."""
+    """Measures one agent's ``/rank_actions``, alone and beside callers that send trajectories without a pause."""
     logger.info("latency beside a flood: %s", server.name)
     idle, loaded = (rank_load(sizes.interactive, 256, 8, f"mixed {phase}") for phase in ("idle", "loaded"))
     bulk = bulk_load(4 * sizes.bulk_callers, sizes.bulk_tokens, sizes.bulk_steps, "mixed")

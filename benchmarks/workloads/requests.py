@@ -1,6 +1,6 @@
-"""Request bodies with a known number of tokens, the calls they come to, and the checkpoint that reads them.
+"""Request bodies with a known number of tokens, the equivalent engine calls, and a checkpoint for both.
 
-Every word of the checkpoint's tokenizer is one token and every segment ends in one more.
+Every word is one token for the checkpoint's tokenizer, and every segment ends in one more.
 """
 
 import math
@@ -33,7 +33,7 @@ RECIPE: Final = ScoreRecipe(head="linear", activation="sigmoid", read="action_en
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests to one route, one item each. ``items`` counts scores."""
+    """Requests to one route, one item each; ``items`` counts scores."""
 
     workload: str
     case: str
@@ -46,7 +46,7 @@ class Load:
 
 
 def rank_load(count: int, history: int, candidates: int, seed: str) -> Load:
-    """W1: each request another history."""
+    """Returns W1: rankings, each over another history."""
     rng = random.Random(f"rank {seed}")
     bodies = [
         {"task": _text(rng, history - 2), "candidates": [_text(rng, CANDIDATE - 1) for _ in range(candidates)]}
@@ -56,7 +56,7 @@ def rank_load(count: int, history: int, candidates: int, seed: str) -> Load:
 
 
 def step_load(count: int, shortest: int, longest: int, seed: str) -> Load:
-    """W4: unrelated trajectories of one step, lengths log-uniform."""
+    """Returns W4: unrelated trajectories of one step, with log-uniform lengths."""
     rng = random.Random(f"step {seed}")
     lengths = [round(math.exp(rng.uniform(math.log(shortest), math.log(longest)))) for _ in range(count)]
     bodies = [{"items": [_trajectory(rng, 1, length)]} for length in lengths]
@@ -64,20 +64,20 @@ def step_load(count: int, shortest: int, longest: int, seed: str) -> Load:
 
 
 def bulk_load(count: int, tokens: int, steps: int, seed: str) -> Load:
-    """Whole trajectories, every step scored: what a training run sends."""
+    """Returns whole trajectories with every step scored, as a training run sends them."""
     rng = random.Random(f"bulk {seed}")
     bodies = tuple({"items": [_trajectory(rng, steps, tokens)]} for _ in range(count))
     return Load("bulk", f"{steps} steps, {tokens} tokens", "/score_trajectory", bodies)
 
 
 def as_call(renderer: Renderer, path: str, bodies: Sequence[Body]) -> Call:
-    """The engine call that asks for the same scores as these requests together."""
+    """Returns the engine call that asks for the same scores as these requests together."""
     calls = [_item_call(renderer, path, item) for body in bodies for item in body["items"]]
     return Call([ids for call in calls for ids in call.token_ids], [read for call in calls for read in call.reads])
 
 
 def publish(root: Path, config: PreTrainedConfig | None = None, tokenizer: Tokenizer | None = None) -> Checkpoint:
-    """A random model as a checkpoint in a new store: the tiny one that reads ``WORDS``, unless told otherwise."""
+    """Publishes a random model in a new store; by default the tiny one with a tokenizer for ``WORDS``."""
     manifest = Manifest(
         format=FORMAT,
         name=NAME,
@@ -107,7 +107,7 @@ def _item_call(renderer: Renderer, path: str, item: Body) -> Call:
 
 
 def _trajectory(rng: random.Random, steps: int, tokens: int) -> Body:
-    """A task, then steps of equal length; ``tokens`` in all, with the ends of the segments."""
+    """Returns a task and steps of equal length, ``tokens`` in all with the ends of the segments."""
     words = tokens - 1 - 2 * steps
     each = words // (2 * steps + 1)
     played = [{"observation": _text(rng, each), "action": _text(rng, each)} for _ in range(steps)]

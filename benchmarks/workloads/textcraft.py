@@ -1,9 +1,8 @@
-"""W5 from real traffic: what a best-of-8 search on TextCraft's train goals sends to be ranked.
+"""W5 from recorded traffic: the rankings of a best-of-8 search on TextCraft's train goals.
 
-The proposals are the noisy planner's; the judge that takes the best one is a small random model, so the episodes
-mostly run to the end of their budget, as hard ones do. Two cases of one traffic: as sent, equal proposals and all,
-and distinct, where a caller drops those first. Tokens are those of the demo's word-level tokenizer: a subword
-tokenizer makes two to three times as many of the same text. ``textcraft_load`` is the same traffic as requests.
+The noisy planner makes the proposals. A small random model chooses among them, so most episodes use up their budget, as
+hard ones do. There are two cases: ``as sent``, with equal proposals, and ``distinct``, where a caller drops duplicates.
+The tokenizer is word-level; a subword tokenizer makes two to three times as many tokens of the same text.
 """
 
 import random
@@ -27,7 +26,7 @@ from training.evaluation.critic import Critic
 PROPOSALS = 8
 
 
-class Asked(NamedTuple):
+class Decision(NamedTuple):
     """A state of an episode and the actions that were proposed in it."""
 
     state: State
@@ -36,26 +35,26 @@ class Asked(NamedTuple):
 
 @dataclass(slots=True)
 class Recorder:
-    """Chooses as ``best`` does and keeps what had to be scored, by task."""
+    """Chooses as ``best`` does and records every decision by task."""
 
     best: BestPromise
-    by_task: dict[str, list[Asked]] = field(default_factory=dict)
+    by_task: dict[str, list[Decision]] = field(default_factory=dict)
 
     def __call__(self, states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
         for state, actions in zip(states, proposed, strict=True):
-            self.by_task.setdefault(state.task, []).append(Asked(state, list(actions)))
+            self.by_task.setdefault(state.task, []).append(Decision(state, list(actions)))
         return self.best(states, proposed)
 
     @property
-    def asked(self) -> list[Asked]:
-        """One episode after the other."""
-        return [one for episode in self.by_task.values() for one in episode]
+    def decisions(self) -> list[Decision]:
+        """All decisions, episode after episode."""
+        return [decision for episode in self.by_task.values() for decision in episode]
 
 
 def textcraft(episodes: int) -> list[Workload]:
-    """Episodes on the train goals with the largest budgets, one call a step, one episode after the other."""
-    renderer, asked = record(episodes)
-    calls = tuple(_call(renderer, one) for one in asked)
+    """Returns episodes on the train goals with the largest budgets as workloads with one call a step."""
+    renderer, decisions = record(episodes)
+    calls = tuple(_call(renderer, decision) for decision in decisions)
     assert all(token < VOCABULARY for call in calls for ids in call.token_ids for token in ids)
     played = f"{episodes} episodes, {len(calls)} steps"
     return [
@@ -65,28 +64,28 @@ def textcraft(episodes: int) -> list[Workload]:
 
 
 def textcraft_load(episodes: int) -> Load:
-    """The same as one ``/rank_actions`` a step, equal proposals and all."""
-    _, asked = record(episodes)
-    case = f"TextCraft as sent, {episodes} episodes, {len(asked)} requests"
-    return Load("W5", case, "/rank_actions", tuple({"items": [_item(one)]} for one in asked))
+    """Returns the same episodes as one ``/rank_actions`` a step, equal proposals included."""
+    _, decisions = record(episodes)
+    case = f"TextCraft as sent, {episodes} episodes, {len(decisions)} requests"
+    return Load("W5", case, "/rank_actions", tuple({"items": [_item(decision)]} for decision in decisions))
 
 
-def record(episodes: int) -> tuple[Renderer, list[Asked]]:
-    """What is to be ranked, step by step, and the renderer that the judge read it with."""
+def record(episodes: int) -> tuple[Renderer, list[Decision]]:
+    """Plays the episodes; returns the renderer that the choosing model used, and all decisions."""
     goals = longest_goals(episodes)
     renderer = Renderer(build_tokenizer(_texts(goals)), TEMPLATE)
     recorder = Recorder(BestPromise(Critic(random_model(judge_config()), renderer, RECIPE).action_promises))
     act(goals, TextCraft, NoisyPlanner(), recorder, proposals=PROPOSALS, episodes=1, seed=0)
-    return renderer, recorder.asked
+    return renderer, recorder.decisions
 
 
-def _call(renderer: Renderer, asked: Asked) -> Call:
-    history = renderer.state(asked.state)
-    return last_reads([history.token_ids + action for action in renderer.actions(asked.proposed, history)])
+def _call(renderer: Renderer, decision: Decision) -> Call:
+    history = renderer.state(decision.state)
+    return last_reads([history.token_ids + action for action in renderer.actions(decision.proposed, history)])
 
 
-def _item(asked: Asked) -> Body:
-    return {**asdict(asked.state), "candidates": asked.proposed}
+def _item(decision: Decision) -> Body:
+    return {**asdict(decision.state), "candidates": decision.proposed}
 
 
 def _distinct(call: Call) -> Call:
@@ -94,13 +93,14 @@ def _distinct(call: Call) -> Call:
 
 
 def longest_goals(count: int) -> list[Goal]:
+    """Returns the train goals with the largest budgets."""
     goals = list(train_goals())
     random.Random(0).shuffle(goals)
     return sorted(goals, key=budget, reverse=True)[:count]
 
 
 def _texts(goals: Sequence[Goal]) -> list[str]:
-    """The words of the world: recipes, items, tasks, and what the environment replies."""
+    """Returns texts with every word of the environment: recipes, items, tasks and replies."""
     book = load_recipes()
     commands = [recipe.command for recipe in book.recipes.values()]
     tasks = [TextCraft(goal, seed=0).reset().task for goal in goals]

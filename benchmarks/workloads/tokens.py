@@ -1,10 +1,10 @@
-"""What is scored: seeded token ids in the shapes in which agents call.
+"""Workloads of the engine: seeded token ids in the shapes in which agents call.
 
-W1  rank N candidates of 24 tokens over one history
+W1  rank N candidates of 24 tokens over a history
 W2  trajectories that grow by steps of 60 tokens; after each step its score
-W3  every step of one long trajectory at once
+W3  every step of a long trajectory at once
 W4  unrelated requests of mixed lengths
-W5  the agent loop (rank 8, take one, observe): synthetic here, from TextCraft in ``benchmarks.textcraft_traffic``
+W5  the agent loop (rank 8, take one, observe): synthetic here, recorded in ``textcraft.py``
 """
 
 import math
@@ -33,17 +33,17 @@ class Call(NamedTuple):
         return sum(map(len, self.reads))
 
     @property
-    def asked(self) -> int:
-        """Tokens, each sequence in full."""
+    def tokens(self) -> int:
+        """Tokens of all sequences, each in full."""
         return sum(map(len, self.token_ids))
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Calls in order.
+    """Engine calls in order.
 
-    ``naive`` asks for the same scores in the same order the way an engine without per-step reads has to; ``held`` is,
-    call by call, what a warm engine has seen before; ``grows`` says that each call builds on the ones before it.
+    ``naive`` asks for the same scores in the same order without reading several scores from one sequence. ``held`` is,
+    for each call, what a warm engine has in its cache. ``grows`` says that each call extends the calls before it.
     """
 
     name: str
@@ -54,8 +54,8 @@ class Workload:
     grows: bool = False
 
     @property
-    def asked(self) -> int:
-        return sum(call.asked for call in self.naive or self.calls)
+    def tokens(self) -> int:
+        return sum(call.tokens for call in self.naive or self.calls)
 
     @property
     def items(self) -> int:
@@ -63,19 +63,21 @@ class Workload:
 
 
 def last_reads(token_ids: Sequence[list[int]]) -> Call:
-    """Each sequence read at its end."""
+    """Returns a call that reads each sequence at its end."""
     return Call(list(token_ids), [[len(ids) - 1] for ids in token_ids])
 
 
 def rank(history: int, candidates: int, calls: int = 1) -> Workload:
+    """Returns W1: rankings, each over a history of its own."""
     rng = random.Random(f"W1 {history} {candidates}")
     histories = [_tokens(rng, history) for _ in range(calls)]
-    asked = [last_reads([one + _tokens(rng, CANDIDATE) for _ in range(candidates)]) for one in histories]
-    held = tuple(last_reads([one]) for one in histories)
-    return Workload("W1", f"P={history} N={candidates}", tuple(asked), held=held)
+    ranked = [last_reads([ids + _tokens(rng, CANDIDATE) for _ in range(candidates)]) for ids in histories]
+    held = tuple(last_reads([ids]) for ids in histories)
+    return Workload("W1", f"P={history} N={candidates}", tuple(ranked), held=held)
 
 
 def grow(steps: int, trajectories: int) -> Workload:
+    """Returns W2: trajectories that are scored after each step."""
     rng = random.Random(f"W2 {steps} {trajectories}")
     whole = [_tokens(rng, steps * STEP) for _ in range(trajectories)]
     calls = [last_reads([ids[: STEP * step] for ids in whole]) for step in range(1, steps + 1)]
@@ -83,6 +85,7 @@ def grow(steps: int, trajectories: int) -> Workload:
 
 
 def all_steps(tokens: int, steps: int) -> Workload:
+    """Returns W3: one trajectory with a score at the end of every step."""
     ids = _tokens(random.Random(f"W3 {tokens} {steps}"), tokens)
     ends = [tokens * step // steps - 1 for step in range(1, steps + 1)]
     return Workload(
@@ -94,17 +97,17 @@ def all_steps(tokens: int, steps: int) -> Workload:
 
 
 def unrelated(median: int, shortest: int, longest: int, concurrency: int, calls: int) -> Workload:
-    """Lengths are log-normal, as those of requests are: many short ones, few long ones."""
+    """Returns W4; lengths are log-normal, as those of requests are: many short, few long."""
     rng = random.Random(f"W4 {median} {concurrency}")
-    asked = [
+    batches = [
         last_reads([_tokens(rng, _log_normal(rng, median, shortest, longest)) for _ in range(concurrency)])
         for _ in range(calls)
     ]
-    return Workload("W4", f"median {median} tokens, {concurrency} at once", tuple(asked))
+    return Workload("W4", f"median {median} tokens, {concurrency} at once", tuple(batches))
 
 
 def agent_loop(steps: int) -> Workload:
-    """Rank 8, take one, observe; the candidate that is taken is any one, its tokens are what counts."""
+    """Returns W5: ranks 8 candidates, takes a random one, observes, and so on."""
     rng = random.Random(f"W5 {steps}")
     history, calls = _tokens(rng, W5_TASK), []
     for _ in range(steps):
@@ -115,7 +118,7 @@ def agent_loop(steps: int) -> Workload:
 
 
 def full() -> list[Workload]:
-    """The table of the README."""
+    """Returns the workloads of the README's table."""
     return [
         *(rank(history, candidates) for history in (256, 1024, 2048) for candidates in (4, 16, 64)),
         grow(30, 1),
@@ -130,7 +133,7 @@ def full() -> list[Workload]:
 
 
 def quick() -> list[Workload]:
-    """The same shapes, small: to see that everything works, not to quote."""
+    """Returns small workloads of the same shapes, to see that everything works."""
     return [
         rank(256, 4),
         rank(256, 16),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image and runs the compose files where there is no Docker daemon and no image registry: with Podman, and with
-# stand-ins from Debian packages under the names of the base images.
+# Builds the image and runs the compose files with Podman, where there is no Docker daemon and no image registry.
+# Images made of Debian packages stand in for the base images, under their names.
 #
 #   apt-get install podman buildah runc catatonit conmon netavark aardvark-dns iptables debootstrap docker-compose curl
 #   deploy/compose/test.sh          as root on Debian; the ports 8000 and 9090 are free; a few minutes, 4 GB in build/
@@ -20,7 +20,7 @@ step() { printf '\n== %s\n' "$*"; }
 ok() { printf 'ok: %s\n' "$*"; }
 fail() { printf 'FAILED: %s\n' "$*" && exit 1; }
 
-until_true() { # what, command...: the command succeeds within two minutes
+until_true() { # what, command...: waits until the command succeeds, at most two minutes plus its last run
     local what=$1
     shift
     for _ in $(seq 240); do
@@ -30,7 +30,7 @@ until_true() { # what, command...: the command succeeds within two minutes
     fail "$what"
 }
 
-# Podman of our own: its images, its containers and its settings go with build/.
+# Starts a Podman service whose images, containers and settings lie in build/.
 configure() {
     mkdir -p "$WORK"
     cat >"$WORK/containers.conf" <<-'END'
@@ -52,7 +52,7 @@ configure() {
     podman system service --time=0 "$DOCKER_HOST" 2>"$WORK/podman.log" &
     podman_service=$!
     trap clean EXIT
-    until [[ -S $WORK/podman.sock ]]; do sleep 0.1; done
+    until_true "Podman listens" test -S "$WORK/podman.sock"
 }
 
 clean() {
@@ -61,7 +61,7 @@ clean() {
     kill "$podman_service" 2>/dev/null || true
 }
 
-build() { # arguments of buildah; pip and apt inside are configured as they are here
+build() { # arguments of buildah; pip inside gets this machine's configuration and certificates
     local -a mounts=(-v /etc/ssl/certs:/etc/ssl/certs:ro)
     { echo '[global]' && env | sed -n 's/^PIP_FIND_LINKS=/find-links = /p'; } >"$WORK/pip.conf"
     [[ -f /etc/pip.conf ]] && grep -v '^\[global\]' /etc/pip.conf >>"$WORK/pip.conf"
@@ -106,8 +106,8 @@ check_health() {
 }
 
 container() { podman ps --quiet --filter "label=com.docker.compose.service=$1" | head -n 1; }
-metric() { curl -fsS "$SERVICE/metrics" | awk -v name="$1" '$1 ~ "^" name { sum += $2 } END { print sum + 0 }'; }
-queries_to() { curl -fsS --get "$PROMETHEUS/api/v1/query" --data-urlencode "query=$1" | grep -qF "\"$2\"]"; }
+metric() { curl -fsS --max-time 60 "$SERVICE/metrics" | awk -v name="$1" '$1 ~ "^" name { sum += $2 } END { print sum + 0 }'; }
+queries_to() { curl -fsS --max-time 60 --get "$PROMETHEUS/api/v1/query" --data-urlencode "query=$1" | grep -qF "\"$2\"]"; }
 over() { awk -v is="$1" -v least="$2" 'BEGIN { exit !(is > least) }'; }
 
 bodies() { # writes requests of long trajectories that share nothing, in words that the bundled checkpoint knows
@@ -122,10 +122,10 @@ bodies() { # writes requests of long trajectories that share nothing, in words t
 	END
 }
 
-post() { curl -sS -o "$WORK/reply.json" -w '%{http_code}\n' -H 'content-type: application/json' "${@:3}" -d "@$2" "$SERVICE/$1"; }
+post() { curl -sS --max-time 300 -o "$WORK/reply.json" -w '%{http_code}\n' -H 'content-type: application/json' "${@:3}" -d "@$2" "$SERVICE/$1"; }
 
 run_stack() {
-    # So that the drain has something to do: small batches, a long queue.
+    # Small batches and a long queue give the drain something to do.
     cat >"$WORK/slow.yml" <<-'END'
 		services:
 		  agentprm:
@@ -134,7 +134,7 @@ run_stack() {
     docker-compose -f docker-compose.yml -f "$WORK/slow.yml" --project-directory . up -d --no-build agentprm redis prometheus \
         >"$WORK/up.log" 2>&1 || { cat "$WORK/up.log" && fail "up"; }
     ok "up: the service started after Redis was healthy, Prometheus after the service was"
-    until_true "Prometheus is healthy" curl -fsS "$PROMETHEUS/-/healthy"
+    until_true "Prometheus is healthy" curl -fsS --max-time 60 "$PROMETHEUS/-/healthy"
     bodies
     [[ $(post score_step "$WORK/body-0.json") == 200 ]] || fail "score_step: $(head -c 300 "$WORK/reply.json")"
     ok "/score_step through the published port: 200, $(head -c 118 "$WORK/reply.json")..."
@@ -144,7 +144,7 @@ run_stack() {
 }
 
 over_scores() { over "$(podman exec "$(container redis)" redis-cli dbsize)" 39; }
-rules_are_loaded() { curl -fsS "$PROMETHEUS/api/v1/rules" | grep -q '"health":"ok"'; }
+rules_are_loaded() { curl -fsS --max-time 60 "$PROMETHEUS/api/v1/rules" | grep -q '"health":"ok"'; }
 
 check_hardening() {
     local id
@@ -167,7 +167,7 @@ check_drain() {
     local id number
     id=$(container agentprm)
     for number in $(seq 0 $((REQUESTS - 1))); do
-        curl -sS -o /dev/null -w '%{http_code}\n' -H 'content-type: application/json' -d "@$WORK/body-$number.json" \
+        curl -sS --max-time 600 -o /dev/null -w '%{http_code}\n' -H 'content-type: application/json' -d "@$WORK/body-$number.json" \
             "$SERVICE/score_trajectory" >"$WORK/code-$number" &
         callers+=($!)
     done
@@ -182,13 +182,13 @@ check_drain() {
 
 queue_is_long() { over "$(metric agentprm_queue_tokens)" 20000; }
 
-# What `!reset` does in Compose 2.24 and newer is done here with sed: the replicas publish no port, the proxy does.
+# The replicas publish no port, the proxy does. Compose 2.24 and newer read `!reset` for that; here sed removes the port.
 run_replicas() {
     sed '/^  agentprm:/,/^  redis:/{/ports:/d}' docker-compose.yml >"$WORK/base.yml"
     sed '/!reset/d' deploy/compose/replicas.yml >"$WORK/replicas.yml"
     docker-compose -f "$WORK/base.yml" -f "$WORK/replicas.yml" --project-directory . up -d --no-build --scale agentprm=3 \
         agentprm redis prometheus proxy >"$WORK/up.log" 2>&1 || { cat "$WORK/up.log" && fail "up"; }
-    until_true "the proxy answers" curl -fsS "$SERVICE/ready"
+    until_true "the proxy answers" curl -fsS --max-time 60 "$SERVICE/ready"
     until_true "Prometheus has all three replicas up" queries_to 'sum(up{job="agentprm"})' 3
     local number
     for number in $(seq 0 17); do

@@ -1,4 +1,4 @@
-"""A dashboard: rows of panels laid out in Grafana's 24 columns, the variables to choose by, links to the others."""
+"""A dashboard as Grafana's JSON: rows of panels in 24 columns, variables, and links to the other dashboards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ TAG: Final = "agentprm"
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
+    """One dashboard; ``name`` is also that of its file."""
+
     name: str
     title: str
     description: str
@@ -38,7 +40,7 @@ class Dashboard:
 
 
 def _lay_out(rows: Sequence[Row]) -> list[JSON]:
-    """A collapsed row holds its panels; an open one has them after it."""
+    """Lays out all rows. The panels of a collapsed row lie inside it, those of an open row after it."""
     laid: list[JSON] = []
     number, y = 1, 0
     for row in rows:
@@ -53,7 +55,7 @@ def _lay_out(rows: Sequence[Row]) -> list[JSON]:
 
 
 def _flow(panels: Sequence[Panel], number: int, y: int) -> tuple[list[JSON], int]:
-    """From left to right and then below; also the y that follows."""
+    """Lays out panels from left to right, then below; also returns the y of what follows."""
     laid = []
     x = tallest = 0
     for at, panel in enumerate(panels):

@@ -1,4 +1,4 @@
-"""The dashboard of what happens inside: queue, batches, tokens, the two caches, the process and its device."""
+"""The dashboard ``engine``: queue, stages, batches, tokens, both caches, the process and its device."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The building blocks of queries, each limited to the job and the instances that are chosen on the dashboard."""
+"""Builds PromQL queries; each is limited to the job and the instances that the user chose on the dashboard."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ HERE: Final = ('job="$job"', 'instance=~"$instance"')
 OF_MODEL: Final = 'model=~"$model"'
 SCORING: Final = 'route=~"/score_step|/score_trajectory|/rank_actions"'
 PROMPT: Final = 'route=~"/score_step|/rank_actions"'
-"""The routes that an agent waits for, which the latency objective is about."""
+"""Routes of the latency objective: an agent waits for their replies."""
 
 
 def series(metric: str, *matchers: str) -> str:
@@ -14,7 +14,7 @@ def series(metric: str, *matchers: str) -> str:
 
 
 def rate(counter: str, *matchers: str, by: str = "") -> str:
-    """A second, summed over what ``by`` does not name."""
+    """Returns the rate a second, summed over every label but those in ``by``."""
     return _sum(f"rate({series(counter, *matchers)}[$__rate_interval])", by)
 
 
@@ -36,7 +36,7 @@ def quantile(level: float, histogram: str, *matchers: str, by: str = "") -> str:
 
 
 def buckets(histogram: str, *matchers: str) -> str:
-    """What a heat map draws: how many observations fell into each bucket."""
+    """Returns the query of a heat map: the number of observations in each bucket."""
     return _sum(f"increase({series(f'{histogram}_bucket', *matchers)}[$__rate_interval])", "le")
 
 

@@ -1,4 +1,4 @@
-"""``python -m deploy.grafana.generate`` writes the dashboards that Grafana is given."""
+"""``python -m deploy.grafana.generate`` writes the dashboards as the JSON files that Grafana reads."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ DIRECTORY: Final = Path(__file__).parent / "dashboards"
 
 
 def texts() -> dict[str, str]:
-    """What each file holds, by its name."""
+    """Returns the text of each file by its name."""
     return {
-        f"{one.name}.json": json.dumps(one.as_json(), indent=2, ensure_ascii=False) + "\n"
-        for one in (SERVICE, ENGINE, SCORES)
+        f"{dashboard.name}.json": json.dumps(dashboard.as_json(), indent=2, ensure_ascii=False) + "\n"
+        for dashboard in (SERVICE, ENGINE, SCORES)
     }
 
 

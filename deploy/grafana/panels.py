@@ -1,4 +1,4 @@
-"""Panels as data, and the JSON that Grafana (10.4 and newer) reads. Nothing here knows a metric."""
+"""Panels as data, and as the JSON of Grafana 10.4 and newer. This module knows no metric."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ GREEN, YELLOW, RED = "green", "orange", "red"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """``limit`` draws a dashed line that is never stacked."""
+    """One PromQL query of a panel; ``limit`` draws it as a dashed line that is never stacked."""
 
     expr: str
     legend: str
@@ -21,9 +21,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One drawing. ``unit`` is one of Grafana's; ``thresholds`` are values with the colour from there on.
+    """One panel. ``unit`` is one of Grafana's; ``thresholds`` are values, each with the colour above it.
 
-    ``words`` replace values by texts; ``columns`` are the labels that a table shows.
+    ``words`` maps values to the texts that are shown instead; ``columns`` are the labels that a table shows.
     """
 
     title: str
@@ -107,7 +107,7 @@ def _defaults(panel: Panel) -> JSON:
 
 
 def _overrides(panel: Panel) -> list[JSON]:
-    """How limits are drawn."""
+    """Returns Grafana's overrides that draw limits as dashed lines."""
     properties = {
         "color": {"mode": "fixed", "fixedColor": RED},
         "custom.lineStyle": {"fill": "dash", "dash": [10, 8]},

@@ -1,4 +1,4 @@
-"""The dashboard of who answers for the models: what the scores are, and whether they still are what they were."""
+"""The dashboard ``scores``, for the owners of the models: distributions of the scores, and their drift."""
 
 from typing import Final
 
@@ -12,13 +12,13 @@ BY_MODEL: Final = "{{model}}"
 
 
 def share_above(edge: float) -> str:
-    """Of the answered promises."""
+    """Returns the query for the share of promises above ``edge``."""
     below = rate(f"{PROMISE}_bucket", f'le="{edge}"', OF_MODEL, by="model")
     return f"1 - {share(below, rate(f'{PROMISE}_count', OF_MODEL, by='model'))}"
 
 
 def day_before(histogram: str) -> str:
-    """The mean of an hour, a day before."""
+    """Returns the query for the mean of an hour, one day earlier."""
     sums, counts = (f"{series(f'{histogram}_{part}', OF_MODEL)}[1h] offset 1d" for part in ("sum", "count"))
     return share(f"sum by (model) (rate({sums}))", f"sum by (model) (rate({counts}))")
 

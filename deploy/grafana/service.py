@@ -1,4 +1,4 @@
-"""The dashboard of who is on call: what is asked, how it is answered, what is refused."""
+"""The dashboard ``service``, for whoever is on call: requests, answers and refusals."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ BURN_RATES: Final = ((6, YELLOW), (14.4, RED))
 
 def burn_rate(objective: str) -> list[Query]:
     windows = ("5m", "1h", "6h")
-    return [Query(f'job:agentprm_{objective}:burn_rate{one}{{job="$job"}}', f"last {one}") for one in windows]
+    return [Query(f'job:agentprm_{objective}:burn_rate{window}{{job="$job"}}', f"last {window}") for window in windows]
 
 
 AT_A_GLANCE: Final = Row(

@@ -1,4 +1,4 @@
-"""``python -m deploy.observe [--draw DIRECTORY]``: is there data for every panel and rule? Exits with 1 where not.
+"""``python -m deploy.observe [--draw DIRECTORY]`` checks that every panel and rule has data; exits with 1 if not.
 
 Starts two services with the bundled models, Redis and Prometheus on free ports; needs the program ``prometheus``.
 """
@@ -23,20 +23,20 @@ def main() -> int:
     arguments = _parse()
     logging.basicConfig(level="INFO", format="%(message)s")
     logging.getLogger("httpx").setLevel("WARNING")
-    # So that what was started ends with this process, whoever ends it.
+    # On SIGTERM the exit runs `finally` blocks, so every started program ends with this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     redis, prometheus = find_redis(), find_prometheus()
     if redis is None or prometheus is None:
         logger.error("%s is not installed", "redis-server" if redis is None else "prometheus")
         return 1
     programs = Programs(redis, prometheus)
-    seen = observe(programs, services=2, seconds=arguments.seconds, scrape_seconds=arguments.scrape_seconds)
-    logger.info("%s", table(seen.findings))
+    run = observe(programs, services=2, seconds=arguments.seconds, scrape_seconds=arguments.scrape_seconds)
+    logger.info("%s", table(run.findings))
     if arguments.draw:
-        for path in draw(read_dashboards(), seen.dashboards, seen.span, arguments.draw):
+        for path in draw(read_dashboards(), run.dashboards, run.span, arguments.draw):
             logger.info("drawn: %s", path)
-    logger.info("%d of %d without what they need", len(seen.wrong), len(seen.findings))
-    return 1 if seen.wrong else 0
+    logger.info("%d of %d checks failed", len(run.wrong), len(run.findings))
+    return 1 if run.wrong else 0
 
 
 def _parse() -> argparse.Namespace:

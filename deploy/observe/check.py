@@ -1,4 +1,4 @@
-"""Whether what dashboards and rules ask for is there: every expression against a Prometheus that has seen traffic."""
+"""Checks every expression of dashboards and rules against a Prometheus that has scraped a service under load."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ EMPTY: Final = {
     "offset 1d": "needs the day before",
     "ALERTS": "no alert has fired",
 }
-"""What may be without data, by a part of its expression, and why."""
+"""Reasons why an expression may have no data, by a part of the expression."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The time that is looked at, in seconds since the epoch, and how far apart scrapes were."""
+    """Start and end of a run in seconds since the epoch, and the seconds between two scrapes."""
 
     start: float
     end: float
@@ -26,13 +26,13 @@ class Span:
 
     @property
     def rate_interval(self) -> str:
-        """Four scrapes, as Grafana takes it."""
+        """Grafana's ``$__rate_interval``: the time of four scrapes."""
         return f"{round(4000 * self.step)}ms"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A line of the table. ``wrong`` is empty where all is well; ``note`` says why nothing had to be there."""
+    """Result of one check. ``wrong`` is empty if it passed; ``note`` says why there may be no data."""
 
     where: str
     what: str
@@ -42,47 +42,50 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """A panel's JSON and the series of each of its queries."""
+class PanelData:
+    """JSON of a panel and the series of each of its queries."""
 
     panel: JSON
     answers: list[list[Series]]
 
 
 def excuse(expression: str) -> str:
-    """Why there need be no data for it; empty where there must be."""
+    """Returns why an expression may have no data; empty if it must have some."""
     return next((reason for part, reason in EMPTY.items() if part in expression), "")
 
 
-def ask_panels(prometheus: Prometheus, span: Span, dashboard: JSON) -> list[Drawn]:
+def ask_panels(prometheus: Prometheus, span: Span, dashboard: JSON) -> list[PanelData]:
+    """Runs the queries of every panel."""
     return [
-        Drawn(panel, [_answer(prometheus, target["expr"], span) for target in panel["targets"]])
+        PanelData(panel, [_answer(prometheus, target["expr"], span) for target in panel["targets"]])
         for panel in panels_of(dashboard)
     ]
 
 
-def check_panels(name: str, panels: Sequence[Drawn]) -> Iterator[Finding]:
-    for drawn in panels:
-        for target, series in zip(drawn.panel["targets"], drawn.answers, strict=True):
-            yield _finding(name, drawn.panel["title"], target["expr"], series, labels_shown(drawn.panel, target))
+def check_panels(name: str, panels: Sequence[PanelData]) -> Iterator[Finding]:
+    """Checks that every query of a panel has data with the labels that the panel shows."""
+    for data in panels:
+        for target, series in zip(data.panel["targets"], data.answers, strict=True):
+            yield _finding(name, data.panel["title"], target["expr"], series, labels_shown(data.panel, target))
 
 
 def check_others(prometheus: Prometheus, span: Span, name: str, dashboard: JSON) -> Iterator[Finding]:
-    """Variables and annotations."""
+    """Checks the queries of variables and annotations."""
     for title, expression in other_expressions_of(dashboard):
         yield _finding(name, title, expression, _answer(prometheus, expression, span))
 
 
 def check_targets(prometheus: Prometheus, services: int) -> Finding:
+    """Checks that Prometheus scrapes every service."""
     targets = prometheus.targets()
-    wrong = [f"{one['scrapeUrl']}: {one['lastError']}" for one in targets if one["health"] != "up"]
+    wrong = [f"{target['scrapeUrl']}: {target['lastError']}" for target in targets if target["health"] != "up"]
     if len(targets) != services:
         wrong.append(f"{len(targets)} targets for {services} services")
     return Finding("targets", "up", len(targets), "; ".join(wrong))
 
 
 def check_rules(prometheus: Prometheus, span: Span) -> Iterator[Finding]:
-    """An alert has only to be evaluated without an error; a recording rule has to record."""
+    """Checks that alerts are evaluated without an error and that recording rules record."""
     for rule in prometheus.rules():
         yield _rule(prometheus, rule, span)
 
@@ -103,17 +106,19 @@ def _finding(where: str, what: str, expression: str, series: Sequence[Series], l
     if not series:
         reason = excuse(expression)
         return Finding(where, what, 0, "" if reason else f"no data: {expression}", reason)
-    missing = [label for label in labels if not any(label in one.labels for one in series)]
+    missing = [label for label in labels if not any(label in line.labels for line in series)]
     return Finding(where, what, len(series), f"no series has the label {', '.join(missing)}" if missing else "")
 
 
 def table(findings: Sequence[Finding]) -> str:
-    rows = [_cells(one) for one in findings]
+    """Returns one line of text for each finding."""
+    rows = [_cells(finding) for finding in findings]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 
-def _cells(one: Finding) -> tuple[str, str, str, str]:
-    return one.where, one.what, f"{one.series:3} series", f"WRONG: {one.wrong}" if one.wrong else one.note
+def _cells(finding: Finding) -> tuple[str, str, str, str]:
+    remark = f"WRONG: {finding.wrong}" if finding.wrong else finding.note
+    return finding.where, finding.what, f"{finding.series:3} series", remark

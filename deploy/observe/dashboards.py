@@ -1,4 +1,4 @@
-"""The dashboards as Grafana reads them: their panels, every expression in them, and how their variables are filled."""
+"""Reads the JSON of the dashboards: panels, expressions, and variables."""
 
 import json
 import re
@@ -16,12 +16,12 @@ _LABEL_VALUES: Final = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)
 
 
 def read_dashboards() -> dict[str, JSON]:
-    """By name: ``service``, ``engine``, ``scores``."""
+    """Returns the dashboards by name."""
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(DASHBOARDS.glob("*.json"))}
 
 
 def panels_of(dashboard: JSON) -> Iterator[JSON]:
-    """Those that draw something, in collapsed rows too."""
+    """Yields every panel that is no row, also those in collapsed rows."""
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             yield from panel["panels"]
@@ -30,7 +30,7 @@ def panels_of(dashboard: JSON) -> Iterator[JSON]:
 
 
 def expressions_of(dashboard: JSON) -> Iterator[tuple[str, str]]:
-    """Where each stands, and the expression: of panels, annotations and variables."""
+    """Yields title and expression of every query: of panels, annotations and variables."""
     for panel in panels_of(dashboard):
         for target in panel["targets"]:
             yield panel["title"], target["expr"]
@@ -38,7 +38,7 @@ def expressions_of(dashboard: JSON) -> Iterator[tuple[str, str]]:
 
 
 def other_expressions_of(dashboard: JSON) -> Iterator[tuple[str, str]]:
-    """Those that no panel draws."""
+    """Yields title and expression of the queries of annotations and variables."""
     for annotation in dashboard["annotations"]["list"]:
         yield f"annotation {annotation['name']}", annotation["expr"]
     for variable in dashboard["templating"]["list"]:
@@ -49,13 +49,13 @@ def other_expressions_of(dashboard: JSON) -> Iterator[tuple[str, str]]:
 
 
 def labels_shown(panel: JSON, target: JSON) -> list[str]:
-    """Those that a legend or the columns of a table are made of."""
+    """Returns the labels that a panel shows in its legend or as columns of a table."""
     columns = [name for step in panel.get("transformations", []) for name in step["options"]["include"]["names"]]
     return columns + _LABEL.findall(target["legendFormat"])
 
 
 def filled(expression: str, rate_interval: str) -> str:
-    """With every instance and every model chosen."""
+    """Replaces the variables of a dashboard, with every instance and every model chosen."""
     values = {"$job": JOB, "$instance": ".*", "$model": ".*", "$__rate_interval": rate_interval}
     for variable, value in values.items():
         expression = expression.replace(variable, value)
@@ -63,5 +63,5 @@ def filled(expression: str, rate_interval: str) -> str:
 
 
 def legend(template: str, labels: Mapping[str, str]) -> str:
-    """What Grafana writes beside a line."""
+    """Returns the legend of a series."""
     return _LABEL.sub(lambda match: labels.get(match[1], ""), template)

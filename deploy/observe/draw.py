@@ -1,100 +1,73 @@
-"""The dashboards as pictures: each panel where Grafana puts it, with the data of a run."""
+"""Draws every panel of the dashboards with the data of a run: plain plots, not a copy of Grafana."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Final
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter
 
-from deploy.observe.check import Drawn, Span
-from deploy.observe.dashboards import JSON
-from deploy.observe.plots import BORDER, FAINT, TEXT, draw_panel
+from deploy.observe.check import PanelData, Span, excuse
+from deploy.observe.dashboards import JSON, labels_shown, legend
 
-WIDTH: Final = 17.0  # inches, of Grafana's 24 columns
-UNIT: Final = 0.32  # inches, of one of Grafana's units of height
-HEAD: Final = 0.55  # inches, for the title
-GAP: Final = 0.04  # inches, around a panel
-MARGINS: Final = {
-    "timeseries": (0.62, 0.5, 0.15, 0.34),
-    "heatmap": (0.62, 0.28, 0.15, 0.34),
-    "stat": (0.1, 0.05, 0.1, 0.3),
-    "table": (0.1, 0.05, 0.1, 0.36),
+COLUMNS: Final = 3
+WIDTH, HEIGHT = 5.0, 2.8  # inches of a panel
+FORMATTERS: Final[Mapping[str, Callable[[], Formatter]]] = {
+    "percentunit": partial(PercentFormatter, 1),
+    **{name: partial(EngFormatter, unit) for name, unit in (("s", "s"), ("bytes", "B"), ("Bps", "B/s"))},
 }
-"""Inches in a panel around what is drawn: left, bottom, right, top."""
+"""Units of Grafana; other numbers are drawn as they are."""
 
 
 def draw(
-    dashboards: Mapping[str, JSON], seen: Mapping[str, Sequence[Drawn]], span: Span, directory: Path
+    dashboards: Mapping[str, JSON], panels: Mapping[str, Sequence[PanelData]], span: Span, directory: Path
 ) -> list[Path]:
-    """One PNG for each dashboard."""
-    mpl.use("agg")
+    """Writes one PNG for each dashboard and returns their paths."""
     directory.mkdir(parents=True, exist_ok=True)
-    written = []
+    paths = []
     for name, dashboard in dashboards.items():
-        figure = _page(dashboard, seen[name], span)
-        written.append(directory / f"dashboard-{name}.png")
-        figure.savefig(written[-1], dpi=80)
-        plt.close(figure)
-    return written
+        rows = ceil(len(panels[name]) / COLUMNS)
+        figure = Figure(figsize=(COLUMNS * WIDTH, rows * HEIGHT), layout="constrained")
+        figure.suptitle(dashboard["title"])
+        figure.supxlabel("seconds", fontsize=8)
+        for number, data in enumerate(panels[name], 1):
+            _plot(figure.add_subplot(rows, COLUMNS, number), data, span)
+        paths.append(directory / f"dashboard-{name}.png")
+        figure.savefig(paths[-1], dpi=72)
+    return paths
 
 
-def _page(dashboard: JSON, panels: Sequence[Drawn], span: Span) -> Figure:
-    """What is in a collapsed row is not seen."""
-    rows = [panel for panel in dashboard["panels"] if panel["type"] == "row"]
-    hidden = {panel["id"] for row in rows for panel in row["panels"]}
-    sheet = _Sheet(max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"]))
-    sheet.title(dashboard["title"], dashboard["description"])
-    for row in rows:
-        sheet.row(row)
-    for drawn in panels:
-        if drawn.panel["id"] not in hidden:
-            draw_panel(sheet.panel(drawn.panel), drawn, span)
-    return sheet.figure
-
-
-class _Sheet:
-    """Turns places in Grafana's grid into places in a figure."""
-
-    def __init__(self, units: int) -> None:
-        self._height = HEAD + units * UNIT + 0.1
-        self.figure = plt.figure(figsize=(WIDTH, self._height), facecolor="#f4f5f5")
-
-    def title(self, title: str, description: str) -> None:
-        y = 1 - 0.3 / self._height
-        self.figure.text(0.006, y, title, fontsize=15, fontweight="bold", color=TEXT, va="center")
-        self.figure.text(0.994, y, description, fontsize=9, color=FAINT, va="center", ha="right")
-
-    def row(self, row: JSON) -> None:
-        left, top, _, height = _inches(row)
-        text = f"▸ {row['title']} (collapsed)" if row["collapsed"] else f"▾ {row['title']}"
-        y = 1 - (top + height / 2) / self._height
-        self.figure.text((left + 0.1) / WIDTH, y, text, fontsize=10, color=TEXT, va="center")
-
-    def panel(self, panel: JSON) -> Axes:
-        """The axes in a white card with the panel's title."""
-        left, top, width, height = _inches(panel)
-        bottom = self._height - top - height
-        card = self._share(left + GAP, bottom + GAP, width - 2 * GAP, height - 2 * GAP)
-        self.figure.add_artist(
-            Rectangle(card[:2], card[2], card[3], facecolor="white", edgecolor=BORDER, linewidth=0.8, zorder=-1)
+def _plot(axes: Axes, data: PanelData, span: Span) -> None:
+    """Plots one panel over the seconds of the run: lines, a histogram's buckets as an image, or a table as text."""
+    panel, targets, first = data.panel, data.panel["targets"], data.answers[0]
+    axes.set_title(panel["title"], fontsize=10, fontweight="bold")
+    axes.tick_params(labelsize=7)
+    if panel["type"] == "table" or not any(data.answers):
+        columns = labels_shown(panel, targets[0])
+        rows = ["   ".join(series.labels.get(name, "")[:24] for name in columns) for series in first]
+        text = "\n".join(rows) or f"no data: {excuse(targets[0]['expr'])}"
+        axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=7, in_layout=False)
+        axes.axis("off")
+    elif panel["type"] == "heatmap":
+        buckets = sorted(first, key=lambda series: float(series.labels["le"]))
+        cumulative = [np.interp(buckets[0].times, bucket.times, bucket.values) for bucket in buckets]
+        counts = np.diff(cumulative, axis=0, prepend=0)
+        axes.imshow(
+            counts, aspect="auto", origin="lower", cmap="Blues", extent=(0, span.end - span.start, 0, len(counts))
         )
-        x, y, *_ = self._share(left + 0.12, bottom + height - 0.19, 0, 0)
-        self.figure.text(x, y, panel["title"], fontsize=9, fontweight="bold", color=TEXT, va="center")
-        before, below, after, above = MARGINS[panel["type"]]
-        return self.figure.add_axes(
-            self._share(left + before, bottom + below, width - before - after, height - below - above)
-        )
-
-    def _share(self, left: float, bottom: float, width: float, height: float) -> tuple[float, float, float, float]:
-        return left / WIDTH, bottom / self._height, width / WIDTH, height / self._height
-
-
-def _inches(panel: JSON) -> tuple[float, float, float, float]:
-    """Left, top, width, height; from the top of the page."""
-    grid = panel["gridPos"]
-    column = WIDTH / 24
-    return grid["x"] * column, HEAD + grid["y"] * UNIT, grid["w"] * column, grid["h"] * UNIT
+        axes.set_yticks(range(1, len(buckets) + 1), [bucket.labels["le"] for bucket in buckets], fontsize=5)
+    else:
+        for target, answer in zip(targets, data.answers, strict=True):
+            for series in answer:
+                seconds = [time - span.start for time in series.times]
+                axes.plot(seconds, series.values, linewidth=1, label=legend(target["legendFormat"], series.labels))
+        defaults = panel["fieldConfig"]["defaults"]
+        if formatter := FORMATTERS.get(defaults["unit"]):
+            axes.yaxis.set_major_formatter(formatter())
+        axes.set_ylim(bottom=defaults.get("min"))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=6, ncols=2)

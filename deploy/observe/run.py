@@ -1,4 +1,4 @@
-"""One run: Redis, services and Prometheus as processes, traffic, and then everything that is asked of Prometheus."""
+"""Runs Redis, services and Prometheus as processes, sends traffic, and then checks every query."""
 
 import tempfile
 import time
@@ -10,8 +10,8 @@ from typing import Final
 
 from deploy.observe import traffic
 from deploy.observe.check import (
-    Drawn,
     Finding,
+    PanelData,
     Span,
     ask_panels,
     check_others,
@@ -26,29 +26,32 @@ from testbed.prometheus import Prometheus, serve_prometheus
 from testbed.redis import RedisServer, serve_redis
 
 PATIENCE_SECONDS: Final = 60
-"""In which all services have been scraped and all rules evaluated."""
+"""Seconds for Prometheus to scrape all services, or to evaluate all rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
+    """Paths of the programs that a run needs."""
+
     redis: Path
     prometheus: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What was found out, and what each dashboard would draw of it."""
+class Run:
+    """Results of a run: findings, and the data of each dashboard's panels."""
 
     span: Span
     findings: list[Finding] = field(default_factory=list)
-    dashboards: dict[str, list[Drawn]] = field(default_factory=dict)
+    dashboards: dict[str, list[PanelData]] = field(default_factory=dict)
 
     @property
     def wrong(self) -> list[Finding]:
-        return [one for one in self.findings if one.wrong]
+        return [finding for finding in self.findings if finding.wrong]
 
 
-def observe(programs: Programs, *, services: int, seconds: float, scrape_seconds: float) -> Seen:
+def observe(programs: Programs, *, services: int, seconds: float, scrape_seconds: float) -> Run:
+    """Sends traffic for ``seconds`` and checks every panel, variable, annotation and rule."""
     with ExitStack() as stack:
         redis = stack.enter_context(serve_redis(programs.redis))
         urls = [stack.enter_context(_service(redis)) for _ in range(services)]
@@ -59,8 +62,8 @@ def observe(programs: Programs, *, services: int, seconds: float, scrape_seconds
         )
         _wait_until_scraped(prometheus, services, since=0)
         started = time.time()
-        traffic.live(urls, redis, seconds)
-        return _look(prometheus, started, scrape_seconds, services)
+        traffic.send(urls, redis, seconds)
+        return _check(prometheus, started, scrape_seconds, services)
 
 
 @contextmanager
@@ -75,18 +78,18 @@ def _wait_until_scraped(prometheus: Prometheus, services: int, since: float) -> 
     wait_until(lambda: prometheus.scraped_since(since) == services, complaint, PATIENCE_SECONDS)
 
 
-def _look(prometheus: Prometheus, started: float, scrape_seconds: float, services: int) -> Seen:
+def _check(prometheus: Prometheus, started: float, scrape_seconds: float, services: int) -> Run:
     ended = time.time()
     _wait_until_scraped(prometheus, services, since=ended)
     scraped = time.time()
     wait_until(
         lambda: prometheus.last_evaluation() > scraped, "Prometheus did not evaluate every rule", PATIENCE_SECONDS
     )
-    seen = Seen(Span(started, time.time(), scrape_seconds))
-    seen.findings.append(check_targets(prometheus, services))
-    seen.findings.extend(check_rules(prometheus, seen.span))
+    run = Run(Span(started, time.time(), scrape_seconds))
+    run.findings.append(check_targets(prometheus, services))
+    run.findings.extend(check_rules(prometheus, run.span))
     for name, dashboard in read_dashboards().items():
-        seen.dashboards[name] = ask_panels(prometheus, seen.span, dashboard)
-        seen.findings.extend(check_panels(name, seen.dashboards[name]))
-        seen.findings.extend(check_others(prometheus, seen.span, name, dashboard))
-    return seen
+        run.dashboards[name] = ask_panels(prometheus, run.span, dashboard)
+        run.findings.extend(check_panels(name, run.dashboards[name]))
+        run.findings.extend(check_others(prometheus, run.span, name, dashboard))
+    return run

@@ -1,4 +1,4 @@
-"""What a minute of a service's life holds: agents that craft, callers that err, a crowd, a Redis that hangs."""
+"""Traffic of a run: agents that craft, faulty requests, a crowd of callers, and a Redis that hangs."""
 
 import random
 import threading
@@ -24,22 +24,22 @@ OTHER_MODEL: Final = "textcraft-demo-orm"
 MODELS: Final = f"demo,{OTHER_MODEL}"
 SETTINGS: Final = {
     "AGENTPRM_MAX_REQUESTS": "64",
-    "AGENTPRM_MAX_QUEUE_TOKENS": "4096",  # so that a crowd is too many
-    "AGENTPRM_PREFIX_CACHE_BYTES": str(4 * 2**20),  # so that something is evicted
+    "AGENTPRM_MAX_QUEUE_TOKENS": "4096",  # a crowd exceeds it
+    "AGENTPRM_PREFIX_CACHE_BYTES": str(4 * 2**20),  # small, to see evictions
 }
-"""Of the services that meet this traffic."""
+"""Settings of the services under this traffic."""
 
 
-def live(services: Sequence[str], redis: RedisServer, seconds: float) -> None:
-    """Agents all the time; every second one caller of each kind errs; a crowd at a third; Redis hangs after half."""
+def send(services: Sequence[str], redis: RedisServer, seconds: float) -> None:
+    """Runs agents and faulty requests all the time, a crowd at a third of it, and a Redis that hangs at half."""
     started = time.monotonic()
     crowd_at, hang_at = seconds / 3, seconds / 2
     with _agents(services):
         while (passed := time.monotonic() - started) < seconds:
             for service in services:
-                _err(service)
+                _send_faulty(service)
             if passed >= crowd_at:
-                _crowd(services[0])
+                _send_crowd(services[0])
                 crowd_at = seconds
             with redis.hanging() if hang_at <= passed < hang_at + seconds / 6 else nullcontext():
                 time.sleep(min(1.0, seconds / 10))
@@ -47,20 +47,20 @@ def live(services: Sequence[str], redis: RedisServer, seconds: float) -> None:
 
 @contextmanager
 def _agents(services: Sequence[str]) -> Iterator[None]:
-    """So many for each service, each with episodes of its own, until the block ends.
+    """Runs agents for each service until the block ends, each with its own episodes.
 
     Raises:
-        Exception: what one of them met, after the block.
+        Exception: an agent failed; raised after the block.
     """
     stop = threading.Event()
     with ThreadPoolExecutor(AGENTS * len(services)) as pool:
-        playing = [pool.submit(_play, one, seed, stop) for seed, one in enumerate(list(services) * AGENTS)]
+        playing = [pool.submit(_play, service, seed, stop) for seed, service in enumerate(list(services) * AGENTS)]
         try:
             yield
         finally:
             stop.set()
-    for one in playing:
-        one.result()
+    for agent in playing:
+        agent.result()
 
 
 def _play(service: str, seed: int, stop: threading.Event) -> None:
@@ -77,7 +77,7 @@ def _play(service: str, seed: int, stop: threading.Event) -> None:
 
 @dataclass(slots=True)
 class _Judge:
-    """Best of the proposals by the one model; the other scores the step taken."""
+    """Takes the best proposal by one model, and lets both models score the step taken."""
 
     demo: Client
     other: Client
@@ -94,21 +94,21 @@ class _Judge:
         return actions[self.demo.rank(state, actions).ranking[0].index]
 
 
-def _err(service: str) -> None:
-    """One request of each kind that gets no score."""
+def _send_faulty(service: str) -> None:
+    """Sends one request of each kind that gets no score."""
     long = _body(f"{time.monotonic()} " + "stick " * 300)
-    with httpx.Client(base_url=service) as http:
+    with httpx.Client(base_url=service, timeout=60) as http:
         http.post("/score_step", json={"items": []})
         http.post("/score_step", json={**long, "model": "nobody"})
         http.post("/score_step", json=_body("stick " * 1000))
         http.post("/score_step", json=long, headers={"x-deadline-ms": "1"})
         http.get("/nowhere")
-        with suppress(httpx.ReadTimeout):  # this caller leaves
+        with suppress(httpx.ReadTimeout):  # the caller hangs up
             http.post("/score_trajectory", json=long, timeout=httpx.Timeout(5, read=0.001))
 
 
-def _crowd(service: str) -> None:
-    """More at once than may wait."""
+def _send_crowd(service: str) -> None:
+    """Sends more requests at once than the queue holds."""
     bodies = [_body(f"craft {number} stick " + "stick " * 300, steps=number) for number in range(CROWD)]
     with httpx.Client(base_url=service, timeout=60) as http, ThreadPoolExecutor(CROWD) as pool:
         list(pool.map(lambda body: http.post("/score_step", json=body), bodies))

@@ -1,4 +1,4 @@
-"""The files that deploy the service, read as the tools that use them read them."""
+"""Reads the files that deploy the service."""
 
 import re
 import tomllib
@@ -14,13 +14,13 @@ ROOT: Final = Path(__file__).parents[2]
 VERSION: Final[str] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 SETTINGS: Final = {PREFIX + name.upper() for name in Settings.model_fields}
 AFTER_DRAIN_SECONDS: Final = 10
-"""For what follows the drain: each wait of the score cache's end is bounded by a second, that of the traces by five."""
+"""Seconds for what follows the drain: closing the score cache takes a second a wait, that of the traces five."""
 PINNED: Final = re.compile(r"[a-z0-9./-]+:[^:]*\d[^:]*")
 """A tag that holds a number; ``latest`` and no tag do not."""
 
 
 class _Reset:
-    """``!reset``: what the files before said is dropped."""
+    """Value of ``!reset``, which drops what earlier files set."""
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no stubs
@@ -31,12 +31,12 @@ _Loader.add_constructor("!reset", lambda *_: _Reset())
 
 
 def read_yaml(path: str) -> Any:
-    """A file of the repository."""
+    """Returns a YAML file of the repository."""
     return yaml.load((ROOT / path).read_text(encoding="utf-8"), _Loader)  # noqa: S506  (a safe loader)
 
 
 def composed(*paths: str) -> dict[str, Any]:
-    """Compose files as one, the later ones over the earlier ones."""
+    """Merges Compose files; later files override earlier ones."""
     whole: dict[str, Any] = {}
     for path in paths:
         whole = _merged(whole, read_yaml(path))
@@ -52,17 +52,17 @@ def _merged(below: Any, above: Any) -> Any:
 
 
 def seconds(duration: str) -> float:
-    """A duration as Compose and Prometheus write it, in seconds."""
+    """Returns the seconds of a duration of Compose or Prometheus, such as ``1m30s``."""
     units = {"s": 1, "m": 60, "h": 3600}
     return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+)([smh])", duration))
 
 
 def mebibytes(size: str) -> float:
-    """``512mb``, ``4g``: as Docker and Redis both mean them."""
+    """Returns the MiB of a size such as ``512mb`` or ``4g``, which Docker and Redis read alike."""
     number, unit = re.fullmatch(r"(\d+)([mg])b?", size).groups()  # type: ignore[union-attr]
     return float(number) * {"m": 1, "g": 1024}[unit]
 
 
 def manifests(text: str) -> Iterator[dict[str, Any]]:
-    """The objects of a rendered chart."""
-    return (one for one in yaml.safe_load_all(text) if one)
+    """Yields the objects of a rendered chart."""
+    return (manifest for manifest in yaml.safe_load_all(text) if manifest)

@@ -1,4 +1,4 @@
-"""What a query asks for, read off its text, and what the service and the rules have to offer."""
+"""Metrics and labels that a PromQL query names, and those that the service and the rules expose."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ Labels = dict[str, set[str]]
 
 
 def metrics_in(expression: str) -> set[str]:
-    """Every name that is not a function, an aggregation, a word of the language or a label."""
+    """Returns every name that is no function, aggregation, keyword or label."""
     bare = re.sub(r'"[^"]*"', "", expression)
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
     bare = re.sub(r"\b(by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
@@ -32,7 +32,7 @@ def metrics_in(expression: str) -> set[str]:
 
 
 def matchers_in(expression: str) -> list[tuple[str, str, str]]:
-    """Metric, label and value of every matcher."""
+    """Returns metric, label and value of every matcher."""
     return [
         (metric, label, value)
         for metric, body in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", expression)
@@ -41,7 +41,7 @@ def matchers_in(expression: str) -> list[tuple[str, str, str]]:
 
 
 async def exposed() -> tuple[Labels, Labels]:
-    """Of the service with a model loaded: the labels of each metric, and the edges of each histogram's buckets."""
+    """Returns the labels of each metric and the bucket edges of each histogram, with a model loaded."""
     async with serving() as client:
         text = (await client.get("/metrics")).text
     labels: Labels = {name: set() for name in re.findall(r"^# TYPE (\S+) (?:gauge|counter)$", text, re.MULTILINE)}
@@ -55,7 +55,7 @@ async def exposed() -> tuple[Labels, Labels]:
 
 
 def rules(kind: str) -> list[dict[str, Any]]:
-    """``record`` or ``alert``: those of all files."""
+    """Returns the rules of all files; ``kind`` is ``record`` or ``alert``."""
     groups = [group for path in RULE_FILES for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
     return [rule for group in groups for rule in group["rules"] if kind in rule]
 
@@ -73,7 +73,7 @@ def assert_asks_for_what_is_there(where: str, expression: str, labels: Labels, e
 
 
 def promtool(*arguments: str | Path) -> None:
-    """Passes if promtool does; skips where it is not installed."""
+    """Asserts that promtool succeeds; skips the test where it is not installed."""
     try:
         done = subprocess.run(
             ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100

@@ -32,11 +32,11 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @cache
 def rendered(*values: str) -> dict[str, dict[str, Any]]:
-    """The chart's objects by their kind, of which there is one each."""
+    """Returns the chart's objects by kind; each kind occurs once."""
     done = helm("template", "agentprm", str(CHART), *values)
     assert done.returncode == 0, done.stderr
     objects = list(manifests(done.stdout))
-    by_kind = {one["kind"]: one for one in objects}
+    by_kind = {manifest["kind"]: manifest for manifest in objects}
     assert len(by_kind) == len(objects)
     return by_kind
 
@@ -54,9 +54,9 @@ def test_it_passes_the_linter(values: tuple[str, ...]) -> None:
 @both
 @pytest.mark.parametrize("kubernetes", KUBERNETES)
 def test_what_it_renders_is_what_kubernetes_takes(kubernetes: str, values: tuple[str, ...]) -> None:
-    for one in rendered(*values).values():
-        if one["apiVersion"] != CUSTOM:
-            kubernetes_validate.validate(one, kubernetes, strict=True)
+    for manifest in rendered(*values).values():
+        if manifest["apiVersion"] != CUSTOM:
+            kubernetes_validate.validate(manifest, kubernetes, strict=True)
 
 
 def test_everything_is_rendered_when_all_is_on() -> None:
@@ -72,7 +72,7 @@ def test_everything_is_rendered_when_all_is_on() -> None:
 @both
 def test_every_variable_is_a_setting(values: tuple[str, ...]) -> None:
     (container,) = pod(*values)["containers"]
-    named = {one["name"] for one in container.get("env", [])} | rendered(*values)["ConfigMap"]["data"].keys()
+    named = {variable["name"] for variable in container.get("env", [])} | rendered(*values)["ConfigMap"]["data"].keys()
     assert {name for name in named if not name.startswith("OTEL_")} <= SETTINGS
 
 
@@ -85,14 +85,16 @@ def test_the_pod_has_time_to_drain(values: tuple[str, ...]) -> None:
 
 @both
 def test_every_container_is_hardened_and_every_mount_has_its_volume(values: tuple[str, ...]) -> None:
-    ours = [one for one in (*pod(*values)["initContainers"], *pod(*values)["containers"]) if one["name"] != "fetch"]
+    containers = (*pod(*values)["initContainers"], *pod(*values)["containers"])
+    ours = [container for container in containers if container["name"] != "fetch"]
     assert len(ours) == 2
     for container in ours:
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}
         }  # fmt: skip
         assert container["resources"].keys() == {"requests", "limits"}
-        assert {one["name"] for one in container["volumeMounts"]} <= {one["name"] for one in pod(*values)["volumes"]}
+        volumes = {volume["name"] for volume in pod(*values)["volumes"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
     assert pod(*values)["securityContext"]["runAsNonRoot"]
     assert pod(*values)["enableServiceLinks"] is False  # AGENTPRM_PORT=tcp://... would end the start
 
@@ -100,7 +102,7 @@ def test_every_container_is_hardened_and_every_mount_has_its_volume(values: tupl
 @both
 def test_every_selector_finds_the_pods(values: tuple[str, ...]) -> None:
     labels = rendered(*values)["Deployment"]["spec"]["template"]["metadata"]["labels"]
-    specs = {kind: one["spec"] for kind, one in rendered(*values).items() if "spec" in one}
+    specs = {kind: manifest["spec"] for kind, manifest in rendered(*values).items() if "spec" in manifest}
     selectors = [specs["Service"]["selector"], specs["NetworkPolicy"]["podSelector"]["matchLabels"]]
     selectors += [
         spec["selector"]["matchLabels"] for spec in specs.values() if "matchLabels" in spec.get("selector", {})

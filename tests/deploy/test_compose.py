@@ -1,4 +1,4 @@
-"""The compose files, alone and joined: valid, pinned, hardened, and in step with the service."""
+"""The compose files, alone and merged: valid, pinned, hardened, and consistent with the service."""
 
 import json
 import subprocess
@@ -129,6 +129,6 @@ def test_prometheus_scrapes_every_replica_and_grafana_asks_prometheus() -> None:
 
 
 def mounted(service: dict[str, Any], source: str) -> str:
-    """Where a path is in the container."""
+    """Returns the path in the container at which ``source`` is mounted."""
     (target,) = [volume.split(":")[1] for volume in service["volumes"] if volume.startswith(f"{source}:")]
     return str(target)

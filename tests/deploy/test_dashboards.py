@@ -1,4 +1,4 @@
-"""The dashboards: up to date, readable by Grafana, and asking for what is there."""
+"""The dashboards are up to date, and their queries name metrics that exist."""
 
 import asyncio
 from itertools import combinations
@@ -28,7 +28,7 @@ def test_every_expression_asks_for_metrics_labels_and_edges_that_exist() -> None
 
 
 def test_every_expression_parses(tmp_path: Path) -> None:
-    """As rules: promtool reads no bare expressions."""
+    """Writes the expressions as rules, since promtool reads no bare expressions."""
     rules = [
         {"record": f"{name}:expression", "expr": filled(expression, "1m")}
         for name, dashboard in DASHBOARDS.items()
@@ -43,14 +43,14 @@ def test_every_expression_parses(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_panels_lie_side_by_side_in_the_grid(name: str) -> None:
     dashboard = DASHBOARDS[name]
-    everything = [*dashboard["panels"], *(one for row in dashboard["panels"] for one in row.get("panels", []))]
-    assert len({one["id"] for one in everything}) == len(everything)
-    assert all(one["gridPos"]["x"] + one["gridPos"]["w"] <= 24 for one in everything)
-    assert not [(one["title"], other["title"]) for one, other in combinations(everything, 2) if overlap(one, other)]
+    panels = [*dashboard["panels"], *(panel for row in dashboard["panels"] for panel in row.get("panels", []))]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+    assert not [(left["title"], right["title"]) for left, right in combinations(panels, 2) if overlap(left, right)]
 
 
-def overlap(one: JSON, other: JSON) -> bool:
-    a, b = one["gridPos"], other["gridPos"]
+def overlap(left: JSON, right: JSON) -> bool:
+    a, b = left["gridPos"], right["gridPos"]
     beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
     below = a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
     return not (beside or below)
@@ -70,7 +70,12 @@ def test_each_dashboard_links_to_the_others_and_keeps_what_is_chosen() -> None:
         assert all(set(link["tags"]) <= set(other["tags"]) for other in DASHBOARDS.values())
         assert link["includeVars"]
         assert link["keepTime"]
-        assert {one["name"] for one in dashboard["templating"]["list"]} == {"datasource", "job", "instance", "model"}
+        assert {entry["name"] for entry in dashboard["templating"]["list"]} == {
+            "datasource",
+            "job",
+            "instance",
+            "model",
+        }
 
 
 def test_grafana_knows_how_often_prometheus_scrapes() -> None:

@@ -1,4 +1,4 @@
-"""The image's recipe: linted, and in step with the code that it packs."""
+"""The Dockerfile is linted and consistent with the code that it packs."""
 
 import os
 import re
@@ -70,7 +70,7 @@ def test_every_package_that_the_service_imports_is_in_the_image() -> None:
 
 @contextmanager
 def answering(status: int, certificate: Path | None = None) -> Iterator[dict[str, str]]:
-    """The settings of a server whose ``/ready`` has this status."""
+    """Runs a server whose ``/ready`` has this status; yields the settings that name it."""
 
     class Ready(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""A service, Redis and Prometheus at work: what dashboards and rules ask for is there."""
+"""Dashboards and rules have data once a service, Redis and Prometheus have run under load."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_after_some_traffic_every_panel_has_data_and_every_rule_is_evaluated(
     redis, prometheus = find_redis(), find_prometheus()
     if redis is None or prometheus is None:
         pytest.skip("prometheus or redis-server is not installed (Debian packages of these names)")
-    seen = observe(Programs(redis, prometheus), services=1, seconds=10, scrape_seconds=1)
-    assert not seen.wrong, table(seen.wrong)
-    drawn = draw(read_dashboards(), seen.dashboards, seen.span, tmp_path_factory.mktemp("pictures"))
-    assert [path.name for path in drawn] == [f"dashboard-{name}.png" for name in read_dashboards()]
+    run = observe(Programs(redis, prometheus), services=1, seconds=10, scrape_seconds=1)
+    assert not run.wrong, table(run.wrong)
+    pictures = draw(read_dashboards(), run.dashboards, run.span, tmp_path_factory.mktemp("pictures"))
+    assert [path.name for path in pictures] == [f"dashboard-{name}.png" for name in read_dashboards()]

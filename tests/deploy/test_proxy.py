@@ -1,4 +1,4 @@
-"""The proxy of the replicas, run with its own configuration before servers that tell who they are."""
+"""The proxy of the replicas, with its own configuration, in front of servers that answer with their name."""
 
 import re
 import shutil
@@ -14,26 +14,25 @@ from typing import Any
 import httpx
 import pytest
 
-from testbed.processes import free_port, wait_until
+from testbed.processes import HOST, free_port, wait_until
 from tests.deploy.files import ROOT
 
 CONFIGURATION = ROOT / "deploy" / "compose" / "haproxy.cfg"
 NAMES = ["a", "b", "c"]
 TRAJECTORIES = [f"trajectory-{number}" for number in range(60)]
-OWN_ADDRESS = "127.0.0.1"
 
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy is missing: apt-get install haproxy")
 
 
 class Replica:
-    """Answers every request with its name and the caller's address that it was told."""
+    """Answers every request with its name and the caller's address in ``X-Forwarded-For``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.ready = True
         self.dies_on_requests = False
-        self.asked = 0
+        self.requests = 0
         replica = self
 
         class Answer(BaseHTTPRequestHandler):
@@ -42,7 +41,7 @@ class Replica:
                 self.end_headers()
 
             def do_POST(self) -> None:
-                replica.asked += 1
+                replica.requests += 1
                 self.rfile.read(int(self.headers["content-length"]))
                 if not replica.dies_on_requests:
                     self.send_response(200)
@@ -51,7 +50,7 @@ class Replica:
 
             def log_message(self, *_: object) -> None: ...
 
-        self._server = ThreadingHTTPServer((OWN_ADDRESS, 0), Answer)
+        self._server = ThreadingHTTPServer((HOST, 0), Answer)
         self.port = self._server.server_address[1]
         self._thread = Thread(target=self._server.serve_forever)
         self._thread.start()
@@ -64,12 +63,12 @@ class Replica:
             self._server.server_close()
 
 
-class Stack:
+class Proxy:
     """The proxy and its replicas by name."""
 
     def __init__(self, url: str, replicas: dict[str, Replica]) -> None:
         self.replicas = replicas
-        # A connection a request: on a kept one HAProxy passes a lost replica on as a lost connection, not as 502.
+        # One connection a request: if a replica is lost, HAProxy closes a kept connection instead of answering 502.
         self._http = httpx.Client(base_url=url, headers={"Connection": "close"}, timeout=100)
 
     def ask(self, trajectory: str | None = None, **headers: str) -> httpx.Response:
@@ -77,7 +76,7 @@ class Stack:
         return self._http.post("/score_step", json={}, headers=own | headers)
 
     def who(self, trajectory: str | None = None) -> str:
-        """The replica that answers."""
+        """Returns the name of the replica that answers."""
         return self.ask(trajectory).raise_for_status().text.split()[0]
 
     def close(self) -> None:
@@ -85,17 +84,17 @@ class Stack:
 
 
 @contextmanager
-def proxied(directory: Path, *, checks_seconds: int = 3600) -> Iterator[Stack]:
-    """The configuration as it is, but for its port and for replicas that have an address and not a name to look up."""
+def proxied(directory: Path, *, checks_seconds: int = 3600) -> Iterator[Proxy]:
+    """Runs the proxy with its own configuration, except for its port and the addresses of the replicas."""
     with ExitStack() as stack:
         replicas = {name: Replica(name) for name in NAMES}
         for replica in replicas.values():
             stack.callback(replica.stop)
-        servers = "".join(f"    server {one.name} {OWN_ADDRESS}:{one.port}\n" for one in replicas.values())
+        servers = "".join(f"    server {replica.name} {HOST}:{replica.port}\n" for replica in replicas.values())
         port = free_port()
         text = CONFIGURATION.read_text(encoding="utf-8")
         for pattern, own in [
-            (r"bind :8000", f"bind {OWN_ADDRESS}:{port}"),
+            (r"bind :8000", f"bind {HOST}:{port}"),
             (r"check inter 1s", f"check inter {checks_seconds}s"),
             (r" +server-template .*\n", servers),
         ]:
@@ -106,10 +105,10 @@ def proxied(directory: Path, *, checks_seconds: int = 3600) -> Iterator[Stack]:
         process = subprocess.Popen([str(HAPROXY), "-db", "-f", file], stdout=subprocess.DEVNULL)
         stack.callback(process.wait, timeout=100)
         stack.callback(process.kill)
-        whole = Stack(f"http://{OWN_ADDRESS}:{port}", replicas)
-        stack.callback(whole.close)
-        wait_until(answers(lambda: whole.who("any")), "the proxy did not answer")
-        yield whole
+        proxy = Proxy(f"http://{HOST}:{port}", replicas)
+        stack.callback(proxy.close)
+        wait_until(answers(lambda: proxy.who("any")), "the proxy did not answer")
+        yield proxy
 
 
 def answers(ask: Callable[[], Any]) -> Callable[[], bool]:
@@ -141,32 +140,32 @@ def test_without_the_header_a_caller_stays_on_one_replica(tmp_path: Path) -> Non
 
 def test_when_a_replica_refuses_connections_its_trajectories_move_and_no_other(tmp_path: Path) -> None:
     with proxied(tmp_path) as stack:
-        before = {one: stack.who(one) for one in TRAJECTORIES}
+        before = {trajectory: stack.who(trajectory) for trajectory in TRAJECTORIES}
         stack.replicas["b"].stop()
-        after = {one: stack.who(one) for one in TRAJECTORIES}
-    assert all(after[one] == name for one, name in before.items() if name != "b")
-    assert {after[one] for one, name in before.items() if name == "b"} <= {"a", "c"}
+        after = {trajectory: stack.who(trajectory) for trajectory in TRAJECTORIES}
+    assert all(after[trajectory] == name for trajectory, name in before.items() if name != "b")
+    assert {after[trajectory] for trajectory, name in before.items() if name == "b"} <= {"a", "c"}
 
 
 def test_a_request_on_which_a_replica_died_is_not_passed_on_to_the_next(tmp_path: Path) -> None:
     with proxied(tmp_path) as stack:
-        one = next(one for one in TRAJECTORIES if stack.who(one) == "b")
-        asked = {name: replica.asked for name, replica in stack.replicas.items()}
+        trajectory = next(name for name in TRAJECTORIES if stack.who(name) == "b")
+        before = {name: replica.requests for name, replica in stack.replicas.items()}
         stack.replicas["b"].dies_on_requests = True
-        # Many: whether HAProxy could send a request again depends on how much of its body it holds at that moment.
-        assert {stack.ask(one).status_code for _ in range(20)} == {502}
-        assert {name: replica.asked for name, replica in stack.replicas.items()} == asked | {"b": asked["b"] + 20}
+        # Twenty tries: whether HAProxy could send a request again depends on how much of its body it still holds.
+        assert {stack.ask(trajectory).status_code for _ in range(20)} == {502}
+        assert {name: replica.requests for name, replica in stack.replicas.items()} == before | {"b": before["b"] + 20}
 
 
 def test_a_replica_that_is_not_ready_is_asked_no_more(tmp_path: Path) -> None:
     with proxied(tmp_path, checks_seconds=1) as stack:
-        one = next(one for one in TRAJECTORIES if stack.who(one) == "b")
+        trajectory = next(name for name in TRAJECTORIES if stack.who(name) == "b")
         stack.replicas["b"].ready = False
-        wait_until(lambda: stack.who(one) != "b", "the replica is asked although it is not ready")
+        wait_until(lambda: stack.who(trajectory) != "b", "the replica is asked although it is not ready")
         stack.replicas["b"].ready = True
-        wait_until(lambda: stack.who(one) == "b", "the replica is ready and its trajectory does not come back")
+        wait_until(lambda: stack.who(trajectory) == "b", "the replica is ready and its trajectory does not come back")
 
 
 def test_a_caller_cannot_choose_the_address_that_the_replicas_see(tmp_path: Path) -> None:
     with proxied(tmp_path) as stack:
-        assert stack.ask("any", **{"X-Forwarded-For": "192.0.2.1"}).text.split()[1] == OWN_ADDRESS
+        assert stack.ask("any", **{"X-Forwarded-For": "192.0.2.1"}).text.split()[1] == HOST

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from benchmarks.engine.plots import candidate_lines, step_lines, widest_history
-from benchmarks.engine.speed import contestants
+from benchmarks.engine.speed import build_engines
 from benchmarks.harness.timing import Answer, Variant, growth, measure, percentile, ratios
 from benchmarks.workloads.models import judge_config, matrix_parameters, random_model
 from benchmarks.workloads.tokens import Call, Workload, agent_loop, all_steps, last_reads
@@ -29,7 +29,7 @@ def test_variants_take_turns_and_are_prepared_before_every_call() -> None:
     def variant(name: str) -> Variant:
         def score(call: Call) -> Answer:
             events.append(name)
-            return Answer([float(len(call.token_ids[0]))], call.asked)
+            return Answer([float(len(call.token_ids[0]))], call.tokens)
 
         return Variant(name, calls, score, lambda index: events.append(f"{name}{index}"))
 
@@ -48,11 +48,11 @@ def test_matrix_parameters_leave_out_embeddings_and_norms() -> None:
     assert matrix_parameters(random_model(judge_config())) == 2 * (attention + network)
 
 
-@pytest.mark.parametrize("workload", [agent_loop(2), all_steps(60, 4)], ids=lambda one: one.name)
+@pytest.mark.parametrize("workload", [agent_loop(2), all_steps(60, 4)], ids=lambda workload: workload.name)
 def test_every_variant_answers_alike(workload: Workload) -> None:
     answers = {
         variant.name: [score for call in variant.calls for score in variant.score(call).raw]
-        for variant in contestants(random_model(judge_config())).of(workload)
+        for variant in build_engines(random_model(judge_config())).variants(workload)
     }
     reference = answers["one_by_one"]
     for name, scores in answers.items():

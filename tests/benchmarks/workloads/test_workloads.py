@@ -11,7 +11,7 @@ from model_store.text.renderer import Renderer
 from training.data.tokenizer import TEMPLATE, build_tokenizer
 
 
-def one_of_each() -> list[Workload]:
+def small_workloads() -> list[Workload]:
     return [
         tokens.rank(32, 3),
         tokens.grow(4, 2),
@@ -22,10 +22,10 @@ def one_of_each() -> list[Workload]:
 
 
 def test_a_workload_is_the_same_every_time() -> None:
-    assert one_of_each() == one_of_each()
+    assert small_workloads() == small_workloads()
 
 
-@pytest.mark.parametrize("workload", [*one_of_each(), *tokens.quick()], ids=lambda one: one.case)
+@pytest.mark.parametrize("workload", [*small_workloads(), *tokens.quick()], ids=lambda workload: workload.case)
 def test_calls_are_well_formed(workload: Workload) -> None:
     for call in (*workload.calls, *(workload.naive or ()), *(workload.held or ())):
         assert len(call.token_ids) == len(call.reads)
@@ -57,7 +57,7 @@ def test_the_naive_way_to_all_steps_asks_for_the_same_scores() -> None:
     (whole,), (naive,) = workload.calls, workload.naive
     assert [whole.token_ids[0][: end + 1] for end in whole.reads[0]] == naive.token_ids
     assert (whole.items, naive.items) == (5, 5)
-    assert workload.asked == 8 + 16 + 24 + 32 + 40
+    assert workload.tokens == 8 + 16 + 24 + 32 + 40
 
 
 def test_the_next_step_of_the_agent_loop_continues_a_candidate() -> None:
@@ -66,7 +66,7 @@ def test_the_next_step_of_the_agent_loop_continues_a_candidate() -> None:
         assert after.token_ids[0][: len(before.token_ids[0])] in before.token_ids
 
 
-def test_textcraft_traffic_is_eight_proposals_a_step_and_the_distinct_ones_of_them() -> None:
+def test_textcraft_traffic_has_eight_proposals_a_step_and_a_case_of_the_distinct_ones() -> None:
     sent, distinct = textcraft(1)
     assert textcraft(1) == [sent, distinct]
     assert {len(call.token_ids) for call in sent.calls} == {8}
