@@ -29,7 +29,7 @@ class Registry:
         models: what answers now.
         load: from a checkpoint to a model in memory; called on a thread.
         assemble: from there to a model that can be started.
-        on_gone: hears the reference of each model that has left.
+        on_unloaded: called with the reference of each model that was unloaded.
         release: gives back the memory of those that have left.
     """
 
@@ -41,7 +41,7 @@ class Registry:
         *,
         load: Callable[[Checkpoint], Loaded],
         assemble: Callable[[Loaded], ServedModel],
-        on_gone: Callable[[str], None],
+        on_unloaded: Callable[[str], None],
         release: Callable[[], None],
     ) -> None:
         self._store = store
@@ -49,7 +49,7 @@ class Registry:
         self._models = models
         self._load = load
         self._assemble = assemble
-        self._on_gone = on_gone
+        self._on_unloaded = on_unloaded
         self._release = release
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
@@ -185,7 +185,7 @@ class Registry:
         await model.unused()
         await model.close()
         reference = model.reference
-        self._on_gone(reference)
+        self._on_unloaded(reference)
         del model  # the last one who knew it
         self._release()
         logger.info("%s is unloaded", reference)

@@ -12,15 +12,17 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from time import perf_counter
 
 from agentprm.errors import InternalError, NotReady, RequestError, TooLong
-from service.engine.contract import DeviceLost, Engine, OutOfMemory, Scored, Sequences
+from service.engine.contract import DeviceLost, Engine, OutOfMemory, Sequences, SequenceScores
 from service.queue.admission import Admission
-from service.queue.fair_queue import FairQueue, Part, Priority
+from service.queue.fair_queue import FairQueue, Part
+from service.queue.observer import BatchObserver
+from service.queue.terms import Terms
 from service.queue.work import Answer, Batch, QueuedRequest, Waiting, Work, group_equal
 
 logger = logging.getLogger(__name__)
@@ -31,8 +33,7 @@ class Batcher:
 
     Args:
         in_pieces: whether the engine keeps what it has computed, so that a long sequence can be computed in pieces.
-        on_batch: hears what each forward cost.
-        on_invalid: hears how many scores were no finite number.
+        observer: is told of every forward and of scores that are not finite.
     """
 
     def __init__(
@@ -44,16 +45,14 @@ class Batcher:
         max_queue_tokens: int,
         max_wait: float = 0.0,
         in_pieces: bool = True,
-        on_batch: Callable[[Batch], None] = lambda _: None,
-        on_invalid: Callable[[int], None] = lambda _: None,
+        observer: BatchObserver,
     ) -> None:
         self._engine = engine
         self._thread = thread
         self._max_batch_tokens = max_batch_tokens
         self._max_wait = max_wait
         self._in_pieces = in_pieces
-        self._on_batch = on_batch
-        self._on_invalid = on_invalid
+        self._observer = observer
         self._queue: FairQueue[QueuedRequest] = FairQueue(self._cost_now)
         self._admission = Admission(self._queue, max_queue_tokens)
         self._unanswered: set[QueuedRequest] = set()
@@ -89,17 +88,10 @@ class Batcher:
         """What ``submit`` takes. Callable from any thread, so that the event loop need not compare tokens."""
         return Work(token_ids, reads, keys, [max(1, cost) for cost in self._engine.extend_lens(token_ids)])
 
-    async def submit(
-        self,
-        work: Work,
-        *,
-        caller: str = "",
-        priority: Priority = Priority.INTERACTIVE,
-        deadline: float | None = None,
-    ) -> Answer:
+    async def submit(self, work: Work, terms: Terms) -> Answer:
         """Scores one request. Cancelling the call takes what has not been computed out of the queue.
 
-        ``deadline`` (loop time) is looked at before the request waits; whoever calls cancels when it passes.
+        The deadline is checked once, before the request waits. The caller cancels when it passes.
 
         Raises:
             TooLong: alone it costs more than may ever wait, or it does not fit into the device's memory.
@@ -113,12 +105,12 @@ class Batcher:
         self.refuse_unless_open()
         tokens = sum(work.costs)
         self._admission.refuse_if_over(tokens)
-        if deadline is not None:
-            self._admission.refuse_if_late(deadline - loop.time(), tokens, caller, priority)
+        if terms.deadline is not None:
+            self._admission.refuse_if_late(terms.deadline - loop.time(), tokens, terms.caller, terms.priority)
         request = QueuedRequest(
             costs=[*work.costs],
-            caller=caller,
-            priority=priority,
+            caller=terms.caller,
+            priority=terms.priority,
             in_pieces=self._in_pieces,
             token_ids=work.token_ids,
             reads=work.reads,
@@ -216,7 +208,7 @@ class Batcher:
             if wanted := [part for part in group if part.entry.wants(part.index)]:
                 await self._forward(wanted)
 
-    def _score(self, batch: list[Part[QueuedRequest]]) -> tuple[Sequence[Scored], float]:
+    def _score(self, batch: list[Part[QueuedRequest]]) -> tuple[Sequence[SequenceScores], float]:
         """Runs on the engine thread."""
         token_ids, reads = zip(*map(_input, batch), strict=True)
         started = perf_counter()
@@ -233,7 +225,7 @@ class Batcher:
         failure = None
         if len(raw) != len(request.reads[index]) or not all(map(math.isfinite, raw)):
             failure = _failure("the engine gave no finite score for each step")
-            self._on_invalid(len(raw) - sum(map(math.isfinite, raw)))
+            self._observer.on_invalid(len(raw) - sum(map(math.isfinite, raw)))
             logger.error("request %s: %s for %s. This is a bug", failure.details["id"], raw, request.reads[index])
         for waiting, place in self._waiting.of(request.keys[index]):
             if failure is not None:
@@ -244,7 +236,7 @@ class Batcher:
     def _record(self, batch: list[Part[QueuedRequest]], computed: int, seconds: float) -> None:
         self._admission.rate.learn(sum(part.cost for part in batch), seconds)
         reused = sum(part.entry.reused(part.index) for part in batch if not part.left)
-        self._on_batch(Batch(len(batch), computed, reused, seconds))
+        self._observer.on_batch(Batch(len(batch), computed, reused, seconds))
 
     def _fail_all(self, parts: Sequence[Part[QueuedRequest]], error: RequestError) -> None:
         for part in parts:

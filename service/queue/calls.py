@@ -65,20 +65,11 @@ class Calls(Generic[K, W, R]):
         call: does one piece of work, raising RequestError.
         at_once: calls that may run.
         max_waiting: calls that may wait; over it requests are refused.
-        on_call: hears the result of each call and its seconds.
     """
 
-    def __init__(
-        self,
-        call: Callable[[W], Awaitable[R]],
-        *,
-        at_once: int,
-        max_waiting: int,
-        on_call: Callable[[R, float], None] = lambda *_: None,
-    ) -> None:
+    def __init__(self, call: Callable[[W], Awaitable[R]], *, at_once: int, max_waiting: int) -> None:
         self._call = call
         self._at_once = at_once
-        self._on_call = on_call
         self._queue: FairQueue[_Request[K, W, R]] = FairQueue(lambda *_: 1)
         self._admission = Admission(self._queue, max_waiting, unit="calls")
         self._waiting: defaultdict[K, set[_Request[K, W, R]]] = defaultdict(set)
@@ -177,9 +168,7 @@ class Calls(Generic[K, W, R]):
             self._fail(key, _failure(error))
         else:
             self._running.pop(key, None)
-            seconds = perf_counter() - began
-            self._admission.rate.learn(1, seconds / self._at_once)
-            self._on_call(result, seconds)
+            self._admission.rate.learn(1, (perf_counter() - began) / self._at_once)
             for request in list(self._waiting.get(key, ())):
                 request.receive(key, result, began, shared=request is not first)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from agentprm.errors import DeadlineExceeded
+from service.engine.contract import SequenceScores
 from service.http.middleware.asgi import Message, Scope
 from service.metrics import Metrics
 from service.metrics.buckets import PROGRESS, PROMISE
@@ -55,11 +56,9 @@ async def total(client: httpx.AsyncClient, name: str, **labels: str) -> float:
 class NaNEngine(GatedEngine):
     """Its warm-up is well; then one score of each sequence is NaN."""
 
-    def score(
-        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
-    ) -> list[tuple[list[float], int]]:
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         scored = super().score(token_ids, reads)
-        return scored if len(self.calls) == 1 else [([*raw[:-1], math.nan], new) for raw, new in scored]
+        return scored if len(self.calls) == 1 else [SequenceScores([*raw[:-1], math.nan], new) for raw, new in scored]
 
 
 async def ask_and_leave(client: httpx.AsyncClient, engine: GatedEngine) -> None:
