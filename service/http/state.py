@@ -1,4 +1,4 @@
-"""What the routes of one application work with. ``service.app`` stores it; routes read it from their request."""
+"""The parts of an application that its routes use. ``service.app`` stores them; routes read them from a request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from service.models.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class RouteState:
-    """The parts of an application that its routes use."""
+    """Everything that the routes of one application read."""
 
     models: Models
     registry: Registry
@@ -21,11 +21,11 @@ class RouteState:
     max_items: int
     max_candidates: int
     why_broken: Callable[[], str | None]
-    """Says why only a new process can help; None while that is not so."""
+    """Returns why only a new process can help; None while none is needed."""
     why_not_ready: Callable[[], str | None]
-    """Says why a request sent now would not be scored; None if it would be."""
+    """Returns why a request sent now would not be scored; None if it would be."""
     exposition: Callable[[], bytes]
-    """The text of ``/metrics``."""
+    """Returns the text of ``/metrics``."""
 
 
 def store_state(app: FastAPI, state: RouteState) -> None:

@@ -35,7 +35,7 @@ class Metrics:
         return self._families.exposition()
 
     def add_model(self, model: str) -> None:
-        """Creates the label sets of a model, before anything is counted for it."""
+        """Creates the label sets of a model. Call it before anything is counted for the model."""
         self._families.add_model(model)
         for subject in (self.requests, self.engine, self.scores, self.process):
             subject.add_model(model)

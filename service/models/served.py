@@ -17,7 +17,7 @@ class ServedModel:
     Args:
         info: the model's entry in ``/models``.
         scorer: scores with the model.
-        observer: is told when the model is warm.
+        observer: receives the time it took to get warm.
         load_seconds: the time it took to load the checkpoint.
     """
 

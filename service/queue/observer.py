@@ -1,4 +1,4 @@
-"""Reports of a queue to whoever counts. Knows no metrics library."""
+"""The reports of a queue about its batches. Knows no metrics library."""
 
 from typing import Protocol
 

@@ -35,7 +35,7 @@ class JudgeSource:
         scope: makes the keys of its scores.
         at_once: calls that may run.
         max_waiting: calls that may wait; over it requests are refused.
-        observer: is told of each call as of a batch of one sequence.
+        observer: receives each call as a batch of one sequence.
     """
 
     def __init__(

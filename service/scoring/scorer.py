@@ -40,7 +40,7 @@ class Scorer:
         cache: scores by key, which models share.
         tokenizer_thread: the one thread that renders.
         promise: the checkpoint's map from raw scores into [0, 1].
-        observer: is told of every answer.
+        observer: receives a report of every answer.
     """
 
     def __init__(
