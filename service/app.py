@@ -26,11 +26,12 @@ from service.http.middleware.body import WholeBody
 from service.http.middleware.concurrency import ConcurrencyLimit, Room
 from service.http.middleware.errors import ErrorReplies
 from service.http.middleware.request_log import RequestRecord
+from service.http.routes import admin, probes, scores
 from service.http.routes.admin import PREFIX as ADMIN_PREFIX
 from service.http.routes.admin import ROUTES as ADMIN_ROUTES
-from service.http.routes.admin import build_admin_router
-from service.http.routes.probes import PROBE_ROUTES, Probes
-from service.http.routes.scores import ROUTES, SCORE_ROUTES, build_router
+from service.http.routes.probes import PROBE_ROUTES
+from service.http.routes.scores import ROUTES, SCORE_ROUTES
+from service.http.state import RouteState, store_state
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.models.assemble import Assembly
@@ -48,9 +49,11 @@ from service.tracing import Tracing
 logger = logging.getLogger(__name__)
 
 DOCS_ASSETS: Final = "/docs/assets"
+ALL_ROUTES: Final = (*ROUTES, *ADMIN_ROUTES)
+Load = Callable[[Checkpoint, Settings], Loaded]
 Limit = Callable[[App], ConcurrencyLimit]
 NO_TELEMETRY: Final = {"tracing": False, "metrics": False, "logs": False}
-"""FastAPI's own would send messages of exceptions and paths, which may hold an agent's text."""
+"""Switches FastAPI's own off: it would send exception messages and paths, which may hold an agent's text."""
 
 
 def create_app(
@@ -58,47 +61,48 @@ def create_app(
     settings: Settings,
     *,
     aliases: Mapping[str, str] | None = None,
-    load: Callable[[Checkpoint, Settings], Loaded] = load_checkpoint,
+    load: Load = load_checkpoint,
     tracing: Tracing | None = None,
 ) -> FastAPI:
-    """The application over models in memory; it scores between the start and the end of its lifespan.
+    """Builds the application over models in memory. It scores from the start to the end of its lifespan.
 
     Args:
-        loaded: the models to begin with, the default first.
-        settings: all else.
+        loaded: the first models, the default one first.
+        settings: everything else.
         aliases: alias -> ``name@version``; None: those of the store.
-        load: how a model is loaded later on.
-        tracing: what ``settings.otel`` opens.
+        load: loads a checkpoint while the application runs.
+        tracing: sends traces; None: there are none.
     """
     store = Store(settings.model_store)
-    metrics = Metrics((*ROUTES, *ADMIN_ROUTES), SCORE_ROUTES)
+    metrics = Metrics(ALL_ROUTES, SCORE_ROUTES)
     cache, rates = _caches(settings, metrics)
     assembly = Assembly(settings, cache, metrics)
     models = Models()
     models.swap(list(map(assembly.serve, loaded)), store.aliases() if aliases is None else aliases)
-    registry = Registry(
-        store,
-        settings.models,
-        models,
-        load=lambda checkpoint: load(checkpoint, settings),
-        assemble=assembly.serve,
-        on_gone=metrics.remove_model,
-        release=release_memory,
-    )
+    registry = _registry(store, models, settings, load=load, assembly=assembly, metrics=metrics)
     policy = _policy(settings)
     lifecycle = Lifecycle(models, registry, cache, rates, policy)
     room = Room(settings.max_requests)
     _watch(metrics, settings, lifecycle, room)
     app = _without_routes(_lifespan(lifecycle, assembly, registry, tracing))
-    probes = Probes(lifecycle.why_broken, lifecycle.why_not_ready, metrics.exposition)
-    limits = {"max_items": settings.max_items, "max_candidates": settings.max_candidates}
-    app.include_router(build_router(models, probes, policy, **limits))
-    if settings.api_keys_file is not None:
-        app.include_router(build_admin_router(registry, models))
-    add_refusals(app)
+    _add_routes(app, settings, lifecycle, models=models, registry=registry, policy=policy, metrics=metrics)
     limit = partial(ConcurrencyLimit, paths=SCORE_ROUTES, room=room, refuse_if_full=models.refuse_if_full, rates=rates)
     _add_middleware(app, settings, metrics, limit, tracing)
     return app
+
+
+def _registry(
+    store: Store, models: Models, settings: Settings, *, load: Load, assembly: Assembly, metrics: Metrics
+) -> Registry:
+    return Registry(
+        store,
+        settings.models,
+        models,
+        load=lambda checkpoint: load(checkpoint, settings),
+        assemble=assembly.serve,
+        on_unloaded=metrics.remove_model,
+        release=release_memory,
+    )
 
 
 def _without_routes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
@@ -111,6 +115,35 @@ def _without_routes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[No
         static_url=DOCS_ASSETS,
         telemetry=NO_TELEMETRY,
     )
+
+
+def _add_routes(
+    app: FastAPI,
+    settings: Settings,
+    lifecycle: Lifecycle,
+    *,
+    models: Models,
+    registry: Registry,
+    policy: Policy | None,
+    metrics: Metrics,
+) -> None:
+    """The routes, and what they read from the application's state."""
+    app.include_router(scores.router)
+    app.include_router(probes.router)
+    if settings.api_keys_file is not None:
+        app.include_router(admin.router)
+    add_refusals(app)
+    state = RouteState(
+        models=models,
+        registry=registry,
+        policy=policy,
+        max_items=settings.max_items,
+        max_candidates=settings.max_candidates,
+        why_broken=lifecycle.why_broken,
+        why_not_ready=lifecycle.why_not_ready,
+        exposition=metrics.exposition,
+    )
+    store_state(app, state)
 
 
 def _watch(metrics: Metrics, settings: Settings, lifecycle: Lifecycle, room: Room) -> None:
@@ -151,17 +184,17 @@ def _add_middleware(
     app: FastAPI,
     settings: Settings,
     metrics: Metrics,
-    limit: Callable[[App], ConcurrencyLimit],
+    limit: Limit,
     tracing: Tracing | None,
 ) -> None:
-    """The last one added is the outermost."""
+    """Wraps the application. The last one added is the outermost."""
     app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(limit)
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
         app.add_middleware(Guard, keys=ApiKeys(settings.api_keys_file), open_paths=open_paths, admin=ADMIN_PREFIX)
     app.add_middleware(ErrorReplies, on_error=metrics.requests.on_error)
-    known = {"routes": (*ROUTES, *ADMIN_ROUTES), "quiet": PROBE_ROUTES}
+    known = {"routes": ALL_ROUTES, "quiet": PROBE_ROUTES}
     app.add_middleware(RequestRecord, on_request=metrics.requests.on_request, **known)
     if tracing is not None:
         app.add_middleware(tracing.middleware, **known)
@@ -169,7 +202,7 @@ def _add_middleware(
 
 @contextmanager
 def _reloaded_by_hangup(registry: Registry) -> Iterator[None]:
-    """SIGHUP reloads while the block runs; only a process's main thread can be told."""
+    """Reloads models at SIGHUP until the block ends. Only a process's main thread can receive signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -198,7 +231,7 @@ def _policy(settings: Settings) -> Policy | None:
 
 
 def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, Rates]:
-    """Scores and rates: in memory, and in Redis too where the settings name one.
+    """Score cache and rate limits: in memory, and in Redis too if the settings name one.
 
     Raises:
         RedisURLError: its URL cannot be used.

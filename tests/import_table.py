@@ -32,7 +32,7 @@ INTERNAL: dict[str, set[str]] = {
     "service.engine.row_plan": {"service.engine.prefix_cache"},
     "service.engine.joined_kv": set(),
     "service.engine.packed_linear": set(),
-    "service.engine.echo": set(),
+    "service.engine.echo": {"service.engine.contract"},
     "service.engine": {
         "agentprm.errors",
         "model_store.errors",
@@ -61,6 +61,7 @@ INTERNAL: dict[str, set[str]] = {
         "service.metrics",
         "service.queue",
         "service.score_cache.contract",
+        "service.scoring.observer",
         "service.scoring.results",
         "service.versions",
     },

@@ -1,4 +1,4 @@
-"""The contract of an engine: what it is asked, what it answers and what it may raise. Knows no torch."""
+"""The whole contract between the queue and an engine: requests, answers and errors. Imports no torch."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -6,36 +6,46 @@ from typing import NamedTuple, Protocol
 from agentprm.errors import AgentPRMError
 
 Sequences = Sequence[Sequence[int]]
+"""One row of integers per sequence, of any lengths: token ids [B][T], or read positions [B][R]."""
 
-Scored = tuple[list[float], int]
-"""A sequence's raw scores at its read positions, and how many of its tokens were computed now."""
+
+class SequenceScores(NamedTuple):
+    """What an engine answers for one sequence."""
+
+    raw: list[float]
+    """Raw score (before the activation) at each read position, in the order asked: [R]."""
+    computed: int
+    """Tokens of this sequence that were computed now. A token that several sequences of a batch share counts once."""
 
 
 class Engine(Protocol):
-    def score(self, token_ids: Sequences, reads: Sequences) -> Sequence[Scored]:
-        """In the caller's order. A sequence without reads is computed all the same.
+    """One model, ready to score token ids. Knows neither texts nor requests.
+
+    ``score`` is called from one thread, one call at a time; ``extend_lens`` from any thread, also during ``score``.
+    """
+
+    def score(self, token_ids: Sequences, reads: Sequences) -> Sequence[SequenceScores]:
+        """Scores a batch: one result per sequence, in the caller's order.
+
+        Args:
+            token_ids: the sequences, each from the first token of its task on: [B][T], with T >= 1.
+            reads: per sequence the positions to score, ascending and below T: [B][R]. With R = 0 the sequence is
+                computed all the same, so that an engine that keeps prefixes holds it for the next call.
 
         Raises:
-            OutOfMemory: the batch is too large for the device.
-            DeviceLost: nothing can be computed any more.
+            OutOfMemory: the device has no room for this batch; smaller batches may still work.
+            DeviceLost: this process can compute nothing any more.
         """
         ...
 
     def extend_lens(self, token_ids: Sequences) -> list[int]:
-        """Tokens still to be computed for each sequence if scored in this order: an estimate, asked from any thread."""
+        """Estimates the tokens to be computed for each sequence, if they were scored now and in this order: [B]."""
         ...
 
 
-class SequenceScores(NamedTuple):
-    """Raw scores at the read positions, and how many of the sequence's tokens were computed for it."""
-
-    raw: list[float]
-    computed: int
+class OutOfMemory(AgentPRMError):
+    """The device has no room for this batch. The engine has already freed what it held for later requests."""
 
 
 class DeviceLost(AgentPRMError):
-    """The device cannot compute any more, and only a new process can use it again."""
-
-
-class OutOfMemory(AgentPRMError):
-    """The device has no room for this batch. What the engine held for later has been given up."""
+    """The device cannot compute any more in this process. Only a new process can use it again."""

@@ -1,1 +1,1 @@
-"""All that knows HTTP."""
+"""Everything that knows HTTP: routes, middleware, bodies in and out."""

@@ -1,4 +1,4 @@
-"""Worked requests and replies for the documentation page. Figures are illustrative, shapes are the contract's."""
+"""Example requests and replies for the documentation page. Figures are illustrative, shapes are exact."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""Items of a request -> trajectories, states and candidates; an error tells which item is wrong."""
+"""Converts the items of a request to trajectories, states and candidates."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -15,7 +15,12 @@ T = TypeVar("T")
 
 
 def convert_items(items: Sequence[Item], convert: Callable[[Item], T], max_items: int) -> list[T]:
-    """Each item as what the scorer takes; an error tells which item is wrong."""
+    """Converts each item to what the scorer takes.
+
+    Raises:
+        TooLong: there are more than ``max_items``.
+        InvalidRequest: an item cannot be converted; the details have its index.
+    """
     if len(items) > max_items:
         raise TooLong(
             f"{len(items)} items in one request, {max_items} are allowed",
@@ -45,7 +50,7 @@ def proposal_of(item: wire.RankItem) -> tuple[State, list[str]]:
 
 
 def _refuse_surrogates(actions: Iterable[str]) -> None:
-    """The arguments of a tool call are JSON in a text: an escape in them can hide half a character."""
+    """Raises InvalidRequest for half a character, which an escape in a tool call's JSON arguments can hide."""
     try:
         "".join(actions).encode()
     except UnicodeEncodeError:
@@ -65,11 +70,11 @@ def refuse_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
 async def sample_actions(
     policy: Policy | None, items: Sequence[wire.RankItem], states: Sequence[State], terms: Terms
 ) -> tuple[dict[int, list[SampledAction]], float]:
-    """The actions of the items that ask for that, by their index, and the seconds it took."""
-    asked = {index: (states[index], item.sample) for index, item in enumerate(items) if item.sample is not None}
-    if not asked:
+    """Samples actions for the items that ask for them. Returns the actions by item index, and the seconds it took."""
+    samples = {index: (states[index], item.sample) for index, item in enumerate(items) if item.sample is not None}
+    if not samples:
         return {}, 0.0
     if policy is None:
-        raise InvalidRequest("no policy is set to sample from: send candidates", details={"item": min(asked)})
-    sampled, seconds = await policy.sample(list(asked.values()), terms)
-    return dict(zip(asked, sampled, strict=True)), seconds
+        raise InvalidRequest("no policy is set to sample from: send candidates", details={"item": min(samples)})
+    sampled, seconds = await policy.sample(list(samples.values()), terms)
+    return dict(zip(samples, sampled, strict=True)), seconds

@@ -1,4 +1,4 @@
-"""What the OpenAPI page says about errors and replies."""
+"""Errors and replies of routes as the OpenAPI page documents them."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from agentprm.errors import (
 
 
 def documented(reply: type[wire.Body], example: dict[str, Any]) -> dict[str, Any]:
-    """What the OpenAPI page says about a score route; replies are serialised once, by ``reply_with``."""
+    """Arguments that document a score route's reply and errors. ``reply_with`` serialises the reply, not FastAPI."""
     errors = documented_errors(
         Unauthorized,
         Forbidden,

@@ -1,4 +1,4 @@
-"""Scores to reply bodies, server-timing."""
+"""Converts scores to reply bodies, and timings to the server-timing header."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActions
 
 
 def reply_with(request: Request, body: ScoresReply, timings: Timings, **before: float) -> Response:
-    """The answer, and what log and trace are to say of it; ``before`` are the seconds of stages before the model's."""
+    """Makes the response, and leaves its figures for log and trace. ``before``: seconds of stages before these."""
     spent = before | timings._asdict()
     if (trace := getattr(request.state, "trace", None)) is not None:
         trace.on_answer(body, spent)

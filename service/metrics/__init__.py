@@ -1,25 +1,26 @@
-"""Every metric of the service, a file a subject. The only package that knows Prometheus.
+"""Every metric of the service, one file per subject. The only package that knows Prometheus.
 
-All label sets exist from the start, so that a counter's first increment is seen as an increment, and those of a model
-leave with it.
+All label sets exist from the start, so that a counter's first increment is seen as one. Those of a model leave with it.
 """
 
 from collections.abc import Sequence
 
 from service.metrics.engine import EngineMetrics
 from service.metrics.families import Families
+from service.metrics.observer import CountingObserver
 from service.metrics.process import ProcessMetrics
 from service.metrics.requests import RequestMetrics
 from service.metrics.score_cache import ScoreCacheMetrics
 from service.metrics.scores import ScoreMetrics
+from service.scoring.observer import ModelObserver
 
 
 class Metrics:
-    """One registry per application; nothing global, so several applications can live in one process.
+    """All metrics of one application, on a registry of its own. Several applications can live in one process.
 
     Args:
-        routes: all that there are.
-        scores: those that a model answers.
+        routes: every route of the application.
+        scores: the routes that a model answers.
     """
 
     def __init__(self, routes: Sequence[str] = (), scores: Sequence[str] = ()) -> None:
@@ -34,13 +35,17 @@ class Metrics:
         return self._families.exposition()
 
     def add_model(self, model: str) -> None:
-        """Creates the label sets of a model, before anything is counted for it."""
+        """Creates the label sets of a model. Call it before anything is counted for the model."""
         self._families.add_model(model)
         for subject in (self.requests, self.engine, self.scores, self.process):
             subject.add_model(model)
 
+    def observer(self, model: str) -> ModelObserver:
+        """Counts what the model reports. Its label sets must exist: ``add_model`` comes first."""
+        return CountingObserver(model, self.engine, self.scores, self.process)
+
     def remove_model(self, model: str) -> None:
-        """The end of a model's series, unless it was added again: nothing is counted for it any more."""
+        """Ends a model's series, unless it has been added again meanwhile."""
         self._families.remove_model(model)
         if model not in self._families.models:
             self.process.remove_model(model)

@@ -1,4 +1,4 @@
-"""Upper bounds of histograms, the same for the same unit."""
+"""Upper bounds of histogram buckets, one set per unit."""
 
 from typing import Final
 
@@ -10,4 +10,4 @@ SEQUENCES: Final = tuple(float(2**power) for power in range(11))
 PROMISE: Final = tuple(twentieth / 20 for twentieth in range(1, 21))
 GAIN: Final = (0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1.0)
 PROGRESS: Final = (*(-gain for gain in reversed(GAIN)), 0.0, *GAIN)
-"""Most steps change little."""
+"""Finer near zero: most steps change little."""

@@ -1,4 +1,4 @@
-"""What waits, what a forward computes, and what is held so that it need not be computed again; by model."""
+"""The queue, the forwards and the prefix cache of each model."""
 
 from collections.abc import Callable
 from typing import Final
@@ -64,14 +64,14 @@ class EngineMetrics:
         for source in SOURCES:
             self._tokens.labels(model, source)
 
-    def on_batch(self, model: str, batch: Batch) -> None:
+    def count_batch(self, model: str, batch: Batch) -> None:
         self._tokens.labels(model, "computed").inc(batch.computed)
         self._tokens.labels(model, "prefix_cache").inc(batch.reused)
         self._batch_tokens.labels(model).observe(batch.computed)
         self._batch_sequences.labels(model).observe(batch.sequences)
         self._forward.labels(model).observe(batch.seconds)
 
-    def on_cached(self, model: str, tokens: int) -> None:
+    def count_cached(self, model: str, tokens: int) -> None:
         self._tokens.labels(model, "score_cache").inc(tokens)
 
     def watch_queue(self, model: str, batcher: Batcher) -> None:

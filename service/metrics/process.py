@@ -1,4 +1,4 @@
-"""The process and what is loaded in it: builds, models, readiness, memory."""
+"""The process and what is loaded in it: build, models, readiness, GPU memory."""
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ Memory = Mapping[str, Mapping[str, int]]
 
 
 class _GpuMemory(Collector):
-    """Read at a scrape; without samples where there is no GPU."""
+    """Reads the memory of GPUs at a scrape. Has no samples without a GPU."""
 
     def __init__(self) -> None:
         self.readers: dict[str, Callable[[], Memory]] = {}
@@ -30,7 +30,7 @@ class _GpuMemory(Collector):
         yield family
 
     def _sizes(self) -> dict[tuple[str, str], int]:
-        """What several processes use of a device is added up; there is no more of it for that."""
+        """Bytes by device and kind. What several processes use is summed; the device's total is not."""
         sizes: dict[tuple[str, str], int] = {}
         for read in self.readers.values():
             for device, kinds in read().items():
@@ -62,7 +62,7 @@ class ProcessMetrics:
         self._ready.set_function(ready)
 
     def watch_gpu_memory(self, read: Callable[[], Memory], model: str = "") -> None:
-        """``read``: bytes by device and kind, those of this process or those that a model uses in others."""
+        """Adds ``read`` to what a scrape asks: bytes by device and kind, of this process or of a model's workers."""
         self._gpu_memory.readers[model] = read
 
     def remove_model(self, model: str) -> None:
@@ -71,5 +71,5 @@ class ProcessMetrics:
     def show_model(self, model: str, *, digest: str, device: str, dtype: str) -> None:
         self._model_info.labels(model, digest, device, dtype).set(1)
 
-    def on_warm(self, model: str, load_seconds: float, warm_up_seconds: float) -> None:
-        self._load.labels(model).set(load_seconds + warm_up_seconds)
+    def show_load(self, model: str, seconds: float) -> None:
+        self._load.labels(model).set(seconds)

@@ -1,4 +1,4 @@
-"""Requests: how many, how long, and what became of those that got no score."""
+"""Requests: how many, how long, and why some got no score."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,7 +16,13 @@ NO_MODEL: Final = ""
 
 
 class RequestMetrics:
-    """``scores``: those of the routes that a model answers."""
+    """Counts requests by route.
+
+    Args:
+        families: makes the metrics.
+        routes: every route; other paths count as ``other``.
+        scores: the routes that a model answers.
+    """
 
     def __init__(self, families: Families, routes: Sequence[str], scores: Sequence[str]) -> None:
         self._routes = frozenset(routes)
@@ -36,7 +42,7 @@ class RequestMetrics:
         self._cancelled = families.counter(
             "agentprm_cancelled", "Requests whose client left before the reply.", ["route"]
         )
-        self._running = families.gauge("agentprm_requests_running", "Requests in flight, probes not counted.")
+        self._running = families.gauge("agentprm_requests_running", "Requests of the score routes in flight.")
         self._limit = families.gauge("agentprm_requests_limit", "Requests that may be in flight at once.")
         self._create_label_sets([*routes, OTHER_ROUTE])
 
@@ -57,7 +63,7 @@ class RequestMetrics:
                 self._requests.labels(route, model, code)
 
     def on_request(self, path: str, code: int, seconds: float, model: str) -> None:
-        """``model`` is empty where none was reached; one that has left since is counted so too."""
+        """Counts a request. ``model`` is empty if none was reached; one that has left by now counts as none."""
         route = path if path in self._routes else OTHER_ROUTE
         self._requests.labels(route, model if model in self._models else NO_MODEL, code).inc()
         self._duration.labels(route).observe(seconds)

@@ -1,1 +1,1 @@
-"""Which models answer."""
+"""The models that answer requests."""

@@ -1,29 +1,28 @@
-"""From a model in memory to one that answers; what all models of a process share is here."""
+"""Turns a model in memory into one that answers requests."""
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from agentprm import wire
-from service.generation.judge import Judgement, Prefix, RemoteJudge
+from service.generation.judge import RemoteJudge
 from service.generation.server import TextServer, read_key
 from service.metrics import Metrics
 from service.models.load import Loaded, LoadedJudge, LoadedModel
 from service.models.served import ServedModel
 from service.queue.batcher import Batcher
-from service.queue.calls import Calls
-from service.queue.work import Batch
 from service.score_cache.contract import ScoreCache
-from service.score_cache.keys import Key, KeyScope
-from service.scoring.judge_scorer import JudgeScorer
+from service.score_cache.keys import KeyScope
+from service.scoring.judge_source import JudgeSource
+from service.scoring.observer import ModelObserver
 from service.scoring.scorer import Scorer
 from service.scoring.sequences import Sequencer
+from service.scoring.token_source import TokenSource
 from service.settings import Settings
 
 
 class Assembly:
-    """One engine thread, one tokenizer thread and one score cache, whatever the models.
+    """What all models of a process share: one engine thread, one tokenizer thread, one score cache.
 
-    Raises KeyUnreadable where the settings name a judge's key that cannot be read.
+    Raises KeyUnreadable if the settings name a judge's key that cannot be read.
     """
 
     def __init__(self, settings: Settings, cache: ScoreCache, metrics: Metrics) -> None:
@@ -35,17 +34,20 @@ class Assembly:
         self._tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
 
     def serve(self, model: Loaded) -> ServedModel:
-        """All that scores with a model, not started yet."""
+        """Builds all that scores with a model. It is not started yet."""
         self._show(model)
-        on_warm = partial(self._metrics.process.on_warm, model.manifest.reference, model.load_seconds)
-        scorer = self._judge_scorer(model) if isinstance(model, LoadedJudge) else self._scorer(model)
-        return ServedModel(_info(model, self._settings), scorer, on_warm)
+        observer = self._metrics.observer(model.manifest.reference)
+        source = self._source(model, observer)
+        promise = model.manifest.score.promise
+        scorer = Scorer(source, self._cache, self._tokenizer_thread, promise=promise, observer=observer)
+        return ServedModel(_info(model, self._settings), scorer, observer, load_seconds=model.load_seconds)
 
     def close(self) -> None:
         for thread in (self._engine_thread, self._tokenizer_thread):
             thread.shutdown()
 
     def _show(self, model: Loaded) -> None:
+        """Creates the model's metrics, and connects those that are read at a scrape."""
         metrics, reference = self._metrics, model.manifest.reference
         metrics.add_model(reference)
         metrics.process.show_model(reference, digest=model.manifest.digest, device=model.device, dtype=model.dtype)
@@ -56,63 +58,44 @@ class Assembly:
         if model.prefix_cache is not None:
             metrics.engine.watch_prefix_cache(reference, model.prefix_cache)
 
-    def _batcher(self, model: LoadedModel) -> Batcher:
-        settings, metrics = self._settings, self._metrics
-        reference, cache = model.manifest.reference, model.prefix_cache
-        batcher = Batcher(
+    def _source(self, model: Loaded, observer: ModelObserver) -> JudgeSource | TokenSource:
+        if isinstance(model, LoadedJudge):
+            return self._judge_source(model, observer)
+        return self._token_source(model, observer)
+
+    def _token_source(self, model: LoadedModel, observer: ModelObserver) -> TokenSource:
+        manifest = model.manifest
+        sequencer = Sequencer(model.renderer, self._scope(model), context_length=manifest.context_length)
+        batcher = self._batcher(model, observer)
+        self._metrics.engine.watch_queue(manifest.reference, batcher)
+        return TokenSource(sequencer, batcher, self._tokenizer_thread)
+
+    def _batcher(self, model: LoadedModel, observer: ModelObserver) -> Batcher:
+        settings, cache = self._settings, model.prefix_cache
+        return Batcher(
             model.engine,
             self._engine_thread,
             max_batch_tokens=settings.max_batch_tokens or model.row_tokens,
             max_queue_tokens=settings.max_queue_tokens,
             max_wait=settings.max_wait_ms / 1000,
             in_pieces=cache is not None and cache.max_bytes > 0,
-            on_batch=partial(metrics.engine.on_batch, reference),
-            on_invalid=partial(metrics.scores.on_invalid, reference),
-        )
-        metrics.engine.watch_queue(reference, batcher)
-        return batcher
-
-    def _scorer(self, model: LoadedModel) -> Scorer:
-        manifest = model.manifest
-        return Scorer(
-            Sequencer(model.renderer, self._scope(model), context_length=manifest.context_length),
-            self._cache,
-            self._batcher(model),
-            self._tokenizer_thread,
-            promise=manifest.score.promise,
-            on_cached=partial(self._metrics.engine.on_cached, manifest.reference),
-            on_answer=self._metrics.scores.answers_of(manifest.reference),
+            observer=observer,
         )
 
-    def _judge_scorer(self, model: LoadedJudge) -> JudgeScorer:
-        manifest, settings, metrics = model.manifest, self._settings, self._metrics
+    def _judge_source(self, model: LoadedJudge, observer: ModelObserver) -> JudgeSource:
+        manifest, settings = model.manifest, self._settings
         assert manifest.judge is not None
-        server = TextServer(
-            "the judge's server",
-            settings.judge_url,
-            self._judge_key,
-            timeout=settings.remote_timeout_ms / 1000,
-        )
-        judge = RemoteJudge(manifest.judge, manifest.template, server)
-        calls = Calls[Key, Prefix, Judgement](
-            judge.judge,
+        timeout = settings.remote_timeout_ms / 1000
+        server = TextServer("the judge's server", settings.judge_url, self._judge_key, timeout=timeout)
+        source = JudgeSource(
+            RemoteJudge(manifest.judge, manifest.template, server),
+            self._scope(model),
             at_once=settings.remote_calls,
             max_waiting=settings.max_remote_queue,
-            on_call=lambda judgement, seconds: metrics.engine.on_batch(
-                manifest.reference, Batch(1, judgement.tokens, 0, seconds)
-            ),
+            observer=observer,
         )
-        metrics.engine.watch_calls(manifest.reference, lambda: calls.waiting)
-        return JudgeScorer(
-            judge,
-            self._scope(model),
-            self._cache,
-            calls,
-            self._tokenizer_thread,
-            promise=manifest.score.promise,
-            on_cached=partial(metrics.engine.on_cached, manifest.reference),
-            on_answer=metrics.scores.answers_of(manifest.reference),
-        )
+        self._metrics.engine.watch_calls(manifest.reference, lambda: source.waiting_calls)
+        return source
 
     def _scope(self, model: Loaded) -> KeyScope:
         manifest = model.manifest

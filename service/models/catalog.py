@@ -1,6 +1,6 @@
-"""The models that answer: under which names, and until when.
+"""The models that answer, by every name they answer to.
 
-A request holds a lease on the model it began with, so a model that is swapped out leaves only when nobody is with it.
+A request holds a lease on the model it began with, so a model that is swapped out closes only when no request holds it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ class Models:
         self._named: dict[str, ServedModel] = {}
 
     def swap(self, models: Sequence[ServedModel], aliases: Mapping[str, str]) -> list[ServedModel]:
-        """From now on these answer, the first by default; returns those that no longer do.
+        """Replaces the models that answer, and returns those that no longer do.
 
         Args:
-            models: the default first.
-            aliases: alias -> ``name@version``; those of models that are not here are left out.
+            models: the new models, the default first.
+            aliases: alias -> ``name@version``; aliases of other models are left out.
         """
-        gone = [model for model in self.all if model not in models]
+        removed = [model for model in self.all if model not in models]
         by_reference = {model.reference: model for model in models}
         known = {alias: target for alias, target in aliases.items() if target in by_reference}
         for model in models:
@@ -35,10 +35,10 @@ class Models:
         self._named = {model.info.name: model for model in oldest_first} | by_reference
         self._named |= {alias: by_reference[target] for alias, target in known.items()}
         self.all = tuple(models)
-        return gone
+        return removed
 
     def refuse_if_full(self) -> None:
-        """Raises Overloaded while no model's queue takes more: which one is asked stands in the body."""
+        """Raises Overloaded while no model's queue takes more. The body, not read yet, says which model is asked."""
         for model in self.all:
             try:
                 model.refuse_if_full()
@@ -49,10 +49,10 @@ class Models:
         raise full
 
     def find(self, reference: str | None) -> ServedModel:
-        """The model of that name, the default one for None.
+        """Returns the model that answers to a name; for None the default one.
 
         Raises:
-            ModelNotFound: no loaded model answers to it.
+            ModelNotFound: no loaded model answers to the name.
         """
         if reference is None:
             return self.all[0]

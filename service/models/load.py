@@ -1,4 +1,4 @@
-"""From a checkpoint to a model in memory."""
+"""Loads checkpoints: from a directory to a model in memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,30 +23,30 @@ from service.settings import Settings, usable_cores
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A checkpoint in memory; ``device`` and ``dtype``, "bfloat16+int4" say, are those it really runs with."""
+    """A checkpoint in memory. ``device`` and ``dtype``, for example "bfloat16+int4", are those that it runs with."""
 
     manifest: Manifest
     renderer: Renderer
     engine: Engine
     prefix_cache: PrefixCacheStats | None
-    """What the engine keeps between requests; None if it keeps nothing."""
+    """Statistics of what the engine keeps between requests; None if it keeps nothing."""
     row_tokens: int
-    """New tokens of a forward that suit the device."""
+    """Number of new tokens per forward that suits the device."""
     device: str
     dtype: str
     padding: Callable[[], int] = int
-    """Tokens that the engine has computed only to fill rows; int() is 0."""
+    """Reads how many tokens the engine has computed only to fill rows; int() is 0."""
     gpu_memory: Callable[[], Memory] = dict
-    """Bytes by device and kind that other processes use for it."""
+    """Reads the bytes, by device and kind, that worker processes use for the model."""
     load_seconds: float = 0.0
     weights: str = "auto"
     weights_error: ScoreError | None = None
-    """What quantised weights cost in score."""
+    """Error of the scores with quantised weights; None with full ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedJudge:
-    """A judge, of which nothing is in memory: its model lives behind a server."""
+    """A judge. Nothing of it is in memory: its model lives behind a server."""
 
     manifest: Manifest
     device: str = "remote"
@@ -61,11 +61,11 @@ Loaded = LoadedModel | LoadedJudge
 
 
 def load_models(settings: Settings) -> list[Loaded]:
-    """Every model that the settings name, once each.
+    """Loads every model that the settings name, once each.
 
     Raises:
-        CheckpointError: one that is missing, corrupt or cannot be loaded.
-        AgentPRMError: the device is not there.
+        CheckpointError: a checkpoint is missing, corrupt or cannot be loaded.
+        AgentPRMError: the device does not exist.
     """
     store = Store(settings.model_store)
     references = dict.fromkeys(map(store.reference, settings.models))
@@ -73,7 +73,7 @@ def load_models(settings: Settings) -> list[Loaded]:
 
 
 def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Loaded:
-    """One resolved checkpoint. Raises as ``load_models`` does."""
+    """Loads one resolved checkpoint. Raises as ``load_models`` does."""
     if checkpoint.manifest.judge is not None:
         if not settings.judge_url:
             raise CheckpointError(f"{checkpoint.manifest.reference} is a judge, and AGENTPRM_JUDGE_URL names no server")
@@ -82,7 +82,7 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Loaded:
 
 
 def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
-    """One that has weights. Raises as ``load_models`` does."""
+    """Loads a checkpoint that has weights. Raises as ``load_models`` does."""
     started = perf_counter()
     engine, weights_error = _engine(checkpoint, settings)
     renderer = load_renderer(checkpoint)
@@ -106,9 +106,9 @@ def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
 def _engine(
     checkpoint: Checkpoint, settings: Settings
 ) -> tuple[PrefixEngine | PaddedEngine | SpreadEngine, ScoreError | None]:
-    """The engine, in this process or over workers, and what quantised weights cost it in score."""
+    """Builds the engine, in this process or over workers; also the error of quantised weights."""
     placement = parse_placement(settings.devices_of(*_names(checkpoint, settings)))
-    job = WorkerConfig(
+    config = WorkerConfig(
         checkpoint=checkpoint,
         devices=placement[0],
         dtype=settings.dtype,
@@ -119,14 +119,14 @@ def _engine(
         log_format=settings.log_format,
     )
     if in_this_process(placement):
-        return job.load()
-    groups = [WorkerGroup(replace(job, devices=devices)) for devices in placement]  # all load at once
+        return config.load()
+    groups = [WorkerGroup(replace(config, devices=devices)) for devices in placement]  # they load concurrently
     engine = SpreadEngine(groups, prefix_cache_bytes=settings.prefix_cache_bytes)
     return engine, engine.weights_error
 
 
 def _names(checkpoint: Checkpoint, settings: Settings) -> list[str]:
-    """All that a checkpoint answers to, the most precise first."""
+    """Every name that a checkpoint answers to, the most precise first."""
     reference = checkpoint.manifest.reference
     aliases = Store(settings.model_store).aliases()
     return [reference, *(alias for alias, target in aliases.items() if target == reference), checkpoint.manifest.name]

@@ -1,8 +1,8 @@
-"""Which models are served, changed while requests run.
+"""Changes which models are served while requests run.
 
-There is a list of wanted references, the default first. Every change is the same act: look up what each stands for in
-the store now, load what is missing, swap names in one step, let go of what nobody wants. If anything fails, nothing has
-changed.
+The registry keeps a list of wanted references, the default first. Every change takes the same steps: resolve the
+references in the store, load what is missing, swap the names in one step, unload what is no longer wanted. If a step
+fails, nothing has changed.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 
 
 class Registry:
-    """Loads and lets go of models, one change at a time. A request finishes on the model it began with.
+    """Loads and unloads models, one change at a time. A request finishes on the model it began with.
 
     Args:
-        store: where references are looked up.
+        store: resolves references.
         wanted: aliases, names or ``name@version``; the first is the default.
-        models: what answers now.
-        load: from a checkpoint to a model in memory; called on a thread.
-        assemble: from there to a model that can be started.
-        on_gone: hears the reference of each model that has left.
-        release: gives back the memory of those that have left.
+        models: the models that answer now.
+        load: loads a checkpoint into memory; called on a thread.
+        assemble: turns a model in memory into one that can be started.
+        on_unloaded: called with the reference of each model that was unloaded.
+        release: gives back the memory of unloaded models.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Registry:
         *,
         load: Callable[[Checkpoint], Loaded],
         assemble: Callable[[Loaded], ServedModel],
-        on_gone: Callable[[str], None],
+        on_unloaded: Callable[[str], None],
         release: Callable[[], None],
     ) -> None:
         self._store = store
@@ -49,11 +49,11 @@ class Registry:
         self._models = models
         self._load = load
         self._assemble = assemble
-        self._on_gone = on_gone
+        self._on_unloaded = on_unloaded
         self._release = release
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._unloading: set[asyncio.Task[None]] = set()
 
     async def load(self, reference: str) -> None:
         """Serves one more model.
@@ -65,7 +65,7 @@ class Registry:
         await self._change(self._load_one_more(reference))
 
     async def unload(self, reference: str) -> None:
-        """Lets go of a model, whatever it was asked for as.
+        """Unloads a model, by any of its names.
 
         Raises:
             ModelNotFound: no loaded model answers to it.
@@ -74,7 +74,7 @@ class Registry:
         await self._change(self._unload(reference))
 
     async def point(self, alias: str, reference: str) -> None:
-        """Points an alias of the store to a checkpoint, once that is known to load, and serves it.
+        """Points an alias of the store to a checkpoint, once that has been loaded, and serves it.
 
         Raises:
             ModelNotFound: the store has nothing of that name.
@@ -83,23 +83,23 @@ class Registry:
         await self._change(self._point(alias, reference))
 
     async def reload(self) -> None:
-        """Follows what the store's aliases and newest versions have become.
+        """Follows the store: aliases that point elsewhere, and newer versions of bare names.
 
         Raises:
-            ModelNotFound: what a wanted name stood for is gone from the store.
+            ModelNotFound: the store no longer has a checkpoint for a wanted name.
             InvalidRequest: a checkpoint cannot be loaded.
         """
         await self._change(self._reload())
 
     async def close(self) -> None:
-        """Ends what is changing, then answers what was admitted, by whichever model."""
+        """Waits for running changes, then closes every model; they answer what was admitted."""
         await asyncio.gather(*self._changes, return_exceptions=True)
         for model in self._models.all:
             await model.close()
-        await asyncio.gather(*self._leaving)
+        await asyncio.gather(*self._unloading)
 
     async def _change(self, change: Coroutine[Any, Any, None]) -> None:
-        """Runs to its end though its caller may leave: half a change would not be known to the next one."""
+        """Runs a change to its end even if its caller leaves: half a change would confuse the next one."""
         task = asyncio.create_task(self._in_turn(change), name="change of models")
         self._changes.add(task)
         task.add_done_callback(self._changed)
@@ -128,8 +128,8 @@ class Registry:
 
     async def _unload(self, reference: str) -> None:
         model = self._models.find(reference)
-        left = [one for one in self._wanted if self._store.reference(one) != model.reference]
-        # What the default's name stands for now, it may not stand for in the store any more.
+        left = [wanted for wanted in self._wanted if self._store.reference(wanted) != model.reference]
+        # In the store the default's name may stand for another version by now.
         if model is self._models.find(None) or self._wanted[0] not in left:
             raise InvalidRequest(f"{model.reference} is the default model: point its alias elsewhere instead")
         await self._follow(left)
@@ -156,43 +156,43 @@ class Registry:
         try:
             for reference in references:
                 if reference not in here:
-                    new.append(await self._start(reference))  # noqa: PERF401  (those before a failure are let go)
+                    new.append(await self._load_and_start(reference))  # noqa: PERF401  (after a failure those before it are unloaded)
         except BaseException:
-            self._let_go(new)
+            self._unload_later(new)
             raise
         here |= {model.reference: model for model in new}
         self._wanted = wanted
-        self._let_go(self._models.swap([here[reference] for reference in references], aliases))
+        self._unload_later(self._models.swap([here[reference] for reference in references], aliases))
 
-    async def _start(self, reference: str) -> ServedModel:
+    async def _load_and_start(self, reference: str) -> ServedModel:
         checkpoint = await asyncio.to_thread(self._store.resolve, reference)
         model = self._assemble(await asyncio.to_thread(self._load, checkpoint))
         try:
             await model.start()
         except BaseException:
-            self._let_go([model])
+            self._unload_later([model])
             raise
         logger.info("%s is loaded", reference)
         return model
 
-    def _let_go(self, models: Iterable[ServedModel]) -> None:
+    def _unload_later(self, models: Iterable[ServedModel]) -> None:
         for model in models:
-            task = asyncio.create_task(self._leave(model), name="leaving model")
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            task = asyncio.create_task(self._unload_when_unused(model), name="unloading model")
+            self._unloading.add(task)
+            task.add_done_callback(self._unloading.discard)
 
-    async def _leave(self, model: ServedModel) -> None:
+    async def _unload_when_unused(self, model: ServedModel) -> None:
         await model.unused()
         await model.close()
         reference = model.reference
-        self._on_gone(reference)
-        del model  # the last one who knew it
+        self._on_unloaded(reference)
+        del model  # the last reference to it
         self._release()
         logger.info("%s is unloaded", reference)
 
 
 async def reload_and_log(registry: Registry) -> None:
-    """For a caller that nobody answers: what stays in force after a failure is logged."""
+    """Reloads, and logs a failure instead of raising it: nobody waits for the answer to a SIGHUP."""
     try:
         await registry.reload()
     except AgentPRMError as error:

@@ -1,68 +1,32 @@
-"""One model: its scorer, its leases."""
+"""One model that answers requests: its start and end, and the requests that hold it."""
 
 from asyncio import Event
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Protocol
 
 from agentprm import wire
 from agentprm.errors import InternalError, RequestError
-from agentprm.types import State, Trajectory
-from service.queue.terms import Terms
-from service.scoring.results import Rankings, Scores
-
-
-class Scorer(Protocol):
-    """One model's scores, computed here or by a judge elsewhere."""
-
-    @property
-    def alive(self) -> bool:
-        """False where only a new process can score again."""
-        ...
-
-    def refuse_if_full(self) -> None:
-        """Raises Overloaded while its queue takes no more."""
-        ...
-
-    async def start(self) -> None:
-        """Begins to answer, once something like a first score has come through. Raises RequestError."""
-        ...
-
-    async def close(self) -> None:
-        """Answers what was admitted, refuses what is new."""
-        ...
-
-    async def score_steps(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
-        """The last step of each."""
-        ...
-
-    async def score_trajectories(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
-        """Every step of each."""
-        ...
-
-    async def rank(self, states: Sequence[State], candidates: Sequence[Sequence[str]], terms: Terms) -> Rankings:
-        """The candidates of each state, best promise first."""
-        ...
+from service.scoring.observer import ModelObserver
+from service.scoring.scorer import Scorer
 
 
 class ServedModel:
-    """A model that answers: what scores with it, and who holds it.
+    """One model that answers requests, and the leases that requests hold on it.
 
     Args:
-        info: what ``/models`` tells.
-        on_warm: hears how many seconds the first forward took.
+        info: the model's entry in ``/models``.
+        scorer: scores with the model.
+        observer: receives the time it took to get warm.
+        load_seconds: the time it took to load the checkpoint.
     """
 
-    def __init__(
-        self,
-        info: wire.ModelInfo,
-        scorer: Scorer,
-        on_warm: Callable[[float], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, info: wire.ModelInfo, scorer: Scorer, observer: ModelObserver, *, load_seconds: float) -> None:
         self.info = info
         self.scorer = scorer
-        self._on_warm = on_warm
+        self._source = scorer.source
+        self._observer = observer
+        self._load_seconds = load_seconds
         self._leases = 0
         self._unused = Event()
         self._unused.set()
@@ -77,24 +41,25 @@ class ServedModel:
 
     @property
     def alive(self) -> bool:
-        return self.scorer.alive
+        """False once only a new process can score with the model again."""
+        return self._source.alive
 
     def refuse_if_full(self) -> None:
-        """Raises Overloaded while its queue takes no more."""
-        self.scorer.refuse_if_full()
+        """Raises Overloaded while the model's queue takes no more."""
+        self._source.refuse_if_full()
 
     async def start(self) -> None:
-        """Begins to answer. Raises InternalError where its warm-up fails."""
+        """Begins to answer. Raises InternalError if the warm-up fails."""
         started = perf_counter()
         try:
-            await self.scorer.start()
+            await self._source.start()
         except RequestError as error:
             raise InternalError(f"{self.reference} failed its warm-up: {error}", details=error.details) from error
-        self._on_warm(perf_counter() - started)
+        self._observer.on_warm(self._load_seconds + perf_counter() - started)
 
     @contextmanager
     def leased(self) -> Iterator["ServedModel"]:
-        """Keeps the model until the block ends, whatever answers to its name by then."""
+        """Keeps the model open until the block ends, even if another one answers to its name by then."""
         self._leases += 1
         self._unused.clear()
         try:
@@ -109,5 +74,5 @@ class ServedModel:
         await self._unused.wait()
 
     async def close(self) -> None:
-        """Answers what was admitted, refuses what is new."""
-        await self.scorer.close()
+        """Refuses new requests and answers those that were admitted."""
+        await self._source.close()

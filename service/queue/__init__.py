@@ -1,1 +1,1 @@
-"""What waits, and whose turn it is; knows no text and no torch."""
+"""Requests that wait, and whose turn it is. Knows no text and no torch."""

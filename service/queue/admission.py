@@ -1,4 +1,4 @@
-"""What may wait in a queue: refusals by its bound and by deadlines, with how long it would take."""
+"""Admission to a queue: refuses what exceeds its limit, and what cannot make its deadline."""
 
 from typing import Final, TypeVar
 
@@ -9,14 +9,14 @@ E = TypeVar("E", bound=Entry)
 
 CLOSED_FROM: Final = 0.9
 OPEN_BELOW: Final = 0.8
-"""Of the bound. A refusal of a queue so full closes it to all until so much of it has drained: of those that come while
-it is open one in the end is refused after it has cost all but a forward."""
-_KEPT: Final = 0.9  # of what is remembered of the rate, per batch
+"""Fractions of the queue's limit. A refusal above CLOSED_FROM closes the queue until it drains below OPEN_BELOW.
+A closed queue refuses requests before their bodies are read; an open one only after rendering and lookup."""
+_KEPT: Final = 0.9  # the weight of older batches, multiplied in with each new one
 _UNKNOWN_SECONDS: Final = 1.0
 
 
 class DrainRate:
-    """Tokens per second of forward, the latest batches counting most; the first one warms up and tells nothing."""
+    """Tokens per second of forward. Recent batches count most; the first one, a warm-up, does not count."""
 
     def __init__(self) -> None:
         self._warm = False
@@ -29,14 +29,20 @@ class DrainRate:
         self._warm = True
 
     def seconds_for(self, tokens: int) -> float:
-        """Expected seconds of forward; a second for anything while nothing is known."""
+        """Expected seconds of forward for so many tokens; one second for any number while the rate is unknown."""
         if not tokens:
             return 0.0
         return tokens * self._seconds / self._tokens if self._tokens else _UNKNOWN_SECONDS
 
 
 class Admission:
-    """Guards a queue: at most ``max_tokens`` wait, all tokens still to be computed, or what else ``unit`` names."""
+    """Guards a queue, in which at most ``max_tokens`` may wait.
+
+    Args:
+        queue: the queue; its tokens are those still to be computed.
+        max_tokens: the limit.
+        unit: the name of what is counted, for error texts.
+    """
 
     def __init__(self, queue: FairQueue[E], max_tokens: int, unit: str = "tokens") -> None:
         self._queue = queue
@@ -46,11 +52,13 @@ class Admission:
         self.rate = DrainRate()
 
     def refuse_if_over(self, tokens: int) -> None:
-        """What is over the bound alone is refused by an idle service too: the answer must not depend on the moment.
+        """Refuses a request of so many tokens if it would exceed the limit.
+
+        One that exceeds it alone is refused by an idle service too: the answer must not depend on the moment.
 
         Raises:
-            TooLong: alone it is over the bound.
-            Overloaded: beside what waits it is.
+            TooLong: alone it exceeds the limit.
+            Overloaded: together with what waits it does.
         """
         if tokens > self._max_tokens:
             raise TooLong(
@@ -64,15 +72,15 @@ class Admission:
     def refuse_if_full(self) -> None:
         """Raises Overloaded while the queue is closed.
 
-        For whoever would refuse before a request has cost anything. What it will cost is not known yet, so one that
-        the score cache could answer is refused with the others.
+        Called before a request has cost anything. Its cost is not known yet, so one that the score cache could answer
+        is refused too.
         """
         self._closed = self._closed and self._queue.tokens >= OPEN_BELOW * self._max_tokens
         if self._closed:
             raise self._overloaded(0)
 
     def refuse_if_late(self, remaining: float, tokens: int, caller: str, priority: Priority) -> None:
-        """By what waits before it, and not by its own cost: an idle engine always tries.
+        """Refuses a request whose turn would come too late. Its own cost does not count: an idle engine always tries.
 
         Raises:
             DeadlineExceeded: its turn is expected to come after ``remaining`` seconds.

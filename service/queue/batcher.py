@@ -1,26 +1,28 @@
-"""From many requests to few forwards: admit, wait, form a batch, run it, answer.
+"""Turns many requests into few forwards: admit, wait, form a batch, run it, answer.
 
-One loop task per model, woken by an event. A request is admitted whole or refused; its sequences may be spread over
-several batches and share them with other requests. Knows no text and no torch: the engine is anything that scores.
+Each model has one loop task, woken by an event. A request is admitted whole or refused. Its sequences may be spread
+over several batches, which they share with other requests. Knows no text and no torch: any ``Engine`` will do.
 
 All costs are tokens still to be computed. A sequence that costs more than a batch may is computed in pieces, so that
-others get in between: the engine is given its first tokens without reads, and finds them in its prefix cache when the
-next piece comes.
+others get in between: the engine gets its first tokens without reads, and finds them in its prefix cache when the next
+piece comes.
 """
 
 import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from time import perf_counter
 
 from agentprm.errors import InternalError, NotReady, RequestError, TooLong
-from service.engine.contract import DeviceLost, Engine, OutOfMemory, Scored, Sequences
+from service.engine.contract import DeviceLost, Engine, OutOfMemory, Sequences, SequenceScores
 from service.queue.admission import Admission
-from service.queue.fair_queue import FairQueue, Part, Priority
+from service.queue.fair_queue import FairQueue, Part
+from service.queue.observer import BatchObserver
+from service.queue.terms import Terms
 from service.queue.work import Answer, Batch, QueuedRequest, Waiting, Work, group_equal
 
 logger = logging.getLogger(__name__)
@@ -30,9 +32,13 @@ class Batcher:
     """Feeds one engine from one queue, on one thread that it may share with other batchers.
 
     Args:
-        in_pieces: whether the engine keeps what it has computed, so that a long sequence can be computed in pieces.
-        on_batch: hears what each forward cost.
-        on_invalid: hears how many scores were no finite number.
+        engine: scores token ids.
+        thread: runs the engine.
+        max_batch_tokens: most tokens that a forward computes, but for a sequence that cannot be cut.
+        max_queue_tokens: most tokens that may wait; over it requests are refused.
+        max_wait: seconds that a request may wait for others to fill its batch.
+        in_pieces: True if the engine keeps what it has computed, so that a long sequence can be computed in pieces.
+        observer: receives every forward, and the number of scores that are not finite.
     """
 
     def __init__(
@@ -44,16 +50,14 @@ class Batcher:
         max_queue_tokens: int,
         max_wait: float = 0.0,
         in_pieces: bool = True,
-        on_batch: Callable[[Batch], None] = lambda _: None,
-        on_invalid: Callable[[int], None] = lambda _: None,
+        observer: BatchObserver,
     ) -> None:
         self._engine = engine
         self._thread = thread
         self._max_batch_tokens = max_batch_tokens
         self._max_wait = max_wait
         self._in_pieces = in_pieces
-        self._on_batch = on_batch
-        self._on_invalid = on_invalid
+        self._observer = observer
         self._queue: FairQueue[QueuedRequest] = FairQueue(self._cost_now)
         self._admission = Admission(self._queue, max_queue_tokens)
         self._unanswered: set[QueuedRequest] = set()
@@ -86,26 +90,19 @@ class Batcher:
             await asyncio.wait({self._task})
 
     def measure(self, token_ids: Sequences, reads: Sequences, keys: Sequence[Hashable]) -> Work:
-        """What ``submit`` takes. Callable from any thread, so that the event loop need not compare tokens."""
+        """Prepares what ``submit`` takes. Callable from any thread, so that the event loop need not compare tokens."""
         return Work(token_ids, reads, keys, [max(1, cost) for cost in self._engine.extend_lens(token_ids)])
 
-    async def submit(
-        self,
-        work: Work,
-        *,
-        caller: str = "",
-        priority: Priority = Priority.INTERACTIVE,
-        deadline: float | None = None,
-    ) -> Answer:
+    async def submit(self, work: Work, terms: Terms) -> Answer:
         """Scores one request. Cancelling the call takes what has not been computed out of the queue.
 
-        ``deadline`` (loop time) is looked at before the request waits; whoever calls cancels when it passes.
+        The deadline is checked once, before the request waits. The caller cancels when it passes.
 
         Raises:
             TooLong: alone it costs more than may ever wait, or it does not fit into the device's memory.
             Overloaded: too many tokens wait already.
-            DeadlineExceeded: what waits before it takes longer than that.
-            NotReady: not started, closing, or the loop is dead.
+            DeadlineExceeded: its turn is expected to come after its deadline.
+            NotReady: the batcher is not started, is closing, or its loop is dead.
             InternalError: the engine failed.
         """
         assert work.token_ids, "a request without sequences has nothing to wait for"
@@ -113,12 +110,12 @@ class Batcher:
         self.refuse_unless_open()
         tokens = sum(work.costs)
         self._admission.refuse_if_over(tokens)
-        if deadline is not None:
-            self._admission.refuse_if_late(deadline - loop.time(), tokens, caller, priority)
+        if terms.deadline is not None:
+            self._admission.refuse_if_late(terms.deadline - loop.time(), tokens, terms.caller, terms.priority)
         request = QueuedRequest(
             costs=[*work.costs],
-            caller=caller,
-            priority=priority,
+            caller=terms.caller,
+            priority=terms.priority,
             in_pieces=self._in_pieces,
             token_ids=work.token_ids,
             reads=work.reads,
@@ -134,11 +131,11 @@ class Batcher:
         return request.answer()
 
     def refuse_if_full(self) -> None:
-        """Raises Overloaded while ``submit`` could only do the same; callable before a request has cost anything."""
+        """Raises Overloaded while ``submit`` would. Call it before a request has cost anything."""
         self._admission.refuse_if_full()
 
     def refuse_unless_open(self) -> None:
-        """Raises NotReady where ``submit`` would, before a request costs anything."""
+        """Raises NotReady while ``submit`` would. Call it before a request has cost anything."""
         if self._closing:
             raise NotReady("the service is shutting down", retry_after=1)
         if not self.alive:
@@ -151,7 +148,7 @@ class Batcher:
         self._wake.set()
 
     def _leave(self, request: QueuedRequest) -> None:
-        """Whoever waits for an equal sequence keeps their own place in the queue."""
+        """Takes a request out. Requests that wait for an equal sequence keep their own places in the queue."""
         self._queue.discard(request)
         self._unanswered.discard(request)
         self._waiting.discard(request)
@@ -167,13 +164,13 @@ class Batcher:
                 continue
             if self._max_wait:
                 await self._fill()
-            # Taken only when the engine is free, so that whoever gave up or was answered until now costs nothing.
+            # Taken only when the engine is free: requests that were cancelled or answered until now cost nothing.
             taken = [part for part in self._queue.take(self._max_batch_tokens) if part.entry.wants(part.index)]
             if taken:
                 await self._forward(taken)
 
     async def _fill(self) -> None:
-        """Waits for a full batch, but no longer than ``max_wait`` after the oldest request came."""
+        """Waits for a full batch, but at most ``max_wait`` seconds after the oldest request came."""
         arrivals = [request.arrived for request in self._unanswered if not request.answered.done()]
         with suppress(TimeoutError):
             async with asyncio.timeout_at(min(arrivals, default=0.0) + self._max_wait):
@@ -184,7 +181,7 @@ class Batcher:
     async def _forward(self, taken: list[Part[QueuedRequest]]) -> None:
         groups = group_equal(taken)
         batch = [group[0] for group in groups]
-        # Not in the try: a thread that takes no work is no failure of this batch but the end of the loop.
+        # Not in the try: if the thread takes no work, the loop must end, not only this batch fail.
         running = asyncio.get_running_loop().run_in_executor(self._thread, self._score, batch)
         try:
             scores, seconds = await running
@@ -205,7 +202,7 @@ class Batcher:
         self._record(batch, sum(computed for _, computed in scores), seconds)
 
     async def _forward_apart(self, groups: list[list[Part[QueuedRequest]]]) -> None:
-        """After a batch that was too large: each sequence alone. What does not fit alone fails."""
+        """Runs each sequence of a too large batch alone. One that does not fit alone fails."""
         if len(groups) == 1:
             tokens = len(_input(groups[0][0])[0])
             what = f"a sequence of {tokens} tokens does not fit into the device's memory"
@@ -216,8 +213,8 @@ class Batcher:
             if wanted := [part for part in group if part.entry.wants(part.index)]:
                 await self._forward(wanted)
 
-    def _score(self, batch: list[Part[QueuedRequest]]) -> tuple[Sequence[Scored], float]:
-        """Runs on the engine thread."""
+    def _score(self, batch: list[Part[QueuedRequest]]) -> tuple[Sequence[SequenceScores], float]:
+        """Calls the engine, on its thread. Returns its scores and the seconds it took."""
         token_ids, reads = zip(*map(_input, batch), strict=True)
         started = perf_counter()
         scores = self._engine.score(token_ids, reads)
@@ -233,7 +230,7 @@ class Batcher:
         failure = None
         if len(raw) != len(request.reads[index]) or not all(map(math.isfinite, raw)):
             failure = _failure("the engine gave no finite score for each step")
-            self._on_invalid(len(raw) - sum(map(math.isfinite, raw)))
+            self._observer.on_invalid(len(raw) - sum(map(math.isfinite, raw)))
             logger.error("request %s: %s for %s. This is a bug", failure.details["id"], raw, request.reads[index])
         for waiting, place in self._waiting.of(request.keys[index]):
             if failure is not None:
@@ -244,7 +241,7 @@ class Batcher:
     def _record(self, batch: list[Part[QueuedRequest]], computed: int, seconds: float) -> None:
         self._admission.rate.learn(sum(part.cost for part in batch), seconds)
         reused = sum(part.entry.reused(part.index) for part in batch if not part.left)
-        self._on_batch(Batch(len(batch), computed, reused, seconds))
+        self._observer.on_batch(Batch(len(batch), computed, reused, seconds))
 
     def _fail_all(self, parts: Sequence[Part[QueuedRequest]], error: RequestError) -> None:
         for part in parts:
@@ -255,7 +252,7 @@ class Batcher:
         request.fail(error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """The loop is over: after ``close`` nobody waits; otherwise nobody may wait for ever."""
+        """Fails all that wait if the loop has died; after ``close`` nothing waits."""
         error = None if task.cancelled() else task.exception()
         if error is None and not self._unanswered:
             return

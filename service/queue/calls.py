@@ -1,8 +1,8 @@
-"""Calls to a server: so many at once and no more, in fair turns, and equal ones once.
+"""Calls to a server: a limited number at once, in fair turns, and equal ones only once.
 
-A request is admitted whole or refused. Its calls wait for a place in the queue that batches of tokens wait in too; when
-the turn of one comes that another request has running or answered already, it takes no place. A call that nobody waits
-for any more is cancelled.
+A request is admitted whole or refused. Its calls wait in a ``FairQueue``, as token sequences do, for a place to run. A
+call that another request has running or answered already takes no place. A call that nobody waits for any more is
+cancelled.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class Answers(NamedTuple, Generic[K, R]):
-    """By key. ``shared``: those that were called for somebody else. ``queue`` ends where the first call begins."""
+    """Results by key. ``shared``: keys that another request called for. ``queue`` ends where the first call begins."""
 
     results: dict[K, R]
     shared: set[K]
@@ -59,26 +59,17 @@ class _Request(Entry, Generic[K, W, R]):
 
 
 class Calls(Generic[K, W, R]):
-    """Work by key, one call each.
+    """Does work by key, one call each.
 
     Args:
-        call: does one piece of work, raising RequestError.
-        at_once: calls that may run.
-        max_waiting: calls that may wait; over it requests are refused.
-        on_call: hears the result of each call and its seconds.
+        call: does one piece of work; may raise RequestError.
+        at_once: most calls that may run.
+        max_waiting: most calls that may wait; over it requests are refused.
     """
 
-    def __init__(
-        self,
-        call: Callable[[W], Awaitable[R]],
-        *,
-        at_once: int,
-        max_waiting: int,
-        on_call: Callable[[R, float], None] = lambda *_: None,
-    ) -> None:
+    def __init__(self, call: Callable[[W], Awaitable[R]], *, at_once: int, max_waiting: int) -> None:
         self._call = call
         self._at_once = at_once
-        self._on_call = on_call
         self._queue: FairQueue[_Request[K, W, R]] = FairQueue(lambda *_: 1)
         self._admission = Admission(self._queue, max_waiting, unit="calls")
         self._waiting: defaultdict[K, set[_Request[K, W, R]]] = defaultdict(set)
@@ -93,7 +84,7 @@ class Calls(Generic[K, W, R]):
         return self._queue.tokens
 
     def refuse_if_full(self) -> None:
-        """Raises Overloaded while ``submit`` could only do the same."""
+        """Raises Overloaded while ``submit`` would. Call it before a request has cost anything."""
         self._admission.refuse_if_full()
 
     def refuse_unless_open(self) -> None:
@@ -104,18 +95,18 @@ class Calls(Generic[K, W, R]):
         self._open = True
 
     async def close(self) -> None:
-        """Refuses new requests, answers those admitted."""
+        """Refuses new requests and answers those that were admitted."""
         self._open = False
         await self._idle.wait()
 
     async def submit(self, work: Mapping[K, W], terms: Terms) -> Answers[K, R]:
-        """The results of one request; whoever calls cancels at its deadline.
+        """Returns the results of one request. The caller cancels at the deadline.
 
         Raises:
-            TooLong, Overloaded: more calls than may wait, alone or beside those that do.
-            DeadlineExceeded: what waits before it takes longer than that.
+            TooLong, Overloaded: more calls than may wait, alone or together with those that do.
+            DeadlineExceeded: its turn is expected to come after its deadline.
             NotReady: not open.
-            RequestError: what one of its calls raised.
+            RequestError: one of its calls raised it.
         """
         self.refuse_unless_open()
         self._admission.refuse_if_over(len(work))
@@ -147,7 +138,7 @@ class Calls(Generic[K, W, R]):
         self._fill_places()
 
     def _leave(self, request: _Request[K, W, R]) -> None:
-        """What nobody else waits for is not called, or called no longer."""
+        """Takes a request out, and cancels its calls that no other request waits for."""
         self._queue.discard(request)
         for key, _ in request.work:
             self._waiting[key].discard(request)
@@ -173,13 +164,11 @@ class Calls(Generic[K, W, R]):
             result = await self._call(work)
         except RequestError as error:
             self._fail(key, error)
-        except Exception as error:  # noqa: BLE001  (whoever waits hears of it)
+        except Exception as error:  # noqa: BLE001  (all that wait get it)
             self._fail(key, _failure(error))
         else:
             self._running.pop(key, None)
-            seconds = perf_counter() - began
-            self._admission.rate.learn(1, seconds / self._at_once)
-            self._on_call(result, seconds)
+            self._admission.rate.learn(1, (perf_counter() - began) / self._at_once)
             for request in list(self._waiting.get(key, ())):
                 request.receive(key, result, began, shared=request is not first)
 
@@ -200,7 +189,7 @@ class Calls(Generic[K, W, R]):
 
 
 def _failure(error: Exception) -> InternalError:
-    """The frames are logged and not the message: it may quote an agent's text."""
+    """Logs a bug. Only the frames, not the message: it may quote an agent's text."""
     failure = InternalError("a call failed", details={"id": secrets.token_hex(8)})
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("call %s: %s. This is a bug\n%s", failure.details["id"], type(error).__name__, frames)

@@ -1,4 +1,4 @@
-"""Who is next: interactive before bulk, callers in turn, first come first served within a caller.
+"""The order of waiting requests: interactive before bulk, callers in turn, first come first served per caller.
 
 A pure data structure that counts in tokens still to be computed. Knows no engine and no event loop.
 """
@@ -10,12 +10,10 @@ from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
 BULK_EVERY: Final = 32
-"""While both classes wait, bulk leads one batch in so many: seldom enough that the slowest twentieth of interactive
-requests are not those that it kept waiting."""
-
+"""While both classes wait, bulk leads one batch in so many: rare enough not to show in the interactive p95."""
 
 LEAST_PIECE: Final = 64
-"""Tokens that are worth a piece to fill a batch: its keys and values are joined to the rest's later on."""
+"""Smallest piece worth cutting to fill a batch; each piece costs a later copy of its keys and values."""
 
 
 class Priority(StrEnum):
@@ -25,29 +23,31 @@ class Priority(StrEnum):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Entry:
-    """A request in the queue; its sequences before ``taken`` have left it."""
+    """A request in the queue. Its first ``taken`` sequences have left it."""
 
     costs: list[int]
-    """Tokens still to be computed for each of its sequences, as last estimated. At least 1: looking up costs too."""
+    """Tokens to be computed per sequence, as last estimated. At least 1, since a lookup costs too."""
     caller: str
     priority: Priority
     in_pieces: bool = True
-    """Whether a sequence over the budget of a batch may be computed over several."""
+    """True if a sequence over a batch's budget may be computed in several batches."""
     taken: int = 0
     cut: bool = False
-    """The next sequence has been computed in part."""
+    """True if a part of the next sequence has been computed."""
 
     @property
     def cost(self) -> int:
-        """Of the next sequence."""
+        """Tokens to be computed for the next sequence."""
         return self.costs[self.taken]
 
     @property
     def waiting(self) -> int:
+        """Tokens to be computed for all sequences that are left."""
         return sum(self.costs[self.taken :])
 
     @property
     def spent(self) -> bool:
+        """True once all of its sequences have left the queue."""
         return self.taken == len(self.costs)
 
 
@@ -56,7 +56,7 @@ E = TypeVar("E", bound=Entry)
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[E]):
-    """What a batch computes of one sequence: all but its last ``left`` tokens, for ``cost`` tokens."""
+    """A sequence's part in a batch: all but its last ``left`` tokens, of which ``cost`` are still to be computed."""
 
     entry: E
     index: int
@@ -65,12 +65,12 @@ class Part(Generic[E]):
 
 
 class _Line(Generic[E]):
-    """The entries of one class; the caller in front has the next turn."""
+    """The entries of one priority. The caller in front has the next turn."""
 
     def __init__(self) -> None:
         self._callers: OrderedDict[str, OrderedDict[E, None]] = OrderedDict()
         self.tokens: Counter[str] = Counter()
-        """Of each caller."""
+        """Waiting tokens by caller."""
 
     def __bool__(self) -> bool:
         return bool(self._callers)
@@ -96,21 +96,21 @@ class _Line(Generic[E]):
             del self._callers[entry.caller], self.tokens[entry.caller]
 
     def end_turn(self, entry: E) -> None:
-        """The caller goes to the back, and an entry that is spent goes for good."""
+        """Moves the caller to the back, and removes the entry if it is spent."""
         self._callers.move_to_end(entry.caller)
         if entry.spent:
             self.remove(entry)
 
 
 class FairQueue(Generic[E]):
-    """Forms batches; ``tokens`` is what all that waits will cost.
+    """Forms batches of what waits. ``tokens`` is the cost of everything in it.
 
-    A turn is a caller's oldest entry, as much of it as fits: its sequences stay together, and whoever leads a batch
-    lets the next caller lead the next one. What is left of a batch is filled with a piece of the next sequence, where
-    pieces are possible; the entry that it is cut from leads the next batch.
+    In its turn a caller's oldest entry is taken, as much of it as fits, so its sequences stay together. The caller that
+    leads a batch goes to the back. The room that is left takes a piece of the next sequence, if pieces are possible;
+    the entry that the piece is cut from leads the next batch.
 
     Args:
-        estimate: the present cost of a sequence of an entry, asked for where the last estimate does not fit.
+        estimate: returns the present cost of an entry's sequence; called if the last estimate does not fit.
     """
 
     def __init__(self, estimate: Callable[[E, int], int]) -> None:
@@ -124,7 +124,7 @@ class FairQueue(Generic[E]):
 
     @property
     def sequences(self) -> int:
-        """That have not been taken; counted when asked for."""
+        """Sequences that have not been taken. Counted at each call."""
         return sum(len(entry.costs) - entry.taken for line in self._lines.values() for entry in line)
 
     def add(self, entry: E) -> None:
@@ -133,17 +133,17 @@ class FairQueue(Generic[E]):
         self._count(entry, entry.waiting)
 
     def discard(self, entry: E) -> None:
-        """Takes out what has not been taken; nothing if that is all gone."""
+        """Removes what is left of an entry, if anything is."""
         line = self._lines[entry.priority]
         if entry in line:
             self._count(entry, -entry.waiting)
             line.remove(entry)
 
     def ahead(self, tokens: int, caller: str, priority: Priority) -> int:
-        """About how many tokens go before an entry of so many that came now.
+        """Estimates how many tokens would be computed before an entry of ``tokens`` that came now.
 
-        The caller's own, about as many of every other caller's, and all that is interactive before bulk. Bulk that
-        leads a batch now and then is left out.
+        These are the caller's own, about as many of every other caller's, and before bulk all interactive ones. The
+        batches that bulk leads now and then are left out.
         """
         waiting = self._lines[priority].tokens
         share = waiting[caller] + tokens
@@ -156,7 +156,7 @@ class FairQueue(Generic[E]):
         self._lines[entry.priority].tokens[entry.caller] += tokens
 
     def take(self, budget: int) -> list[Part[E]]:
-        """The next batch: in order of turns, up to the budget. A sequence over the budget goes alone."""
+        """Takes the next batch: in order of turns, up to ``budget`` tokens. A sequence over the budget goes alone."""
         batch: list[Part[E]] = []
         room = budget
         for line in self._lines_in_order():
@@ -180,9 +180,10 @@ class FairQueue(Generic[E]):
         return [interactive, bulk] if self._bulk_waited else [bulk, interactive]
 
     def _turn(self, entry: E, room: int, *, leads: bool, fills: bool) -> list[Part[E]]:
-        """As much of an entry as fits; if it leads the batch, at least a part.
+        """Takes as much of an entry as fits; at least a part if it leads the batch.
 
-        ``fills``: a piece may take what is left. Of bulk it may not where interactive work leads and would wait for it.
+        ``fills``: a piece may take the room that is left. It is False for bulk behind interactive work, which would
+        have to wait for the piece.
         """
         parts: list[Part[E]] = []
         while room > 0 and not entry.spent:
@@ -196,7 +197,7 @@ class FairQueue(Generic[E]):
         return parts
 
     def _refresh(self, entry: E, *, alone: bool) -> None:
-        """A sequence with others before it is not made dearer: the old estimate knew what it shares with them."""
+        """Estimates the next sequence anew. After others it can only get cheaper: it may share tokens with them."""
         now = self._estimate(entry, entry.taken)
         if entry.cut and now > entry.cost:
             entry.in_pieces = False  # what was computed has not been kept

@@ -11,7 +11,7 @@ from service.queue.fair_queue import Priority
 
 
 class Terms(NamedTuple):
-    """For whom a request is scored, how soon, and until when it is of use (loop time)."""
+    """Caller, priority, arrival and deadline of a request; both times are those of the event loop's clock."""
 
     caller: str = ""
     priority: Priority = Priority.INTERACTIVE
@@ -19,7 +19,7 @@ class Terms(NamedTuple):
     deadline: float | None = None
 
     def within(self, milliseconds: int | None) -> "Terms":
-        """No later than so long after it arrived."""
+        """Moves the deadline forward to so long after the arrival, if it is later. None changes nothing."""
         if milliseconds is None:
             return self
         deadline = self.arrived + milliseconds / 1000
@@ -27,7 +27,7 @@ class Terms(NamedTuple):
 
 
 class Stages:
-    """Which one a request is in, and the seconds of those before."""
+    """The stage that a request is in, and the seconds of the stages before."""
 
     def __init__(self, first: str) -> None:
         self.now = first
@@ -42,7 +42,10 @@ class Stages:
 
 @asynccontextmanager
 async def within_deadline(deadline: float | None, first: str = "tokenize") -> AsyncIterator[Stages]:
-    """Cancels what runs inside at ``deadline`` (loop time), and tells in which stage that was."""
+    """Cancels the block at ``deadline`` (loop time).
+
+    Raises DeadlineExceeded, whose details name the stage of that moment.
+    """
     stages = Stages(first)
     try:
         async with asyncio.timeout_at(deadline):

@@ -1,7 +1,7 @@
-"""What a batcher is asked and answers: sequences with their read positions, and who waits for which of them.
+"""The batcher's requests and answers: sequences with their read positions, and the requests that wait for each.
 
-Equal work is known by its key. Everybody who asks keeps a place of their own in the queue, so nobody waits for somebody
-else's turn or goes with somebody who leaves; but the first turn answers all.
+Equal work has equal keys. Every request keeps its own place in the queue, so none waits for another's turn or leaves
+with another; but the first turn answers them all.
 """
 
 import asyncio
@@ -17,9 +17,10 @@ from service.queue.fair_queue import Entry, Part
 
 
 class Work(NamedTuple):
-    """Sequences to be scored at their read positions, and what each is expected to cost after those before it.
+    """Sequences to be scored at their read positions.
 
-    Sequences with equal ``keys`` have equal tokens and reads.
+    Sequences with equal ``keys`` have equal tokens and reads. ``costs`` are the tokens that each is expected to need
+    after the sequences before it.
     """
 
     token_ids: Sequences
@@ -29,9 +30,9 @@ class Work(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """For each sequence its raw scores and how many of its tokens were not computed for it; the request's seconds.
+    """Per sequence its raw scores, its tokens that were not computed for it, and whether another request computed it.
 
-    ``shared``: whether that is because an equal sequence was computed for somebody else.
+    ``queue`` and ``forward`` are the seconds of the whole request.
     """
 
     raw: list[list[float]]
@@ -42,7 +43,7 @@ class Answer(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one forward cost; ``reused`` are the tokens of the sequences it finished that were not computed for them."""
+    """The cost of one forward. ``reused``: tokens of the sequences it finished that were not computed for them."""
 
     sequences: int
     computed: int
@@ -64,13 +65,13 @@ class QueuedRequest(Entry):
     computed: list[int] = field(init=False)
     forward: float = 0.0
     entered: float = field(default_factory=perf_counter)
-    """As ``arrived``, by a clock that is not rounded to milliseconds as a loop's may be."""
+    """The time of ``arrived`` by ``perf_counter``: the loop's clock may be rounded to milliseconds."""
 
     def __post_init__(self) -> None:
         self.computed = [0] * len(self.token_ids)
 
     def wants(self, index: int) -> bool:
-        """Whether this sequence is still without an answer that somebody waits for."""
+        """True while somebody waits for this sequence and it has no scores."""
         return index not in self.raw and not self.answered.done()
 
     def receive(self, index: int, raw: list[float], *, shared: bool) -> None:
@@ -87,7 +88,7 @@ class QueuedRequest(Entry):
             self.answered.set_exception(error)
 
     def reused(self, index: int) -> int:
-        """Tokens of a finished sequence that were not computed for it; what was lost and computed twice counts once."""
+        """Tokens of a finished sequence that were not computed for it. Those lost and computed twice count once."""
         return max(0, len(self.token_ids[index]) - self.computed[index])
 
     def answer(self) -> Answer:
@@ -102,7 +103,7 @@ class QueuedRequest(Entry):
 
 
 class Waiting:
-    """Who waits for which key."""
+    """The requests that wait for each key."""
 
     def __init__(self) -> None:
         self._by_key: defaultdict[Hashable, set[tuple[QueuedRequest, int]]] = defaultdict(set)
@@ -118,12 +119,12 @@ class Waiting:
                 del self._by_key[key]
 
     def of(self, key: Hashable) -> list[tuple[QueuedRequest, int]]:
-        """Requests, and the place of the key in each."""
+        """The requests that wait for a key, and its index in each."""
         return list(self._by_key.get(key, ()))
 
 
 def group_equal(parts: Sequence[Part[QueuedRequest]]) -> list[list[Part[QueuedRequest]]]:
-    """Groups of equal work, in the order of their first: one forward of it answers all of a group."""
+    """Groups equal work, in the order of each group's first part. One forward answers a whole group."""
     groups: dict[tuple[Hashable, int], list[Part[QueuedRequest]]] = {}
     for part in parts:
         groups.setdefault((part.entry.keys[part.index], part.left), []).append(part)

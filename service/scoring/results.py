@@ -1,7 +1,4 @@
-"""What is answered: scores and rankings, where their time went, and how raw scores become them.
-
-Shared by all that can score; knows neither models nor caches.
-"""
+"""Scores and rankings, where their time went, and how raw scores become them. Knows neither models nor caches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +11,7 @@ Promise = Callable[[float], float]
 
 
 class Timings(NamedTuple):
-    """Where the seconds of a request went."""
+    """Seconds of a request by stage. ``cache`` is the lookup in the score cache."""
 
     tokenize: float
     cache: float
@@ -23,11 +20,15 @@ class Timings(NamedTuple):
 
 
 class ItemScores(NamedTuple):
+    """Scores of consecutive steps of one item."""
+
     steps: list[StepScore]
     usage: Usage
 
 
 class Scores(NamedTuple):
+    """The answer to a request for step scores, in the order of its items."""
+
     items: list[ItemScores]
     timings: Timings
 
@@ -38,20 +39,22 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RankedAction:
-    """``index`` is the action's position among the candidates."""
+    """One candidate of a ranking; ``index`` is its position among the caller's candidates."""
 
     index: int
     score: StepScore
 
 
 class ItemRanking(NamedTuple):
-    """Best first."""
+    """The candidates of one item, best promise first."""
 
     ranking: list[RankedAction]
     usage: Usage
 
 
 class Rankings(NamedTuple):
+    """The answer to a request for rankings, in the order of its items."""
+
     items: list[ItemRanking]
     timings: Timings
 
@@ -64,7 +67,7 @@ Answered = TypeVar("Answered", Scores, Rankings)
 
 
 def step_scores(raws: Sequence[float], promise: Promise) -> list[StepScore]:
-    """Scores of consecutive steps; the first of them counts as without a predecessor."""
+    """Derives the scores of consecutive steps. The first of them has no progress."""
     scores: list[StepScore] = []
     for raw in raws:
         scores.append(_step_score(promise(raw), raw, scores[-1].promise if scores else None))
@@ -74,9 +77,15 @@ def step_scores(raws: Sequence[float], promise: Promise) -> list[StepScore]:
 def rank(
     candidates: Sequence[str], raws: Mapping[str, float], before: float | None, promise: Promise
 ) -> list[RankedAction]:
-    """Best promise first; equal promises, where the activation saturates, by raw; equal raws keep the caller's order.
+    """Ranks candidates, best promise first.
 
-    ``raws`` has each distinct candidate; ``before`` is the raw score of the step before, None without one.
+    Equal promises, where the activation saturates, are ordered by raw score; equal raw scores keep the caller's order.
+
+    Args:
+        candidates: the caller's, repetitions included.
+        raws: the raw score of each distinct candidate.
+        before: the raw score of the step before; None without one.
+        promise: maps raw scores into [0, 1].
     """
     previous = None if before is None else promise(before)
     scores = {action: _step_score(promise(raw), raw, previous) for action, raw in raws.items()}

@@ -1,4 +1,4 @@
-"""Items -> what is scored of them: token ids, the positions at which a score is read, and a key for each score."""
+"""Renders items to token ids, the positions at which a score is read, and a key for each score."""
 
 from collections.abc import Container, Sequence
 from typing import NamedTuple
@@ -7,26 +7,33 @@ from agentprm.errors import TooLong
 from agentprm.types import State, Trajectory
 from model_store.text.renderer import Renderer
 from service.score_cache.keys import Key, KeyScope
+from service.scoring.source import distinct
 
 
 class KeyedSequence(NamedTuple):
-    """``keys`` are those of the scores at ``reads``; the last read is at the last token."""
+    """Token ids [T], read positions [R] and the keys of the scores there [R]. The last read is at the last token."""
 
     token_ids: list[int]
     reads: list[int]
     keys: list[Key]
 
     def without(self, known: Container[Key]) -> "KeyedSequence | None":
-        """What is left to read if some scores are known, cut after the last of it; None if nothing is."""
-        left = [(read, key) for read, key in zip(self.reads, self.keys, strict=True) if key not in known]
-        if not left:
+        """Drops the reads whose scores are known, and the tokens after the last other read; None if none is left."""
+        unknown = [(read, key) for read, key in zip(self.reads, self.keys, strict=True) if key not in known]
+        if not unknown:
             return None
-        reads, keys = map(list, zip(*left, strict=True))
+        reads, keys = map(list, zip(*unknown, strict=True))
         return KeyedSequence(self.token_ids[: reads[-1] + 1], reads, keys)
 
 
 class Sequencer:
-    """Renders for one model, as it is served. Called from one thread at a time."""
+    """Renders for one model as it is served. Not thread-safe: one call at a time.
+
+    Args:
+        renderer: makes token ids of texts.
+        scope: makes the keys of the model's scores.
+        context_length: most tokens of a sequence.
+    """
 
     def __init__(self, renderer: Renderer, scope: KeyScope, *, context_length: int) -> None:
         self._renderer = renderer
@@ -34,7 +41,7 @@ class Sequencer:
         self._context_length = context_length
 
     def trajectories(self, trajectories: Sequence[Trajectory], reads: int | None) -> list[list[KeyedSequence]]:
-        """One sequence an item, read at the last ``reads`` step ends; None: at every one.
+        """One sequence per item, read at the last ``reads`` step ends; None: at every step end.
 
         Raises:
             TooLong: an item has more tokens than the model reads.
@@ -86,8 +93,3 @@ class Sequencer:
                 f"an item has {tokens} tokens, the model reads {self._context_length}",
                 details={**where, "tokens": tokens, "limit": self._context_length},
             )
-
-
-def distinct(candidates: Sequence[str]) -> list[str]:
-    """Equal candidates are scored once: that is cheaper, and rounding cannot tell them apart."""
-    return list(dict.fromkeys(candidates))

@@ -15,7 +15,7 @@ from model_store.format.recipe import ScoreRecipe
 from model_store.format.template import Template
 from model_store.text.renderer import Renderer
 from service.app import create_app
-from service.engine.contract import Engine
+from service.engine.contract import Engine, SequenceScores
 from service.engine.echo import EchoEngine
 from service.engine.prefix_cache import PrefixCache
 from service.models.load import Loaded, LoadedJudge, LoadedModel
@@ -60,9 +60,7 @@ class GatedEngine(EchoEngine):
         self.calls: list[list[list[int]]] = []
         self._entered = threading.Semaphore(0)
 
-    def score(
-        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
-    ) -> list[tuple[list[float], int]]:
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         self.calls.append([list(ids) for ids in token_ids])
         self._entered.release()
         assert self.gate.wait(PATIENCE)
@@ -94,9 +92,7 @@ class PrefixEchoEngine(GatedEngine):
         )
         self.computed: list[int] = []
 
-    def score(
-        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
-    ) -> list[tuple[list[float], int]]:
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         scores = super().score(token_ids, reads)
         computed = self.extend_lens(token_ids)
         leaves = [self.prefix_cache.insert(ids) for ids in token_ids]
@@ -106,7 +102,7 @@ class PrefixEchoEngine(GatedEngine):
             self.prefix_cache.release(leaf)
         self.prefix_cache.evict()
         self.computed.append(sum(computed))
-        return [(raw, new) for (raw, _), new in zip(scores, computed, strict=True)]
+        return [SequenceScores(score.raw, new) for score, new in zip(scores, computed, strict=True)]
 
     def extend_lens(self, token_ids: Sequence[Sequence[int]]) -> list[int]:
         lens: list[int] = []
@@ -119,7 +115,7 @@ class PrefixEchoEngine(GatedEngine):
 
 def _shared_len(left: Sequence[int], right: Sequence[int]) -> int:
     return next(
-        (at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other),
+        (at for at, (token, other) in enumerate(zip(left, right, strict=False)) if token != other),
         min(len(left), len(right)),
     )
 
@@ -134,9 +130,7 @@ class BrokenEngine(EchoEngine):
     def __init__(self, failure: BaseException | None = None) -> None:
         self.failure = failure
 
-    def score(
-        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
-    ) -> list[tuple[list[float], int]]:
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         if self.failure is not None:
             raise self.failure
         return super().score(token_ids, reads)
@@ -165,7 +159,10 @@ async def serving(
     Raises:
         TimeoutError: what is done with it has not ended after ``LONGEST``.
     """
-    models = [one if isinstance(one, LoadedModel | LoadedJudge) else loaded(one) for one in engines or [EchoEngine()]]
+    models = [
+        engine if isinstance(engine, LoadedModel | LoadedJudge) else loaded(engine)
+        for engine in engines or [EchoEngine()]
+    ]
     # Repeated texts are computed again unless a test asks for the score cache.
     chosen = Settings(**{"score_cache_items": 0, **settings})
     app = create_app(models, chosen, aliases=aliases, tracing=open_tracing(chosen.otel))

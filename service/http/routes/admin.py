@@ -2,45 +2,51 @@
 
 from typing import Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from agentprm import wire
 from agentprm.errors import Forbidden, InternalError, InvalidRequest, ModelNotFound, Unauthorized
 from service.http.openapi import documented_errors
-from service.http.routes.probes import tell_models
-from service.models.catalog import Models
-from service.models.registry import Registry
+from service.http.routes.probes import models_reply
+from service.http.state import route_state
 
 PREFIX: Final = "/admin"
 ROUTES: Final = tuple(f"{PREFIX}/{act}" for act in ("load", "unload", "alias", "reload"))
 
+router = APIRouter(
+    prefix=PREFIX,
+    tags=["admin"],
+    responses=documented_errors(Unauthorized, Forbidden, InvalidRequest, ModelNotFound, InternalError),
+)
 
-def build_admin_router(registry: Registry, models: Models) -> APIRouter:
-    errors = documented_errors(Unauthorized, Forbidden, InvalidRequest, ModelNotFound, InternalError)
-    router = APIRouter(prefix=PREFIX, tags=["admin"], responses=errors)
 
-    @router.post("/load")
-    async def load(body: wire.ModelReference) -> wire.ModelsReply:
-        """Serves one more model: an alias, a name (its newest version) or `name@version` of the store."""
-        await registry.load(body.model)
-        return tell_models(models)
+@router.post("/load")
+async def load(request: Request, body: wire.ModelReference) -> wire.ModelsReply:
+    """Serves one more model: an alias, a name (its newest version) or `name@version` of the store."""
+    state = route_state(request)
+    await state.registry.load(body.model)
+    return models_reply(state.models)
 
-    @router.post("/unload")
-    async def unload(body: wire.ModelReference) -> wire.ModelsReply:
-        """Lets go of a model; requests that run on it are answered by it. The default model stays."""
-        await registry.unload(body.model)
-        return tell_models(models)
 
-    @router.post("/alias")
-    async def alias(body: wire.AliasTarget) -> wire.ModelsReply:
-        """Points an alias of the store to a checkpoint, once that is loaded, and serves it under the alias."""
-        await registry.point(body.alias, body.model)
-        return tell_models(models)
+@router.post("/unload")
+async def unload(request: Request, body: wire.ModelReference) -> wire.ModelsReply:
+    """Lets go of a model; requests that run on it are answered by it. The default model stays."""
+    state = route_state(request)
+    await state.registry.unload(body.model)
+    return models_reply(state.models)
 
-    @router.post("/reload")
-    async def reload() -> wire.ModelsReply:
-        """Follows the store: aliases that point elsewhere and newer versions of bare names. SIGHUP does the same."""
-        await registry.reload()
-        return tell_models(models)
 
-    return router
+@router.post("/alias")
+async def alias(request: Request, body: wire.AliasTarget) -> wire.ModelsReply:
+    """Points an alias of the store to a checkpoint, once that is loaded, and serves it under the alias."""
+    state = route_state(request)
+    await state.registry.point(body.alias, body.model)
+    return models_reply(state.models)
+
+
+@router.post("/reload")
+async def reload(request: Request) -> wire.ModelsReply:
+    """Follows the store: aliases that point elsewhere and newer versions of bare names. SIGHUP does the same."""
+    state = route_state(request)
+    await state.registry.reload()
+    return models_reply(state.models)

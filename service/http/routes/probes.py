@@ -1,55 +1,48 @@
-"""/models, /health, /ready, /metrics."""
+"""The routes that tell about the service: /models, /health, /ready, /metrics."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from agentprm import wire
-from agentprm.errors import (
-    NotReady,
-)
+from agentprm.errors import NotReady
 from service.http.openapi import documented_errors
+from service.http.state import route_state
 from service.models.catalog import Models
 
 PROBE_ROUTES: Final = ("/health", "/ready", "/metrics")
 
-
-@dataclass(frozen=True, slots=True)
-class Probes:
-    """What operators ask: why it is broken or not ready, None while it is not; and the text of ``/metrics``."""
-
-    why_broken: Callable[[], str | None]
-    why_not_ready: Callable[[], str | None]
-    exposition: Callable[[], bytes]
+router = APIRouter(tags=["service"])
 
 
-def add_probe_routes(router: APIRouter, models: Models, probes: Probes) -> None:
-    @router.get("/models", tags=["service"])
-    async def list_models() -> wire.ModelsReply:
-        """The loaded models, the default first, with their limits and how they were trained and evaluated."""
-        return tell_models(models)
-
-    @router.get("/health", tags=["service"], responses=documented_errors(NotReady))
-    async def health() -> dict[str, str]:
-        """The process lives. 503 only where nothing but a new process helps: its device is lost."""
-        if (reason := probes.why_broken()) is not None:
-            raise NotReady(reason)
-        return {"status": "ok"}
-
-    @router.get("/ready", tags=["service"], responses=documented_errors(NotReady))
-    async def ready() -> dict[str, str]:
-        """A request sent now would be scored: warmed up, every batcher alive, not draining."""
-        if (reason := probes.why_not_ready()) is not None:
-            raise NotReady(reason, retry_after=1)
-        return {"status": "ready"}
-
-    @router.get("/metrics", tags=["service"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    async def metrics() -> Response:
-        """Prometheus metrics."""
-        return Response(probes.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+@router.get("/models")
+async def list_models(request: Request) -> wire.ModelsReply:
+    """The loaded models, the default first, with their limits and how they were trained and evaluated."""
+    return models_reply(route_state(request).models)
 
 
-def tell_models(models: Models) -> wire.ModelsReply:
+@router.get("/health", responses=documented_errors(NotReady))
+async def health(request: Request) -> dict[str, str]:
+    """The process lives. 503 only where nothing but a new process helps: its device is lost."""
+    if (reason := route_state(request).why_broken()) is not None:
+        raise NotReady(reason)
+    return {"status": "ok"}
+
+
+@router.get("/ready", responses=documented_errors(NotReady))
+async def ready(request: Request) -> dict[str, str]:
+    """A request sent now would be scored: warmed up, every batcher alive, not draining."""
+    if (reason := route_state(request).why_not_ready()) is not None:
+        raise NotReady(reason, retry_after=1)
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics."""
+    text = route_state(request).exposition()
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def models_reply(models: Models) -> wire.ModelsReply:
     return wire.ModelsReply(models=[model.info for model in models.all])

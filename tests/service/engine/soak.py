@@ -23,7 +23,9 @@ from service.engine.contract import SequenceScores
 from service.engine.prefix_engine import PrefixEngine
 from service.queue.batcher import Batcher
 from service.queue.fair_queue import Priority
+from service.queue.terms import Terms
 from service.queue.work import Answer
+from service.scoring.observer import NullObserver
 from tests.service.engine.sharp_models import KV_BYTES, naive_scores, sharp_model
 
 CALLERS = 12
@@ -73,7 +75,9 @@ class Soak:
     async def run(self, more: Callable[[int], bool]) -> None:
         """Sends requests while ``more(number sent)`` is true, then checks that nothing is left behind."""
         with ThreadPoolExecutor(1) as engine_thread, ThreadPoolExecutor(1) as tokenizer_thread:
-            batcher = Batcher(self._unreliable, engine_thread, max_batch_tokens=40, max_queue_tokens=500)
+            batcher = Batcher(
+                self._unreliable, engine_thread, max_batch_tokens=40, max_queue_tokens=500, observer=NullObserver()
+            )
             batcher.start()
             sent = 0
             async with asyncio.TaskGroup() as callers:
@@ -115,7 +119,7 @@ class Soak:
         work = await asyncio.get_running_loop().run_in_executor(
             tokenizer_thread, batcher.measure, token_ids, reads, [object() for _ in reads]
         )
-        return await batcher.submit(work, caller=self._random.choice("abc"), priority=self._random.choice([*Priority]))
+        return await batcher.submit(work, Terms(self._random.choice("abc"), self._random.choice([*Priority])))
 
     def _assert_right(self, answer: Answer, whole: list[Tokens], token_ids: list[Tokens]) -> None:
         for raw, reused, tokens, prefix in zip(answer.raw, answer.reused, whole, token_ids, strict=True):

@@ -1,118 +1,19 @@
-"""What is counted, under which labels, and that docs/metrics.md says so."""
+"""Requests, queues and models are counted once, under bounded labels."""
 
 import asyncio
-import json
-import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import httpx
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from agentprm.errors import DeadlineExceeded
-from service.http.middleware.asgi import Message, Scope
 from service.metrics import Metrics
-from service.metrics.buckets import PROGRESS, PROMISE
-from service.metrics.families import Distribution
-from tests.service.echo_app import (
-    PATIENCE,
-    GatedEngine,
-    PrefixEchoEngine,
-    item,
-    loaded,
-    metric,
-    pass_time,
-    proposal,
-    serving,
-)
+from service.metrics.families import Registry
+from tests.service.echo_app import PATIENCE, GatedEngine, PrefixEchoEngine, item, loaded, metric, serving
+from tests.service.metrics.asking import ask_all_kinds, exposition, series
 from tests.service.score_cache.caching import samples
 
 ROOT = Path(__file__).parents[3]
-STAGES = ("tokenize", "cache", "queue", "forward")
-
-
-async def exposition(client: httpx.AsyncClient) -> str:
-    return (await client.get("/metrics")).text
-
-
-def series(text: str) -> set[str]:
-    """Names and labels of all samples."""
-    return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
-
-
-async def total(client: httpx.AsyncClient, name: str, **labels: str) -> float:
-    """The sum of the samples with these labels."""
-    found = samples(await exposition(client), f"agentprm_{name}")
-    assert found, name
-    return sum(value for has, value in found if labels.items() <= has.items())
-
-
-class NaNEngine(GatedEngine):
-    """Its warm-up is well; then one score of each sequence is NaN."""
-
-    def score(
-        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
-    ) -> list[tuple[list[float], int]]:
-        scored = super().score(token_ids, reads)
-        return scored if len(self.calls) == 1 else [([*raw[:-1], math.nan], new) for raw, new in scored]
-
-
-async def ask_and_leave(client: httpx.AsyncClient, engine: GatedEngine) -> None:
-    """A request whose client leaves while its forward runs."""
-    body = json.dumps({"items": [item("leaves")]}).encode()
-    entered = asyncio.Event()
-    messages = iter([{"type": "http.request", "body": body}])
-
-    async def receive() -> Message:
-        if (message := next(messages, None)) is not None:
-            return message
-        await entered.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(_: Message) -> None:
-        raise AssertionError("nobody is there")
-
-    transport = client._transport
-    assert isinstance(transport, httpx.ASGITransport)
-    scope: Scope = {
-        "type": "http", "method": "POST", "path": "/score_step", "raw_path": b"/score_step", "query_string": b"",
-        "headers": [(b"content-type", b"application/json")], "client": ("here", 1), "server": ("echo", 80),
-        "scheme": "http", "root_path": "", "http_version": "1.1",
-    }  # fmt: skip
-    async with engine.held():
-        leaving: asyncio.Task[None] = asyncio.create_task(transport.app(scope, receive, send))  # type: ignore[arg-type]
-        await engine.entered()
-        entered.set()
-        await leaving
-
-
-async def ask_all_kinds(client: httpx.AsyncClient, engine: GatedEngine) -> None:
-    """Requests that end in every way that there is without a broken part."""
-    body = {"items": [item("Craft.", "look", "go")]}
-    for route in ("/score_step", "/score_trajectory"):
-        assert (await client.post(route, json=body)).status_code == 200
-    assert (await client.post("/rank_actions", json={"items": [proposal("a", "b")]})).status_code == 200
-    wrong: list[tuple[str, Any, int]] = [
-        ("/score_step", {"items": []}, 422),
-        ("/score_step", {**body, "model": "nobody"}, 404),
-        ("/score_step", {"items": [item("t" * 3000)]}, 413),
-        ("/made/up", body, 404),
-        ("/models", body, 405),
-    ]
-    for route, content, status in wrong:
-        assert (await client.post(route, json=content)).status_code == status
-    await ask_and_leave(client, engine)
-    async with engine.held():
-        headers = {"x-deadline-ms": "5000"}
-        late = asyncio.create_task(client.post("/score_step", json={"items": [item("late")]}, headers=headers))
-        await engine.entered()
-        pass_time(5.0)
-        assert (await late).status_code == 504
 
 
 def test_all_series_are_there_from_the_start() -> None:
@@ -166,70 +67,6 @@ def test_refusals_deadlines_and_clients_that_left_are_counted_by_their_kind() ->
     asyncio.run(scenario())
 
 
-def test_every_answered_score_is_in_the_histograms_of_promise_and_progress() -> None:
-    async def scenario() -> None:
-        body = {"items": [item("Craft.", "look", "go"), item("Craft.", "look", "wait", "stay")]}
-        async with serving() as client:
-            step = (await client.post("/score_step", json=body)).json()["results"]
-            trajectory = (await client.post("/score_trajectory", json=body)).json()["results"]
-            ranked = (await client.post("/rank_actions", json={"items": [proposal("a", "b", "a")]})).json()["results"]
-            every = step + [one for result in trajectory for one in result["steps"]] + ranked[0]["ranking"]
-            assert len(every) == 2 + 5 + 3
-            assert await total(client, "promise_count", model="echo@1") == len(every)
-            answered = sum(one["promise"] for one in every)
-            assert await total(client, "promise_sum", model="echo@1") == pytest.approx(answered)
-            progress = [one["progress"] for one in every if one["progress"] is not None]
-            assert await total(client, "progress_count", model="echo@1") == len(progress) == len(every) - 2
-            risen = await total(client, "progress_bucket", le="0.0")
-            assert risen == sum(change <= 0 for change in progress)
-
-    asyncio.run(scenario())
-
-
-@given(values=st.lists(st.one_of(st.floats(-2, 2), st.sampled_from([*PROMISE, *PROGRESS]))))
-@pytest.mark.parametrize("bounds", [PROMISE, PROGRESS], ids=["promise", "progress"])
-def test_a_distribution_tells_what_the_librarys_histogram_would(bounds: Sequence[float], values: list[float]) -> None:
-    theirs, ours = CollectorRegistry(), CollectorRegistry()
-    histogram = Histogram("x", "Text.", ["model"], buckets=bounds, registry=theirs).labels("m")
-    distribution = Distribution("x", "Text.", bounds)
-    ours.register(distribution)
-    distribution.add_model("m")
-    for value in values:
-        histogram.observe(value)
-    distribution.observe("m", values[:3])
-    distribution.observe("m", values[3:])
-    expected, found = (samples(generate_latest(one).decode(), r"x\w+") for one in (theirs, ours))
-    assert [labels for labels, _ in found] == [labels for labels, _ in expected]
-    assert [value for _, value in found] == pytest.approx([value for _, value in expected])
-
-
-def test_the_stages_of_the_histogram_sum_to_those_of_server_timing() -> None:
-    async def scenario() -> None:
-        told = dict.fromkeys(STAGES, 0.0)
-        async with serving() as client:
-            for _ in range(5):
-                reply = await client.post("/rank_actions", json={"items": [proposal("a", "b")]})
-                for stage, milliseconds in re.findall(r"(\w+);dur=([\d.]+)", reply.headers["server-timing"]):
-                    told[stage] += float(milliseconds) / 1000
-            for stage in STAGES:
-                assert await total(client, "stage_duration_seconds_count", model="echo@1", stage=stage) == 5
-                seconds = await total(client, "stage_duration_seconds_sum", model="echo@1", stage=stage)
-                assert seconds == pytest.approx(told[stage], abs=5 * 0.5e-6 + 1e-12), "rounded to a microsecond each"
-
-    asyncio.run(scenario())
-
-
-def test_a_score_that_is_nan_is_counted_and_not_answered() -> None:
-    async def scenario() -> None:
-        async with serving(NaNEngine()) as client:
-            reply = await client.post("/score_trajectory", json={"items": [item("Craft.", "look", "go")]})
-            assert reply.status_code == 500
-            assert await metric(client, 'agentprm_invalid_scores_total{model="echo@1"}') == 1
-            assert await total(client, "promise_count") == 0
-
-    asyncio.run(scenario())
-
-
 def test_what_waits_is_shown_in_sequences_and_leaves_with_its_turn() -> None:
     async def scenario() -> None:
         engine = GatedEngine()
@@ -258,8 +95,8 @@ def test_a_model_is_shown_with_how_long_it_took_to_load_and_what_runs_it() -> No
     text = asyncio.run(scenario())
     declared = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     assert declared is not None
-    ((build, one),) = samples(text, "agentprm_build_info")
-    assert (build["version"], one) == (declared[1], 1)
+    ((build, value),) = samples(text, "agentprm_build_info")
+    assert (build["version"], value) == (declared[1], 1)
     assert build["torch"].startswith("2.")
 
 
@@ -283,26 +120,9 @@ def test_a_deadline_counts_at_its_stage() -> None:
     assert 'agentprm_rejected_total{reason="deadline_exceeded"} 5.0' in metrics.exposition().decode()
 
 
-def documented() -> dict[str, tuple[str, set[str]]]:
-    """Name -> type and labels, from the rows of the page."""
-    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `((?:agentprm|process)_\w+)` \| (\w+) \| (.*?) \|", page, re.MULTILINE)
-    assert len(rows) == len({name for name, _, _ in rows})
-    return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
-
-
-def told() -> dict[str, tuple[str, set[str]]]:
-    """The same from what a metrics object with every part connected tells."""
-    metrics = Metrics(["/score_step"], ["/score_step"])
-    metrics.add_model("m@1")
-    metrics.process.show_model("m@1", digest="0", device="cpu", dtype="float32")
-    metrics.process.watch_gpu_memory(lambda: {"cuda:0": {"allocated": 1, "reserved": 2, "total": 3}})
-    found = {}
-    for family in metrics._families.registry.collect():
-        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-        found[f"{family.name}_total" if family.type == "counter" else family.name] = (family.type, labels)
-    return found
-
-
-def test_every_metric_has_its_row_in_the_docs_and_every_row_its_metric() -> None:
-    assert documented() == told()
+def test_only_the_registry_of_an_application_leaves_out_when_a_series_was_created() -> None:
+    ours, theirs = Registry(), CollectorRegistry()
+    for registry in (ours, theirs):
+        Counter("x", "Text.", registry=registry).inc()
+    assert series(generate_latest(ours).decode()) == {"x_total"}
+    assert series(generate_latest(theirs).decode()) == {"x_total", "x_created"}

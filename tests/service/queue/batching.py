@@ -8,7 +8,9 @@ from typing import Any
 
 from service.engine.contract import Engine
 from service.queue.batcher import Batcher
+from service.queue.terms import Terms
 from service.queue.work import Answer
+from service.scoring.observer import NullObserver
 from tests.service.echo_app import PATIENCE
 
 Sequences = list[list[int]]
@@ -31,6 +33,7 @@ async def batching(
             max_queue_tokens=max_queue_tokens,
             max_wait=max_wait,
             in_pieces=in_pieces,
+            observer=NullObserver(),
         )
         batcher.start()
         try:
@@ -50,14 +53,15 @@ def unequal(token_ids: Sequence[object]) -> list[object]:
 
 
 def submit(
-    batcher: Batcher, *token_ids: list[int], keys: Sequence[Hashable] | None = None, **how: Any
+    batcher: Batcher, *token_ids: list[int], keys: Sequence[Hashable] | None = None, **terms: Any
 ) -> asyncio.Task[Answer]:
+    """A request with these terms: ``caller``, ``priority``, ``deadline``."""
     work = batcher.measure(token_ids, ends(list(token_ids)), keys or unequal(token_ids))
-    return asyncio.create_task(batcher.submit(work, **how))
+    return asyncio.create_task(batcher.submit(work, Terms(**terms)))
 
 
-async def queued(batcher: Batcher, *token_ids: list[int], **how: Any) -> asyncio.Task[Answer]:
-    """A request that has reached the queue."""
-    task = submit(batcher, *token_ids, **how)
+async def queued(batcher: Batcher, *token_ids: list[int], **options: Any) -> asyncio.Task[Answer]:
+    """A request that has reached the queue; ``options`` as for ``submit``."""
+    task = submit(batcher, *token_ids, **options)
     await asyncio.sleep(0)
     return task

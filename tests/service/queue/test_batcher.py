@@ -1,19 +1,17 @@
 import asyncio
-import logging
-import math
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentprm.errors import DeadlineExceeded, InternalError, NotReady, Overloaded, TooLong
-from service.engine.contract import Scored
+from agentprm.errors import DeadlineExceeded, NotReady, Overloaded, TooLong
 from service.engine.echo import EchoEngine
 from service.queue.batcher import Batcher
-from service.queue.work import Answer, Batch
-from tests.service.echo_app import PATIENCE, BrokenEngine, GatedEngine, PrefixEchoEngine, ThreadDied
+from service.queue.terms import Terms
+from service.queue.work import Batch
+from service.scoring.observer import NullObserver
+from tests.service.echo_app import PATIENCE, GatedEngine, PrefixEchoEngine
 from tests.service.queue.batching import Sequences, batching, ends, queued, submit
 
 
@@ -81,69 +79,6 @@ def test_the_wait_for_a_batch_ends_though_nobody_else_comes() -> None:
     async def scenario() -> None:
         async with batching(EchoEngine(), max_wait=0.001) as batcher:
             assert (await submit(batcher, [1])).raw
-
-    asyncio.run(scenario())
-
-
-def test_an_engine_failure_answers_every_waiter_and_the_next_request_works(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        engine = BrokenEngine(RuntimeError("out of memory"))
-        async with batching(engine) as batcher:
-            answers = await asyncio.gather(submit(batcher, [1]), submit(batcher, [2]), return_exceptions=True)
-            assert [type(answer) for answer in answers] == [InternalError, InternalError]
-            assert "memory" not in str(answers[0])
-            assert answers[0].details["id"] in caplog.text  # type: ignore[union-attr]
-            assert "out of memory" in caplog.text
-            assert batcher.queued_tokens == 0
-            engine.failure = None
-            assert (await submit(batcher, [3])).raw == [[-3.976]]
-            assert batcher.alive
-
-    asyncio.run(scenario())
-
-
-def test_a_failure_takes_the_rest_of_its_request_out_of_the_queue() -> None:
-    async def scenario() -> None:
-        engine = BrokenEngine(RuntimeError())
-        async with batching(engine, max_batch_tokens=1) as batcher:
-            with pytest.raises(InternalError):
-                await submit(batcher, [1], [2], [3])
-            assert batcher.queued_tokens == 0
-
-    asyncio.run(scenario())
-
-
-class Wrong(EchoEngine):
-    """Answers as told for every sequence that begins with 666."""
-
-    def __init__(self, answer: list[float]) -> None:
-        self.answer = answer
-
-    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[Scored]:
-        right = super().score(token_ids, reads)
-        return [(self.answer, 1) if ids[0] == 666 else one for ids, one in zip(token_ids, right, strict=True)]
-
-
-@pytest.mark.parametrize("answer", [[math.nan], [math.inf], [], [0.0, 0.0]])
-def test_a_score_that_is_none_fails_its_own_request_only(answer: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        async with batching(Wrong(answer)) as batcher:
-            wrong, right = await asyncio.gather(submit(batcher, [666]), submit(batcher, [5]), return_exceptions=True)
-            assert isinstance(wrong, InternalError)
-            assert isinstance(right, Answer)
-        assert "This is a bug" in caplog.text
-
-
-class Short(EchoEngine):
-    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[Scored]:
-        return super().score(token_ids, reads)[1:]
-
-
-def test_too_few_results_fail_the_batch() -> None:
-    async def scenario() -> None:
-        async with batching(Short()) as batcher:
-            with pytest.raises(InternalError):
-                await submit(batcher, [1], [2])
 
     asyncio.run(scenario())
 
@@ -216,20 +151,6 @@ def test_a_cancelled_request_frees_its_place_and_costs_no_forward() -> None:
     asyncio.run(scenario())
 
 
-def test_a_dead_loop_shows_and_answers_every_waiter(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        async with batching(BrokenEngine(ThreadDied()), max_batch_tokens=1) as batcher:
-            answers = await asyncio.gather(submit(batcher, [1]), submit(batcher, [2]), return_exceptions=True)
-            assert [type(answer) for answer in answers] == [InternalError, InternalError]
-            assert not batcher.alive
-            with pytest.raises(NotReady):
-                await submit(batcher, [3])
-
-    with caplog.at_level(logging.CRITICAL):
-        asyncio.run(scenario())
-    assert "scoring has ended, 2 requests fail" in caplog.text
-
-
 def test_what_could_not_be_in_time_is_refused_before_it_waits() -> None:
     async def scenario() -> None:
         engine = GatedEngine()
@@ -279,23 +200,31 @@ def test_closing_answers_what_was_admitted_and_refuses_what_comes_later() -> Non
 def test_a_batcher_that_was_not_started_is_not_ready() -> None:
     async def scenario() -> None:
         with ThreadPoolExecutor(1) as thread:
-            batcher = Batcher(EchoEngine(), thread, max_batch_tokens=1, max_queue_tokens=1)
+            batcher = Batcher(EchoEngine(), thread, max_batch_tokens=1, max_queue_tokens=1, observer=NullObserver())
             with pytest.raises(NotReady):
-                await batcher.submit(batcher.measure([[1]], [[0]], [1]))
+                await batcher.submit(batcher.measure([[1]], [[0]], [1]), Terms())
 
     asyncio.run(scenario())
 
 
+class BatchList(NullObserver):
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def on_batch(self, batch: Batch) -> None:
+        self.batches.append(batch)
+
+
 def test_each_forward_is_reported() -> None:
     async def scenario() -> None:
-        batches: list[Batch] = []
+        seen = BatchList()
         with ThreadPoolExecutor(1) as thread:
-            batcher = Batcher(EchoEngine(), thread, max_batch_tokens=9, max_queue_tokens=9, on_batch=batches.append)
+            batcher = Batcher(EchoEngine(), thread, max_batch_tokens=9, max_queue_tokens=9, observer=seen)
             batcher.start()
             answer = await submit(batcher, [1, 2], [3])
             await batcher.close()
-        assert [(batch.sequences, batch.computed, batch.reused) for batch in batches] == [(2, 3, 0)]
-        assert answer.forward == batches[0].seconds
+        assert [(batch.sequences, batch.computed, batch.reused) for batch in seen.batches] == [(2, 3, 0)]
+        assert answer.forward == seen.batches[0].seconds
         assert answer.queue >= 0
 
     asyncio.run(scenario())

@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agentprm.errors import InternalError, TooLong
-from service.engine.contract import DeviceLost, OutOfMemory
+from agentprm.errors import InternalError, NotReady, TooLong
+from service.engine.contract import DeviceLost, OutOfMemory, SequenceScores
 from service.engine.echo import EchoEngine
 from service.queue.batcher import Batcher
 from service.queue.work import Answer
-from tests.service.echo_app import BrokenEngine
+from service.scoring.observer import NullObserver
+from tests.service.echo_app import BrokenEngine, ThreadDied
 from tests.service.queue.batching import batching, submit
 
 
@@ -23,9 +25,7 @@ class SmallEngine(EchoEngine):
         self.room = room
         self.calls: list[int] = []
 
-    def score(
-        self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
-    ) -> list[tuple[list[float], int]]:
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         self.calls.append(len(token_ids))
         if sum(map(len, token_ids)) > self.room:
             raise OutOfMemory("no room")
@@ -76,7 +76,7 @@ def test_a_lost_device_ends_the_loop_and_answers_every_waiter(caplog: pytest.Log
 def test_an_engine_thread_that_is_gone_ends_the_loop_and_answers_every_waiter() -> None:
     async def scenario() -> None:
         with ThreadPoolExecutor(1) as thread:
-            batcher = Batcher(EchoEngine(), thread, max_batch_tokens=9, max_queue_tokens=9)
+            batcher = Batcher(EchoEngine(), thread, max_batch_tokens=9, max_queue_tokens=9, observer=NullObserver())
             batcher.start()
             thread.shutdown()
             with pytest.raises(InternalError):
@@ -84,3 +84,81 @@ def test_an_engine_thread_that_is_gone_ends_the_loop_and_answers_every_waiter() 
             assert not batcher.alive
 
     asyncio.run(scenario())
+
+
+def test_an_engine_failure_answers_every_waiter_and_the_next_request_works(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        engine = BrokenEngine(RuntimeError("out of memory"))
+        async with batching(engine) as batcher:
+            answers = await asyncio.gather(submit(batcher, [1]), submit(batcher, [2]), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [InternalError, InternalError]
+            assert "memory" not in str(answers[0])
+            assert answers[0].details["id"] in caplog.text  # type: ignore[union-attr]
+            assert "out of memory" in caplog.text
+            assert batcher.queued_tokens == 0
+            engine.failure = None
+            assert (await submit(batcher, [3])).raw == [[-3.976]]
+            assert batcher.alive
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_takes_the_rest_of_its_request_out_of_the_queue() -> None:
+    async def scenario() -> None:
+        engine = BrokenEngine(RuntimeError())
+        async with batching(engine, max_batch_tokens=1) as batcher:
+            with pytest.raises(InternalError):
+                await submit(batcher, [1], [2], [3])
+            assert batcher.queued_tokens == 0
+
+    asyncio.run(scenario())
+
+
+class Wrong(EchoEngine):
+    """Answers as told for every sequence that begins with 666."""
+
+    def __init__(self, answer: list[float]) -> None:
+        self.answer = answer
+
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
+        right = super().score(token_ids, reads)
+        wrong = SequenceScores(self.answer, 1)
+        return [wrong if ids[0] == 666 else score for ids, score in zip(token_ids, right, strict=True)]
+
+
+@pytest.mark.parametrize("answer", [[math.nan], [math.inf], [], [0.0, 0.0]])
+def test_a_score_that_is_none_fails_its_own_request_only(answer: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with batching(Wrong(answer)) as batcher:
+            wrong, right = await asyncio.gather(submit(batcher, [666]), submit(batcher, [5]), return_exceptions=True)
+            assert isinstance(wrong, InternalError)
+            assert isinstance(right, Answer)
+        assert "This is a bug" in caplog.text
+
+
+class Short(EchoEngine):
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
+        return super().score(token_ids, reads)[1:]
+
+
+def test_too_few_results_fail_the_batch() -> None:
+    async def scenario() -> None:
+        async with batching(Short()) as batcher:
+            with pytest.raises(InternalError):
+                await submit(batcher, [1], [2])
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_loop_shows_and_answers_every_waiter(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with batching(BrokenEngine(ThreadDied()), max_batch_tokens=1) as batcher:
+            answers = await asyncio.gather(submit(batcher, [1]), submit(batcher, [2]), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [InternalError, InternalError]
+            assert not batcher.alive
+            with pytest.raises(NotReady):
+                await submit(batcher, [3])
+
+    with caplog.at_level(logging.CRITICAL):
+        asyncio.run(scenario())
+    assert "scoring has ended, 2 requests fail" in caplog.text

@@ -1,6 +1,7 @@
 """Scores that are known are not computed again, and nobody can tell a known score from a computed one."""
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from random import Random
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentprm.types import State, Step, Trajectory
+from service.engine.contract import SequenceScores
 from service.queue.terms import Terms
 from service.scoring.scorer import Scorer
 from tests.service.echo_app import GatedEngine, item, loaded, metric, proposal, serving
@@ -38,8 +40,8 @@ def test_a_known_score_is_the_computed_one(asked: list[list[Trajectory]], items:
     async def use(scorer: Scorer) -> list[list[object]]:
         found: list[list[object]] = []
         for batch in calls:
-            found.append([one.steps for one in (await scorer.score_trajectories(batch, Terms())).items])
-            found.append([one.steps for one in (await scorer.score_steps(batch, Terms())).items])
+            found.append([item.steps for item in (await scorer.score_trajectories(batch, Terms())).items])
+            found.append([item.steps for item in (await scorer.score_steps(batch, Terms())).items])
         return found
 
     assert scoring(use, cache_items=items) == scoring(use, cache_items=0)
@@ -81,7 +83,7 @@ def test_progress_is_right_whatever_is_known_of_the_step_before(known: Iterable[
         (last,) = (await scorer.score_steps([grown(until=3)], Terms())).items
         state = State("Find the key.", STEPS[:2], STEPS[2].observation)
         (ranked,) = (await scorer.rank([state], [["wait", STEPS[2].action, "wait"]], Terms())).items
-        assert {one.index: one.score for one in ranked.ranking}[1] == last.steps[0]
+        assert {action.index: action.score for action in ranked.ranking}[1] == last.steps[0]
         return last.steps, ranked.ranking
 
     # With two places the score of the step before is often the one that was dropped.
@@ -95,7 +97,7 @@ def test_a_ranking_makes_its_candidates_and_the_step_before_known() -> None:
         state = State("Find the key.", STEPS[:1], STEPS[1].observation)
         first = (await scorer.rank([state], [["go north", "wait"]], Terms())).items[0]
         again = (await scorer.rank([state], [["wait", "go north"]], Terms())).items[0]
-        assert {one.score for one in again.ranking} == {one.score for one in first.ranking}
+        assert {action.score for action in again.ranking} == {action.score for action in first.ranking}
         assert again.usage.score_cache == again.usage.tokens
 
     scoring(use, engine, cache_items=100)
@@ -132,8 +134,8 @@ def test_progress_is_right_while_the_step_before_is_still_in_flight() -> None:
                 await engine.entered()
                 after = ask("look", "go")
                 await queued_tokens(client, at_least=1)
-            one, other = [(await reply).json()["results"][0] for reply in (before, after)]
-            assert other["progress"] == other["promise"] - one["promise"]
+            first, second = [(await reply).json()["results"][0] for reply in (before, after)]
+            assert second["progress"] == second["promise"] - first["promise"]
 
     asyncio.run(scenario())
 
@@ -151,11 +153,11 @@ def test_two_models_do_not_share_scores() -> None:
 
 def test_a_score_that_is_not_finite_is_answered_with_an_error_and_not_kept() -> None:
     class Sick(GatedEngine):
-        def score(
-            self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]
-        ) -> list[tuple[list[float], int]]:
+        def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
             scored = super().score(token_ids, reads)
-            return scored if len(self.calls) != 2 else [([float("nan")] * len(raw), new) for raw, new in scored]
+            return (
+                scored if len(self.calls) != 2 else [SequenceScores([math.nan] * len(raw), new) for raw, new in scored]
+            )
 
     async def scenario() -> None:
         async with serving(Sick(), score_cache_items=100) as client:
@@ -175,9 +177,9 @@ def test_keys_of_random_trajectories_never_meet() -> None:
     async def use(scorer: Scorer) -> set[str]:
         found: set[str] = set()
         for trajectory in seen:
-            (sequence,) = scorer._sequencer.trajectories([trajectory], None)[0]
+            (sequence,) = scorer.source.trajectories([trajectory], None)[0]
             found |= {key.decode() for key in sequence.keys}
         return found
 
-    prefixes = {(one.task, one.steps[:end]) for one in seen for end in range(1, len(one.steps) + 1)}
+    prefixes = {(each.task, each.steps[:end]) for each in seen for end in range(1, len(each.steps) + 1)}
     assert len(scoring(use)) == len(prefixes)

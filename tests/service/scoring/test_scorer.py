@@ -15,8 +15,10 @@ from service.queue.batcher import Batcher
 from service.queue.terms import Terms
 from service.score_cache.keys import KeyScope
 from service.score_cache.memory_tier import MemoryTier
+from service.scoring.observer import NullObserver
 from service.scoring.scorer import Scorer
 from service.scoring.sequences import Sequencer
+from service.scoring.token_source import TokenSource
 from tests.service.echo_app import MANIFEST, PATIENCE, GatedEngine, PrefixEchoEngine, byte_renderer, pass_time
 
 T = TypeVar("T")
@@ -32,12 +34,18 @@ def scoring(
     async def scenario() -> T:
         with ThreadPoolExecutor(1) as engine_thread, ThreadPoolExecutor(1) as tokenizer_thread:
             batcher = Batcher(
-                engine or GatedEngine(), engine_thread, max_batch_tokens=500, max_queue_tokens=max_queue_tokens
+                engine or GatedEngine(),
+                engine_thread,
+                max_batch_tokens=500,
+                max_queue_tokens=max_queue_tokens,
+                observer=NullObserver(),
             )
             batcher.start()
             sequencer = Sequencer(byte_renderer(), KeyScope("test", "0", 1, "float32"), context_length=context_length)
             cache = MemoryTier(cache_items, Metrics().score_cache)
-            scorer = Scorer(sequencer, cache, batcher, tokenizer_thread, promise=MANIFEST.score.promise)
+            source = TokenSource(sequencer, batcher, tokenizer_thread)
+            promise = MANIFEST.score.promise
+            scorer = Scorer(source, cache, tokenizer_thread, promise=promise, observer=NullObserver())
             try:
                 return await use(scorer)
             finally:
@@ -63,7 +71,7 @@ def test_every_step_of_a_trajectory_scores_as_the_last_step_of_its_prefix(trajec
     async def use(scorer: Scorer) -> None:
         whole = (await scorer.score_trajectories([trajectory], Terms())).items[0]
         last = (await scorer.score_steps(prefixes, Terms())).items
-        assert whole.steps == [one.steps[0] for one in last]
+        assert whole.steps == [item.steps[0] for item in last]
 
     scoring(use)
 
@@ -85,8 +93,8 @@ def test_a_candidate_scores_alone_as_among_others_and_as_the_step_it_would_be(
 ) -> None:
     async def use(scorer: Scorer) -> None:
         together = (await scorer.rank([state], [candidates], Terms())).items[0].ranking
-        alone = (await scorer.rank([state] * len(candidates), [[one] for one in candidates], Terms())).items
-        taken = (await scorer.score_steps([state.take(one) for one in candidates], Terms())).items
+        alone = (await scorer.rank([state] * len(candidates), [[action] for action in candidates], Terms())).items
+        taken = (await scorer.score_steps([state.take(action) for action in candidates], Terms())).items
         assert sorted(action.index for action in together) == list(range(len(candidates)))
         for action in together:
             assert action.score == alone[action.index].ranking[0].score == taken[action.index].steps[0]
@@ -114,8 +122,8 @@ def test_usage_counts_the_tokens_that_went_through_the_model() -> None:
     engine = GatedEngine()
     two = [Trajectory("t", (Step("", "a"),)), Trajectory("longer", (Step("", "a"), Step("o", "b")))]
     scores = scoring(lambda scorer: scorer.score_steps(two, Terms()), engine)
-    assert [one.usage.tokens for one in scores.items] == [len(ids) for call in engine.calls for ids in call]
-    assert [one.usage.computed for one in scores.items] == [one.usage.tokens for one in scores.items]
+    assert [item.usage.tokens for item in scores.items] == [len(ids) for call in engine.calls for ids in call]
+    assert [item.usage.computed for item in scores.items] == [item.usage.tokens for item in scores.items]
 
 
 def test_usage_tells_what_was_computed_from_what_was_reused() -> None:
@@ -143,7 +151,9 @@ def test_many_candidates_over_a_history_fit_the_queue_only_because_they_share_it
         assert ranked.usage.tokens > 64 * 200
         assert len(ranked.ranking) == 64
         with pytest.raises(TooLong):  # the same without a history in common
-            await scorer.rank([State(f"{index}" * 200) for index in range(64)], [[one] for one in candidates], Terms())
+            await scorer.rank(
+                [State(f"{index}" * 200) for index in range(64)], [[action] for action in candidates], Terms()
+            )
 
     scoring(use, PrefixEchoEngine(10**6), max_queue_tokens=1000)
 

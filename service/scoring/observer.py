@@ -1,0 +1,39 @@
+"""Everything that one model reports about itself, as one object. ``service.metrics`` counts it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from agentprm.types import StepScore
+from service.queue.observer import BatchObserver
+from service.queue.work import Batch
+from service.scoring.results import Timings
+
+
+class ModelObserver(BatchObserver, Protocol):
+    """Receives what one model does, from its batches to its answers. Called on the event loop."""
+
+    def on_cached(self, tokens: int) -> None:
+        """Called per answered request with the tokens whose scores were known, so that they cost no forward."""
+        ...
+
+    def on_answer(self, scores: Sequence[StepScore], timings: Timings) -> None:
+        """Called per answered request with all its scores and where its time went."""
+        ...
+
+    def on_warm(self, seconds: float) -> None:
+        """Called once, with the seconds from the checkpoint on disk to the end of the warm-up."""
+        ...
+
+
+class NullObserver:
+    """Ignores every report."""
+
+    def on_batch(self, batch: Batch) -> None: ...
+
+    def on_invalid(self, scores: int) -> None: ...
+
+    def on_cached(self, tokens: int) -> None: ...
+
+    def on_answer(self, scores: Sequence[StepScore], timings: Timings) -> None: ...
+
+    def on_warm(self, seconds: float) -> None: ...

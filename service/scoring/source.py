@@ -1,0 +1,88 @@
+"""The contract of a source: it renders items to keyed questions and computes those whose scores are not known."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+from agentprm.types import State, Trajectory, Usage
+from service.queue.terms import Terms
+from service.score_cache.keys import Key
+
+
+class Question(Protocol):
+    """What a source asks its model at once. Only the source that made it knows what else is in it."""
+
+    @property
+    def keys(self) -> Sequence[Key]:
+        """One key per score that answers it."""
+        ...
+
+
+class Computed(NamedTuple):
+    """The scores of one request that were not known, and what all of its scores cost.
+
+    ``usages`` has one entry per question. ``queue`` and ``forward`` are seconds.
+    """
+
+    scores: dict[Key, float]
+    usages: list[Usage]
+    queue: float
+    forward: float
+
+
+Q = TypeVar("Q", bound=Question)
+
+
+class Source(Protocol[Q]):
+    """One model as the scorer sees it: tokens through a batcher, or a judge through calls.
+
+    Per item the keys of its questions, taken in order, are those of its scores in order: consecutive steps of a
+    trajectory; or the step before the proposed actions, if there is one, and then each distinct action.
+    """
+
+    @property
+    def alive(self) -> bool:
+        """False once only a new process can score again."""
+        ...
+
+    def trajectories(self, trajectories: Sequence[Trajectory], last: int | None) -> list[list[Q]]:
+        """Renders the questions about the ``last`` steps of each trajectory; None: about every step.
+
+        Called on the tokenizer thread, one call at a time.
+
+        Raises:
+            TooLong: an item has more tokens than the model reads.
+        """
+        ...
+
+    def candidates(self, states: Sequence[State], candidates: Sequence[Sequence[str]]) -> list[list[Q]]:
+        """Renders the questions about the candidates of each state. Called and raises as ``trajectories``."""
+        ...
+
+    async def compute(self, questions: Sequence[Q], known: Mapping[Key, float], terms: Terms) -> Computed:
+        """Submits what the questions ask beyond the ``known`` scores as one request.
+
+        Raises:
+            RequestError: the queue refuses the request, or its computation fails.
+        """
+        ...
+
+    def refuse_unless_open(self) -> None:
+        """Raises NotReady before the start and after the end."""
+        ...
+
+    def refuse_if_full(self) -> None:
+        """Raises Overloaded while the queue takes no more."""
+        ...
+
+    async def start(self) -> None:
+        """Begins to compute, once a warm-up has succeeded. Raises RequestError."""
+        ...
+
+    async def close(self) -> None:
+        """Refuses new requests and answers those that were admitted."""
+        ...
+
+
+def distinct(candidates: Sequence[str]) -> list[str]:
+    """Candidates without repetitions: equal ones are scored once, so rounding cannot tell them apart."""
+    return list(dict.fromkeys(candidates))
