@@ -13,7 +13,8 @@ from transformers import LlamaConfig
 from model_store.__main__ import COMMANDS, main
 from model_store.format.manifest import Manifest
 from model_store.format.store import Checkpoint, Store
-from tests.model_store.authors import FAMILIES, make_language_model
+from tests.model_store.authors import FAMILIES
+from tests.model_store.authors_of_logits import make_language_model
 from tests.model_store.tiny_checkpoints import byte_level, sentence_piece, weights_of
 
 
