@@ -1,4 +1,4 @@
-"""Choosers of one among proposed actions: the first, the most frequent, the most promising."""
+"""Choosers of an action among those proposed: the first, the most frequent, the most promising."""
 
 import math
 from collections import Counter
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from agentprm.types import State
 
 Choose = Callable[[Sequence[State], Sequence[Sequence[str]]], list[str]]
-"""Picks one of the proposed actions (duplicates as often as proposed) in each state."""
+"""Picks an action in each state: [states] and [states][proposals], duplicates included, to [states]."""
 
 
 def first(_states: Sequence[State], proposed: Sequence[Sequence[str]]) -> list[str]:
-    """The policy alone."""
+    """The action proposed first: the policy without a judge."""
     return [actions[0] for actions in proposed]
 
 
@@ -22,14 +22,14 @@ def majority(_states: Sequence[State], proposed: Sequence[Sequence[str]]) -> lis
 
 
 Promises = Callable[[Sequence[State], Sequence[Sequence[str]]], list[list[float]]]
-"""Returns the promise of each distinct action proposed in each state."""
+"""Returns the promise of each distinct action: [states] and [states][distinct actions] to the same shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class BestPromise:
     """The action of highest promise + ``count_weight`` * log(how often it was proposed); 0 is the plain argmax.
 
-    A plain argmax over many proposals finds the action that the judge overrates most; the count is the policy's say.
+    A plain argmax over many proposals finds the action that the judge overrates most. The count lets the policy vote.
     """
 
     promises: Promises

@@ -27,7 +27,7 @@ from model_store.errors import CheckpointNotFound
 from model_store.format.store import Store
 from model_store.format.template import Template
 from model_store.importers.hub import find_source
-from model_store.importers.importer import SAMPLE, Imported, Wanted, add_checkpoint, sample_scores, stage
+from model_store.importers.importer import SAMPLE, Imported, ImportOptions, add_checkpoint, sample_scores, stage
 from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
 
 
@@ -51,8 +51,8 @@ def add(
     """
     _refuse_both(preset, recipe)
     path, base_path = find_source(source), find_source(base) if base else None
-    wanted = Wanted(name, version, preset, recipe, context_length, beta=beta)
-    imported = add_checkpoint(Store(store), path, _with_origins(wanted, source, base, reference), base_path)
+    options = ImportOptions(name, version, preset, recipe, context_length, beta=beta)
+    imported = add_checkpoint(Store(store), path, _with_origins(options, source, base, reference), base_path)
     found = _findings(imported)
     text = f"published {imported.checkpoint.manifest.reference}\n{_in_words(found)}"
     Report(found, text).show(as_json=as_json)
@@ -80,10 +80,10 @@ def inspect(
     try:
         checkpoint = Store(store).resolve(source)
     except CheckpointNotFound:
-        wanted = Wanted("inspected", "0", preset, recipe, context_length, beta=beta)
+        options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta)
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
             path, base_path = find_source(source), find_source(base) if base else None
-            staged = stage(path, Path(scratch), _with_origins(wanted, source, base, reference), base_path)
+            staged = stage(path, Path(scratch), _with_origins(options, source, base, reference), base_path)
             found = _findings(staged)
     else:
         found = _findings(Imported(checkpoint, "as published", sample_scores(checkpoint)))
@@ -95,9 +95,9 @@ def _refuse_both(preset: str | None, recipe: Path | None) -> None:
         raise typer.BadParameter("--preset and --recipe exclude each other")
 
 
-def _with_origins(wanted: Wanted, source: str, base: str | None, reference: str | None) -> Wanted:
+def _with_origins(options: ImportOptions, source: str, base: str | None, reference: str | None) -> ImportOptions:
     base_model = " merged into ".join(_origin(given) for given in (source, base) if given)
-    return replace(wanted, base_model=base_model, reference=find_source(reference) if reference else None)
+    return replace(options, base_model=base_model, reference=find_source(reference) if reference else None)
 
 
 def _origin(source: str) -> str:

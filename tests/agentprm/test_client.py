@@ -98,7 +98,7 @@ def test_rank_sends_a_state_and_its_candidates(service: ScriptedService) -> None
         "candidates": ["look", "craft 1 torch"],
     }
     assert sent(service) == ("POST", "http://prm:8000/rank_actions", {"items": [item]})
-    assert [one.index for one in result.ranking] == [1, 0]
+    assert [candidate.index for candidate in result.ranking] == [1, 0]
 
 
 def test_rank_has_the_service_sample_the_candidates_and_gets_their_texts(service: ScriptedService) -> None:

@@ -12,8 +12,10 @@ from agentprm import AsyncClient, Client, errors
 
 def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
     def methods(client: type[Any]) -> dict[str, list[str]]:
-        public = {name: one for name, one in vars(client).items() if callable(one) and not name.startswith("_")}
-        return {name: list(inspect.signature(one).parameters) for name, one in public.items()}
+        public = {
+            name: member for name, member in vars(client).items() if callable(member) and not name.startswith("_")
+        }
+        return {name: list(inspect.signature(method).parameters) for name, method in public.items()}
 
     assert methods(Client) == methods(AsyncClient)
     assert set(methods(Client)) >= {"score", "rank", "score_step", "score_trajectory", "rank_actions", "models"}

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  
 
 
 def resolves(store: Store, content: bytes) -> bool:
-    """Whether ``tiny@1`` still resolves with this for its ``prm.json``; it raises nothing but its own errors."""
+    """Returns whether ``tiny@1`` resolves with this ``prm.json``; only errors of checkpoints may be raised."""
     (store.root / "tiny" / "1" / "prm.json").write_bytes(content)
     try:
         store.resolve("tiny@1")

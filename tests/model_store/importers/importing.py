@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 
 from model_store.errors import CheckpointError
 from model_store.format.store import Store
-from model_store.importers.importer import Imported, Wanted, add_checkpoint
+from model_store.importers.importer import Imported, ImportOptions, add_checkpoint
 from tests.model_store.tiny_checkpoints import weights_of
 
 
 def add(store: Store, source: Path, base: Path | None = None, **wanted: Any) -> Imported:
-    return add_checkpoint(store, source, Wanted("foreign", "1", **wanted), base)
+    return add_checkpoint(store, source, ImportOptions("foreign", "1", **wanted), base)
 
 
 def refused(store: Store, source: Path, message: str, base: Path | None = None, **wanted: Any) -> None:

@@ -11,7 +11,7 @@ from model_store.errors import CheckpointError
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Store
 from model_store.format.template import Template
-from model_store.importers.importer import Wanted, add_checkpoint
+from model_store.importers.importer import ImportOptions, add_checkpoint
 from model_store.importers.presets import PRESETS
 from tests.model_store.authors_of_logits import make_language_model
 from tests.model_store.importers.importing import LINES, add, shard, write_recipe
@@ -52,7 +52,7 @@ def test_tensors_under_a_prefix_score_as_those_without(store: Store, tmp_path: P
         add_head(source, "LlamaForCausalLM", {"v_head.summary": torch.nn.Linear(16, 1, bias=False)}, prefix=prefix)
         if prefix:
             shard(source)
-        scores.append(add_checkpoint(store, source, Wanted("pqm", f"1{prefix}", preset="pqm")).raw)
+        scores.append(add_checkpoint(store, source, ImportOptions("pqm", f"1{prefix}", preset="pqm")).raw)
     assert scores[0] == scores[1]
 
 
@@ -74,7 +74,7 @@ def test_a_recipe_of_ones_own_reads_a_head_that_no_family_has(store: Store, tmp_
     assert manifest.score.layers == ("value_head.out",)
     assert manifest.template.begin == "<s>"
     by_token = write_recipe(tmp_path / "token.json", {"head": "token", "tokens": ["Ġ"], "activation": "sigmoid"}, LINES)
-    manifest = add_checkpoint(store, source, Wanted("foreign", "2", recipe=by_token)).checkpoint.manifest
+    manifest = add_checkpoint(store, source, ImportOptions("foreign", "2", recipe=by_token)).checkpoint.manifest
     assert manifest.score.tokens == (tokenizer.token_to_id("Ġ"),)
 
 

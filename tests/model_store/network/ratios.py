@@ -12,7 +12,7 @@ from transformers import LlamaConfig, Qwen2Config
 
 from agentprm.types import Step, Trajectory
 from model_store.format.store import Store
-from model_store.importers.importer import Imported, Wanted, add_checkpoint
+from model_store.importers.importer import Imported, ImportOptions, add_checkpoint
 from tests.model_store.authors_of_logits import make_language_model
 from tests.model_store.tiny_checkpoints import (
     CHATML,
@@ -51,7 +51,7 @@ def make_pair(tmp_path: Path, chat: str = CHATML) -> Tokenizer:
 
 def add(tmp_path: Path, preset: str | None = "implicit-prm", beta: float | None = BETA, **more: Any) -> Imported:
     wanted = {"reference": tmp_path / "reference", "beta": beta, "preset": preset} | more
-    return add_checkpoint(Store(tmp_path / "store"), tmp_path / "policy", Wanted("ratio", "1", **wanted))
+    return add_checkpoint(Store(tmp_path / "store"), tmp_path / "policy", ImportOptions("ratio", "1", **wanted))
 
 
 Pieces = list[tuple[str, bool]]

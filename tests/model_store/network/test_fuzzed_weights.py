@@ -99,7 +99,7 @@ def test_a_bias_of_another_shape_is_refused(tmp_path: Path, shape: list[int]) ->
 
 
 def loads(checkpoint: Checkpoint, content: bytes) -> bool:
-    """Whether the model loads with this for its weights; it raises nothing but its own errors."""
+    """Returns whether the model loads with these weights; only errors of checkpoints may be raised."""
     (checkpoint.path / "model.safetensors").write_bytes(content)
     try:
         load_model(checkpoint, "cpu", "auto")

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from agentprm.types import Step, Trajectory
 from model_store.errors import CheckpointTooLarge
 from model_store.format.store import Store
-from model_store.importers.importer import Wanted, add_checkpoint
+from model_store.importers.importer import ImportOptions, add_checkpoint
 from model_store.network import heads
 from model_store.network.log_ratio import own_tokens
 from model_store.network.quantise import ScoreError
@@ -69,7 +69,7 @@ def test_a_bound_on_logits_changes_no_score(tmp_path: Path, monkeypatch: pytest.
     assert add_checkpoint(
         Store(tmp_path / "other"),
         tmp_path / "policy",
-        Wanted("ratio", "1", preset="implicit-prm", reference=tmp_path / "reference", beta=BETA),
+        ImportOptions("ratio", "1", preset="implicit-prm", reference=tmp_path / "reference", beta=BETA),
     ).raw == pytest.approx(whole, abs=1e-6)
 
 
