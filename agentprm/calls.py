@@ -69,35 +69,35 @@ def _proposal(item: RankLike) -> wire.RankItem | dict[str, Any]:
     if isinstance(item, wire.RankItem):
         return item
     state, candidates = item
-    shown = {"observation": state.observation} if isinstance(state, State) else {}
+    current = {"observation": state.observation} if isinstance(state, State) else {}
     proposed = "sample" if isinstance(candidates, wire.Sample) else "candidates"
-    return {**_history(state), **shown, proposed: candidates}
+    return {**_history(state), **current, proposed: candidates}
 
 
-def _history(past: Trajectory | State | Chat) -> dict[str, Any]:
-    if not isinstance(past, Trajectory | State):
-        return {"messages": past}
-    steps = [{"observation": step.observation, "action": step.action} for step in past.steps]
-    return {"task": past.task, "steps": steps}
+def _history(history: Trajectory | State | Chat) -> dict[str, Any]:
+    if not isinstance(history, Trajectory | State):
+        return {"messages": history}
+    steps = [{"observation": step.observation, "action": step.action} for step in history.steps]
+    return {"task": history.task, "steps": steps}
 
 
 def _trajectory_id(items: Sequence[wire.TrajectoryItem | wire.RankItem | dict[str, Any]]) -> str | None:
-    """What a proxy may keep a trajectory by, on the replica that has its prefix: a hash of how all the items begin.
+    """A hash of how all items begin, by which a proxy keeps a trajectory on the replica that has its prefix.
 
-    None where they begin differently.
+    None if they begin differently.
     """
     beginnings = {_beginning(item) for item in items}
     return blake2b(beginnings.pop().encode(), digest_size=8).hexdigest() if len(beginnings) == 1 else None
 
 
 def _beginning(item: wire.TrajectoryItem | wire.RankItem | dict[str, Any]) -> str:
-    """The task; of a chat all up to the first turn of the user, as every step of it has."""
+    """The task; of a chat everything up to the first user turn, which all its steps share."""
     fields: dict[str, Any] = item if isinstance(item, dict) else {"task": item.task, "messages": item.messages}
     if fields.get("task") is not None:
         return str(fields["task"])
     beginning = []
-    for given in fields["messages"]:
-        message = given if isinstance(given, wire.Message) else wire.Message.model_validate(given)
+    for turn in fields["messages"]:
+        message = turn if isinstance(turn, wire.Message) else wire.Message.model_validate(turn)
         beginning.append(f"{message.role}: {message.content}")
         if message.role == "user":
             break

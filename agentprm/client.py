@@ -1,4 +1,4 @@
-"""The clients of the service: ``Client`` blocks, ``AsyncClient`` is awaited, and nothing else differs."""
+"""The clients of the service: ``Client`` blocks, ``AsyncClient`` is awaited; they have the same methods."""
 
 import asyncio
 import time
@@ -21,17 +21,20 @@ class Client:
     """A blocking client; threads may share it.
 
     A trajectory is an ``agentprm.Trajectory``, an OpenAI chat (a list of message dicts ending in the assistant's) or
-    a ``wire.TrajectoryItem``. Every call takes ``deadline_ms``, the milliseconds that its scores are worth waiting
-    for, retries included: the service drops work that cannot make it. ``request_id`` appears in the service's log.
+    a ``wire.TrajectoryItem``. Replies hold one result per item, in the order of the items.
 
-    Overload (429), unreadiness (503) and lost connections are tried again after ``Retry-After`` or with exponential
-    backoff, as long as the deadline allows; nothing else is.
+    ``deadline_ms`` is the milliseconds that a call may take, retries included; the service drops work that cannot meet
+    it. ``request_id`` appears in the service's log.
+
+    A call is tried again after overload (429), unreadiness (503) or a lost connection, as long as the deadline allows.
+    It waits for ``Retry-After``, or with exponential backoff if the reply names none. Other errors are final.
 
     Every call raises:
-        RequestError: what the service answered instead of scores, of the service's own class (``Overloaded``, ...).
-            ``InvalidRequest`` is raised before anything is sent where the contract alone shows the mistake.
+        RequestError: the service answered with an error; the class follows its code (``Overloaded``, ...).
+            ``InvalidRequest`` is raised before anything is sent if the items break the contract, and
+            ``DeadlineExceeded`` once the deadline has passed.
         ConnectionFailed: no whole reply arrived.
-        UnexpectedReply: something that is not this service answered.
+        UnexpectedReply: the reply breaks the contract; usually another server answered.
     """
 
     def __init__(
@@ -45,9 +48,16 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """``timeout`` is the seconds to wait for a reply, ``max_retries`` the attempts after the first.
+        """Opens no connection yet.
 
-        Without ``model`` the service takes its default; ``sleep`` takes seconds.
+        Args:
+            base_url: ``http://`` or ``https://``, host, and a path if the service has one.
+            model: name, ``name@version`` or alias; the service's default without it.
+            api_key: sent as a bearer token.
+            timeout: seconds to wait for a reply.
+            max_retries: attempts after the first.
+            transport: of httpx, for proxies and tests.
+            sleep: takes the seconds between two attempts.
 
         Raises:
             ValueError: a ``base_url`` or an ``api_key`` that cannot be used.
@@ -65,7 +75,7 @@ class Client:
     def score(
         self, trajectory: TrajectoryLike, *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.StepResult:
-        """Promise and progress of the last step."""
+        """Promise in [0, 1], progress and raw score of the last step."""
         return self.score_step([trajectory], deadline_ms=deadline_ms, request_id=request_id).results[0]
 
     def rank(
@@ -76,30 +86,30 @@ class Client:
         deadline_ms: float | None = None,
         request_id: str | None = None,
     ) -> wire.RankResult:
-        """The candidates, best promise first; ``index`` is a candidate's place in ``candidates``.
+        """The candidates in ``ranking``, best promise first; ``index`` is a candidate's place in ``candidates``.
 
-        With a ``Sample`` instead of candidates the service samples them, and each one's ``action`` has its text.
+        With a ``Sample`` the service samples the candidates; ``action`` then holds the text of each.
         """
         return self.rank_actions([(state, candidates)], deadline_ms=deadline_ms, request_id=request_id).results[0]
 
     def score_step(
         self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.ScoreStepReply:
-        """Promise and progress of the last step of each trajectory."""
+        """Promise, progress and raw score of the last step of each trajectory."""
         call = calls.score_step(items, self._model)
         return self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
     def score_trajectory(
         self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.ScoreTrajectoryReply:
-        """Promise and progress of every step of each trajectory."""
+        """Promise, progress and raw score of every step: ``results[i].steps[t]`` is step t of item i."""
         call = calls.score_trajectory(items, self._model)
         return self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
     def rank_actions(
         self, items: Iterable[RankLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.RankActionsReply:
-        """The candidates, given or to be sampled, of each ``(state, candidates)`` or ``wire.RankItem``, best first."""
+        """Ranks the candidates of each ``(state, candidates)`` or ``wire.RankItem``; ``results`` are in item order."""
         call = calls.rank_actions(items, self._model)
         return self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
@@ -108,7 +118,11 @@ class Client:
         return self._run(Exchange(calls.MODELS, self._patience))
 
     def ready(self) -> bool:
-        """Whether a request sent now would be scored; asks once and waits 5 seconds at most."""
+        """Returns whether a request sent now would be scored; asks once and waits 5 seconds at most.
+
+        Raises:
+            AgentPRMError: an answer that does not tell, such as that of another server.
+        """
         try:
             self._run(Exchange(calls.READY, PROBE))
         except (ConnectionFailed, NotReady, UnexpectedReply) as error:
@@ -136,7 +150,7 @@ class Client:
 
 
 class AsyncClient:
-    """``Client``, awaited; one per event loop."""
+    """The client for ``async`` code: the methods of ``Client``, awaited. Use one per event loop."""
 
     def __init__(
         self,
@@ -149,7 +163,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """See ``Client``."""
+        """Takes the arguments of ``Client``; ``sleep`` is awaited."""
         self._model = model
         self._patience = Patience(timeout, max_retries)
         self._sleep = sleep
@@ -163,7 +177,7 @@ class AsyncClient:
     async def score(
         self, trajectory: TrajectoryLike, *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.StepResult:
-        """Promise and progress of the last step."""
+        """Promise in [0, 1], progress and raw score of the last step."""
         reply = await self.score_step([trajectory], deadline_ms=deadline_ms, request_id=request_id)
         return reply.results[0]
 
@@ -175,9 +189,9 @@ class AsyncClient:
         deadline_ms: float | None = None,
         request_id: str | None = None,
     ) -> wire.RankResult:
-        """The candidates, best promise first; ``index`` is a candidate's place in ``candidates``.
+        """The candidates in ``ranking``, best promise first; ``index`` is a candidate's place in ``candidates``.
 
-        With a ``Sample`` instead of candidates the service samples them, and each one's ``action`` has its text.
+        With a ``Sample`` the service samples the candidates; ``action`` then holds the text of each.
         """
         reply = await self.rank_actions([(state, candidates)], deadline_ms=deadline_ms, request_id=request_id)
         return reply.results[0]
@@ -185,21 +199,21 @@ class AsyncClient:
     async def score_step(
         self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.ScoreStepReply:
-        """Promise and progress of the last step of each trajectory."""
+        """Promise, progress and raw score of the last step of each trajectory."""
         call = calls.score_step(items, self._model)
         return await self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
     async def score_trajectory(
         self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.ScoreTrajectoryReply:
-        """Promise and progress of every step of each trajectory."""
+        """Promise, progress and raw score of every step: ``results[i].steps[t]`` is step t of item i."""
         call = calls.score_trajectory(items, self._model)
         return await self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
     async def rank_actions(
         self, items: Iterable[RankLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.RankActionsReply:
-        """The candidates, given or to be sampled, of each ``(state, candidates)`` or ``wire.RankItem``, best first."""
+        """Ranks the candidates of each ``(state, candidates)`` or ``wire.RankItem``; ``results`` are in item order."""
         call = calls.rank_actions(items, self._model)
         return await self._run(Exchange(call, self._patience, deadline_ms, request_id))
 
@@ -208,7 +222,11 @@ class AsyncClient:
         return await self._run(Exchange(calls.MODELS, self._patience))
 
     async def ready(self) -> bool:
-        """Whether a request sent now would be scored; asks once and waits 5 seconds at most."""
+        """Returns whether a request sent now would be scored; asks once and waits 5 seconds at most.
+
+        Raises:
+            AgentPRMError: an answer that does not tell, such as that of another server.
+        """
         try:
             await self._run(Exchange(calls.READY, PROBE))
         except (ConnectionFailed, NotReady, UnexpectedReply) as error:

@@ -5,7 +5,7 @@
 AgentPRMError
 ├── RequestError                what the service answers, as an envelope with a status code
 │   ├── InvalidRequest          422  the body breaks the contract; ``details`` says where
-│   ├── Unauthorized            401  no key, or one that is not known
+│   ├── Unauthorized            401  no API key, or an unknown one
 │   ├── Forbidden               403  the key lacks the scope that the route needs
 │   ├── NotFound                404  no such route
 │   │   ├── MethodNotAllowed    405  the route exists, the method does not
@@ -13,13 +13,13 @@ AgentPRMError
 │   ├── TooSlow                 408  the body did not arrive in time
 │   ├── TooLong                 413  a body, item or trajectory over a published limit
 │   ├── Overloaded              429  try again after ``retry_after`` seconds
-│   │   └── RateLimited         429  the key has sent all that it may for now
-│   ├── UpstreamFailed          502  a server that the service itself asks gave no usable answer
+│   │   └── RateLimited         429  the key has used up its rate limit for now
+│   ├── UpstreamFailed          502  a server that the service depends on gave no usable answer
 │   ├── NotReady                503  starting, draining or broken; may carry ``retry_after``
 │   ├── DeadlineExceeded        504  the caller's deadline passed before a score was ready
-│   └── InternalError           500  our fault; ``details["id"]`` finds it in the log
+│   └── InternalError           500  a fault of the service; ``details["id"]`` finds it in the log
 ├── ConnectionFailed            the client could not reach the service or got no whole reply
-└── UnexpectedReply             the client got a reply that this contract does not know
+└── UnexpectedReply             the reply breaks the contract; usually another server sent it
 """
 
 from typing import Any, ClassVar
@@ -30,7 +30,11 @@ class AgentPRMError(Exception):
 
 
 class RequestError(AgentPRMError):
-    """An answer that is not a score: ``code`` and ``status`` are fixed per class."""
+    """A request that got an error instead of scores.
+
+    ``code`` (a word) and ``status`` (of HTTP) are fixed for each class. ``message`` is one sentence, ``details`` a JSON
+    object, and ``retry_after`` the seconds to wait before trying again, None if the answer names none.
+    """
 
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
@@ -117,11 +121,14 @@ class InternalError(RequestError):
 
 
 class ConnectionFailed(AgentPRMError):
-    """No whole reply arrived: refused, reset, timed out or cut off."""
+    """No whole reply arrived: the connection was refused, reset, cut off or timed out."""
 
 
 class UnexpectedReply(AgentPRMError):
-    """A reply this client does not understand, usually from something that is not this service."""
+    """A reply that breaks the contract, usually from a proxy or another server.
+
+    ``status`` is its HTTP status, ``retry_after`` the seconds of its ``Retry-After`` header, None without one.
+    """
 
     def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
 """One request from its first attempt to its reply: headers, deadline and retries.
 
-Sends nothing and never sleeps, so that the sync and the async client are the same behaviour.
+Nothing here sends or sleeps, so the sync and the async client share all of it.
 """
 
 import math
@@ -25,11 +25,11 @@ from agentprm.errors import (
 
 CONNECT_SECONDS: Final = 5.0
 MAX_PAUSE_SECONDS: Final = 30.0
-"""A ``Retry-After`` over this is for the caller to wait, not for a call that looks alive."""
+"""With a longer ``Retry-After`` the error is raised: the call would look stuck, and the caller can wait better."""
 FAILURES: Final = (httpx.RequestError, RequestError, UnexpectedReply)
-"""What ``Exchange.pause_after`` takes."""
-# Scoring changes nothing, so a lost connection may be tried again; a reply that did not come in time would only
-# be asked for twice.
+"""Errors of an attempt that ``Exchange.pause_after`` takes."""
+# Scoring changes nothing, so a request whose connection was lost is sent again. After a read timeout it is not: the
+# service may still be computing the first one.
 _LOST_CONNECTION: Final = (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError)
 _TRANSIENT_STATUSES: Final = (Overloaded.status, NotReady.status)
 _GATEWAY_STATUSES: Final = (502, 503, 504)
@@ -37,7 +37,7 @@ _GATEWAY_STATUSES: Final = (502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a client waits: ``timeout`` seconds in each phase of an attempt, ``max_retries`` more attempts."""
+    """Limits of a call: ``timeout`` seconds for each phase of an attempt, ``max_retries`` attempts after the first."""
 
     timeout: float
     max_retries: int
@@ -47,7 +47,10 @@ PROBE: Final = Patience(timeout=5.0, max_retries=0)
 
 
 class Exchange(Generic[R]):
-    """One call from its first attempt to its reply; ``deadline_ms`` counts from here and over all attempts."""
+    """One call from its first attempt to its reply.
+
+    ``deadline_ms`` counts from the construction and covers all attempts.
+    """
 
     def __init__(
         self, call: Call[R], patience: Patience, deadline_ms: float | None = None, request_id: str | None = None
@@ -59,10 +62,10 @@ class Exchange(Generic[R]):
         self._retries = 0
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
-        """The next attempt.
+        """Returns the request of the next attempt, with the time left as its deadline.
 
         Raises:
-            DeadlineExceeded: there is no time left for one.
+            DeadlineExceeded: no time is left.
         """
         remaining = self._remaining()
         if remaining <= 0:
@@ -84,8 +87,8 @@ class Exchange(Generic[R]):
         """The reply in ``response``.
 
         Raises:
-            RequestError: the service refused; of the class of its error code.
-            UnexpectedReply: not a reply of this contract, or not one result per item.
+            RequestError: the service refused; the class follows its error code.
+            UnexpectedReply: the reply breaks the contract, or has more or fewer results than the request had items.
         """
         if not response.is_success:
             raise _refusal(response)
@@ -101,7 +104,7 @@ class Exchange(Generic[R]):
         """Seconds until the next attempt.
 
         Raises:
-            AgentPRMError: what ``error`` means to the caller, when there is to be no next attempt.
+            AgentPRMError: there is no next attempt; the error that the caller gets instead of ``error``.
         """
         pause = retry_pause(
             error,
@@ -117,7 +120,7 @@ class Exchange(Generic[R]):
             raise error
         if isinstance(error, httpx.TimeoutException) and self._remaining() <= 0:
             raise DeadlineExceeded("no reply came before the deadline") from error
-        raise ConnectionFailed(_what_failed(error)) from error
+        raise ConnectionFailed(_connection_error(error)) from error
 
     def _remaining(self) -> float:
         return self._deadline - monotonic()
@@ -126,17 +129,20 @@ class Exchange(Generic[R]):
 def retry_pause(error: Exception, *, retries: int, max_retries: int, remaining: float, jitter: float) -> float | None:
     """Seconds to wait before trying again; None if ``error`` is final.
 
-    ``retries`` is how many there have been, ``remaining`` the seconds before the deadline, ``jitter`` in [0, 1).
+    ``retries`` counts those so far, ``remaining`` is the seconds before the deadline, ``jitter`` is in [0, 1).
     """
     if retries >= max_retries or not _is_transient(error):
         return None
-    asked = getattr(error, "retry_after", None)
-    pause = float(asked) if asked is not None else (0.5 + jitter / 2) * 0.25 * 2 ** min(retries, 5)
+    retry_after = getattr(error, "retry_after", None)
+    pause = float(retry_after) if retry_after is not None else (0.5 + jitter / 2) * 0.25 * 2 ** min(retries, 5)
     return pause if pause <= MAX_PAUSE_SECONDS and pause < remaining else None
 
 
 def means_not_ready(error: Exception) -> bool:
-    """Whether a failed readiness call is an answer: nobody listens, the service says no, or a gateway says so."""
+    """Returns whether a failed call of ``/ready`` means "not ready".
+
+    It does if nobody listens, if the service says so, or if a gateway has no service behind it.
+    """
     if isinstance(error, UnexpectedReply):
         return error.status in _GATEWAY_STATUSES
     return isinstance(error, ConnectionFailed | NotReady)
@@ -152,7 +158,7 @@ def checked_url(base_url: str) -> httpx.URL:
 def authorization(api_key: str | None) -> dict[str, str]:
     if api_key is None:
         return {}
-    # httpx would quote a key that is no header value, say one with the line end of its file, in its error.
+    # httpx quotes a key that is no header value in its error: one read from a file with its line end, for example.
     if not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
         raise ValueError("api_key must be printable ASCII without white space around it")
     return {"authorization": f"Bearer {api_key}"}
@@ -175,21 +181,21 @@ def _refusal(response: httpx.Response) -> RequestError | UnexpectedReply:
 
 
 def _unexpected(response: httpx.Response) -> UnexpectedReply:
-    shown = response.content[:200].decode(errors="replace")
+    beginning = response.content[:200].decode(errors="replace")
     return UnexpectedReply(
-        f"{_place(response.request)} is not an AgentPRM reply: HTTP {response.status_code}, {shown!r}",
+        f"{_place(response.request)} is not an AgentPRM reply: HTTP {response.status_code}, {beginning!r}",
         status=response.status_code,
         retry_after=_retry_after(response),
     )
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds; None without the header or with a date in it, which the service never sends."""
+    """Seconds of the ``Retry-After`` header; None without it, or with a date, which the service never sends."""
     value = response.headers.get("retry-after", "")
     return float(value) if value.isascii() and value.isdigit() else None
 
 
-def _what_failed(error: httpx.RequestError) -> str:
+def _connection_error(error: httpx.RequestError) -> str:
     return f"{_place(error.request)}: {type(error).__name__} {error}".rstrip()
 
 

@@ -1,4 +1,4 @@
-"""The one conversion from request items to what the model scores: task, steps, observation, candidates.
+"""Conversion of request items to what the model scores: task, steps, observation, candidates.
 
 An OpenAI chat becomes a trajectory so: the system turns and the first user turn are the task; later user and tool
 turns up to an assistant turn are that step's observation; an assistant turn, tool calls included, is its action.
@@ -29,12 +29,14 @@ def to_trajectory(item: TrajectoryItem) -> Trajectory:
 
 
 def to_state(item: RankItem) -> tuple[State, list[str]]:
-    """The state of an item and the candidate actions proposed in it, none where they are to be sampled.
+    """The state of an item and the candidate actions proposed in it; no candidates if the service is to sample them.
 
     Raises:
         InvalidRequest: a chat without a task, ending in an assistant turn, or a candidate that is no action.
     """
-    candidates = [one if isinstance(one, str) else action_text(one) for one in item.candidates or ()]
+    candidates = [
+        candidate if isinstance(candidate, str) else action_text(candidate) for candidate in item.candidates or ()
+    ]
     if item.messages is None:
         assert item.task is not None
         return State(item.task, _steps(item.steps or ()), item.observation or ""), candidates
@@ -44,7 +46,11 @@ def to_state(item: RankItem) -> tuple[State, list[str]]:
 
 
 def action_text(message: Message) -> str:
-    """An assistant turn as text: its content, then each tool call as one line of canonical JSON."""
+    """An assistant turn as text: its content, then each tool call as one line of canonical JSON.
+
+    Raises:
+        InvalidRequest: a turn of another role, or an empty one.
+    """
     if message.role != "assistant":
         raise InvalidRequest(f"an action is an assistant message, not a {message.role} message")
     lines = [_content(message)] if _content(message) else []
@@ -68,21 +74,21 @@ def _steps(bodies: Sequence[StepBody]) -> tuple[Step, ...]:
 def _chat_state(messages: Sequence[Message]) -> State:
     task_length = _task_length(messages)
     steps: list[Step] = []
-    shown: list[str] = []
+    observed: list[str] = []
     for message in messages[task_length:]:
         if message.role == "assistant":
-            steps.append(Step("\n".join(shown), action_text(message)))
-            shown = []
+            steps.append(Step("\n".join(observed), action_text(message)))
+            observed = []
         else:
-            shown.append(_content(message))
+            observed.append(_content(message))
     task = "\n".join(_content(message) for message in messages[:task_length])
     if not task:
         raise InvalidRequest("the first messages must hold the task: system and user text before any other turn")
-    return State(task, tuple(steps), "\n".join(shown))
+    return State(task, tuple(steps), "\n".join(observed))
 
 
 def _task_length(messages: Sequence[Message]) -> int:
-    """How many leading turns are the task: system turns, up to and including the first user turn."""
+    """Returns the number of leading turns that are the task: system turns, up to and including the first user turn."""
     for index, message in enumerate(messages):
         if message.role == "user":
             return index + 1
@@ -98,7 +104,7 @@ def _content(message: Message) -> str:
 
 
 def _arguments(text: str) -> Any:
-    """Parsed arguments, so that white space does not change a score; text that is no JSON stays as written."""
+    """Returns parsed arguments, so that white space changes no score; text that is no JSON stays as written."""
     try:
         return json.loads(text)
     except ValueError:

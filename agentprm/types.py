@@ -1,11 +1,15 @@
-"""What an agent did, and what a step is worth: the value types every package shares."""
+"""Value types that every package shares: steps, trajectories, states, and the score of a step."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One turn: what the environment showed (o_t) and what the agent then did or said (a_t), verbatim."""
+    """One turn, verbatim.
+
+    ``observation`` (o_t) is what the environment showed, empty if it showed nothing. ``action`` (a_t) is what the agent
+    then did or said, its thought included; the service refuses an empty one.
+    """
 
     observation: str
     action: str
@@ -13,7 +17,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A task and its ordered steps, finished or not."""
+    """A task and its steps in order; the episode may go on after the last.
+
+    A trajectory without steps can be built, but has nothing to score: the client raises InvalidRequest.
+    """
 
     task: str
     steps: tuple[Step, ...] = ()
@@ -21,7 +28,10 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """s_t: everything the agent knows when it chooses its next action."""
+    """Everything the agent knows when it chooses its next action (s_t).
+
+    ``steps`` are the finished ones. ``observation`` is the current one, which no action has followed yet.
+    """
 
     task: str
     steps: tuple[Step, ...] = ()
@@ -47,7 +57,11 @@ class StepScore:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Where the scores of one item came from, in tokens; ``tokens`` is the sum of the other three."""
+    """Tokens of one item by where their scores came from.
+
+    ``computed`` went through the model, ``prefix_cache`` had their keys and values on the device, and the scores of
+    ``score_cache`` were known already. ``tokens`` is the sum of the three.
+    """
 
     tokens: int
     computed: int

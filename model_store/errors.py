@@ -1,4 +1,4 @@
-"""The errors of checkpoints; no client of the service sees one.
+"""Errors of checkpoints; no client of the service gets one.
 
 AgentPRMError
 └── CheckpointError             a checkpoint that cannot be served
@@ -20,7 +20,7 @@ class CheckpointNotFound(CheckpointError):
 
 
 class CheckpointCorrupt(CheckpointError):
-    """The content does not hash to the digest, or a file is missing, unsafe or unreadable."""
+    """The content does not hash to the digest, or a file is missing, unsafe, unreadable or does not fit the rest."""
 
 
 class ManifestInvalid(CheckpointError):

@@ -1,8 +1,8 @@
 """The JSON bodies of the HTTP contract, shared by the service and its clients.
 
-Fields are documented here once; the service's OpenAPI page is generated from them. Unknown fields of a request are
-refused, so that a misspelt one is an error and not a silently different score. Those of a reply are ignored, so that
-a client outlives a service that learns to tell more.
+The service's OpenAPI page is generated from these classes, so each field is documented once. An unknown field of a
+request is refused: a misspelt one is an error and not a silently different score. An unknown field of a reply is
+ignored: an older client keeps working when the service adds fields.
 """
 
 from agentprm.wire.admin import AliasTarget, ModelReference

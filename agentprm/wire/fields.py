@@ -15,11 +15,11 @@ def _of_whole_characters(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_of_whole_characters)]
-"""JSON can spell half a character, which no tokenizer takes and no reply can echo."""
+"""Text without lone surrogates: JSON can write one, but no tokenizer takes it and no reply can echo it."""
 NonEmpty = Annotated[str, Field(min_length=1)]
-"""Of whole characters too: pydantic looks where there is a length to check."""
+"""Text of one character or more. Pydantic refuses lone surrogates itself where it checks a length."""
 Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
-Unsent = SkipJsonSchema[None]  # what a header is where it is left out; no header can say null
+Unsent = SkipJsonSchema[None]  # a header that is absent: no header can hold null, so the schema does not offer it
 
 
 class Body(BaseModel):

@@ -93,8 +93,12 @@ class ModelInfo(ModelIdentity):
     aliases: list[str]
     default: bool = Field(description="Whether requests without `model` get this one.")
     base_model: str
-    dtype: str = Field(description="The backbone's; with +int8 or +int4 where its linear layers are quantised.")
-    weights: Weights | None = Field(default=None, description="null: not quantised; else what that cost.")
+    dtype: str = Field(
+        description="Dtype of the backbone; followed by +int8 or +int4 if its linear layers are quantised."
+    )
+    weights: Weights | None = Field(
+        default=None, description="Cost of quantised weights in score; null for full weights."
+    )
     device: str
     limits: Limits
     training: dict[str, Any] = Field(description="How it was trained, from the manifest.")

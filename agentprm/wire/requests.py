@@ -33,8 +33,8 @@ class ToolCall(Body):
 class Message(BaseModel):
     """One turn of an OpenAI chat. Assistant turns are actions; user and tool turns are observations.
 
-    A field of the chat format that is not listed here is accepted only while it is empty (clients dump ``null``
-    fields), because text that is not read would change the score without a word.
+    A field of the chat format that is not listed here must be empty (clients write ``null`` fields): text that is not
+    read would change the score silently.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -56,7 +56,7 @@ class Message(BaseModel):
 
 
 class _Item(Body):
-    """What every item has in common: the history, in one of two forms."""
+    """The history of an item, in one of two forms."""
 
     id: Text | None = Field(None, description="Echoed in the result.")
     task: NonEmpty | None = Field(None, description="The instruction the agent was given.")
@@ -85,7 +85,7 @@ class TrajectoryItem(_Item):
 
 
 class Sample(Body):
-    """Actions that the service is to sample from the policy that it was given."""
+    """Asks the service to sample the candidate actions from its policy."""
 
     n: int = Field(ge=1, description="How many; equal ones are scored once.")
     temperature: float = Field(default=1.0, ge=0, le=10, description="0: the likeliest token each time.")
@@ -118,7 +118,8 @@ class RankItem(_Item):
 class _Request(Body):
     model: NonEmpty | None = Field(None, description="Name, `name@version` or alias; the default model if absent.")
     deadline_ms: Milliseconds | None = Field(
-        None, description="As the header `x-deadline-ms`, for who cannot set one; the sooner of both counts."
+        None,
+        description="Same as the header `x-deadline-ms`, for clients that set no headers; the earlier one counts.",
     )
 
 
@@ -138,7 +139,7 @@ def encode(request: type[ScoreRequest | RankRequest], fields: Mapping[str, Any])
     """A request's body as JSON, null fields left out.
 
     Raises:
-        InvalidRequest: the fields break the contract; ``details`` says where, as in the service's answer.
+        InvalidRequest: the fields break the contract; ``details`` says where, in the form of the service's own errors.
     """
     try:
         return request.model_validate(fields).model_dump_json(exclude_none=True).encode()

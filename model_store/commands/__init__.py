@@ -1,1 +1,1 @@
-"""What ``python -m model_store`` does: each command takes its arguments and returns a report."""
+"""The commands of ``python -m model_store``."""

@@ -1,58 +1,107 @@
-"""``add`` and ``inspect``: a foreign checkpoint, and what its numbers would be."""
+"""``add`` and ``inspect``: a checkpoint of any family, and its scores of a sample."""
 
-import argparse
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from tokenizers import Tokenizer
 
 from agentprm.types import State, Trajectory
 from model_store.commands.looking import recipe_in_words
+from model_store.commands.options import (
+    BUNDLED,
+    BaseOption,
+    BetaOption,
+    ContextOption,
+    JsonOption,
+    PresetOption,
+    RecipeOption,
+    ReferenceOption,
+    SourceArgument,
+    StoreOption,
+)
 from model_store.commands.report import Report, table
 from model_store.errors import CheckpointNotFound
 from model_store.format.store import Store
 from model_store.format.template import Template
 from model_store.importers.hub import find_source
-from model_store.importers.importer import SAMPLE, Imported, Wanted, add_checkpoint, sample_scores, stage
+from model_store.importers.importer import SAMPLE, Imported, ImportOptions, add_checkpoint, sample_scores, stage
 from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
 
 
-def add(store: Store, given: argparse.Namespace) -> Report:
-    source, base = find_source(given.source), find_source(given.base) if given.base else None
-    imported = add_checkpoint(store, source, _wanted(given, given.name, given.version), base)
+def add(
+    *,
+    source: SourceArgument,
+    name: Annotated[str, typer.Option(help="Its name in the store.")],
+    version: Annotated[str, typer.Option(help="Its version; versions never change.")],
+    preset: PresetOption = None,
+    recipe: RecipeOption = None,
+    base: BaseOption = None,
+    reference: ReferenceOption = None,
+    beta: BetaOption = None,
+    context_length: ContextOption = None,
+    store: StoreOption = BUNDLED,
+    as_json: JsonOption = False,
+) -> None:
+    """Import a checkpoint from a directory or the hub.
+
+    It is published once it has loaded and scored a sample.
+    """
+    _refuse_both(preset, recipe)
+    path, base_path = find_source(source), find_source(base) if base else None
+    options = ImportOptions(name, version, preset, recipe, context_length, beta=beta)
+    imported = add_checkpoint(Store(store), path, _with_origins(options, source, base, reference), base_path)
     found = _findings(imported)
-    return Report(found, f"published {imported.checkpoint.manifest.reference}\n{_in_words(found)}")
+    text = f"published {imported.checkpoint.manifest.reference}\n{_in_words(found)}"
+    Report(found, text).show(as_json=as_json)
 
 
-def inspect(store: Store, given: argparse.Namespace) -> Report:
-    """A foreign checkpoint, or one of the store; nothing is published."""
+def inspect(
+    *,
+    source: Annotated[
+        str, typer.Argument(help="A directory, owner/name@commit of the hub, or a version of the store.")
+    ],
+    preset: PresetOption = None,
+    recipe: RecipeOption = None,
+    base: BaseOption = None,
+    reference: ReferenceOption = None,
+    beta: BetaOption = None,
+    context_length: ContextOption = None,
+    store: StoreOption = BUNDLED,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how a checkpoint would score.
+
+    It is one to import, of which nothing is published, or a version of the store.
+    """
+    _refuse_both(preset, recipe)
     try:
-        checkpoint = store.resolve(given.source)
+        checkpoint = Store(store).resolve(source)
     except CheckpointNotFound:
+        options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta)
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
-            source, base = find_source(given.source), find_source(given.base) if given.base else None
-            found = _findings(stage(source, Path(scratch), _wanted(given, "inspected", "0"), base))
+            path, base_path = find_source(source), find_source(base) if base else None
+            staged = stage(path, Path(scratch), _with_origins(options, source, base, reference), base_path)
+            found = _findings(staged)
     else:
         found = _findings(Imported(checkpoint, "as published", sample_scores(checkpoint)))
-    return Report(found, _in_words(found))
+    Report(found, _in_words(found)).show(as_json=as_json)
 
 
-def _wanted(given: argparse.Namespace, name: str, version: str) -> Wanted:
-    return Wanted(
-        name,
-        version,
-        preset=given.preset,
-        recipe=given.recipe,
-        context_length=given.context_length,
-        reference=find_source(given.reference) if given.reference else None,
-        beta=given.beta,
-        base_model=" merged into ".join(_origin(source) for source in (given.source, given.base) if source),
-    )
+def _refuse_both(preset: str | None, recipe: Path | None) -> None:
+    if preset and recipe:
+        raise typer.BadParameter("--preset and --recipe exclude each other")
+
+
+def _with_origins(options: ImportOptions, source: str, base: str | None, reference: str | None) -> ImportOptions:
+    base_model = " merged into ".join(_origin(given) for given in (source, base) if given)
+    return replace(options, base_model=base_model, reference=find_source(reference) if reference else None)
 
 
 def _origin(source: str) -> str:
-    """As callers of the service may read it: of a directory only the name."""
+    """The source as callers of the service may read it: a directory's name without its path."""
     return Path(source).resolve().name if Path(source).is_dir() else source
 
 
@@ -82,7 +131,7 @@ def _findings(imported: Imported) -> dict[str, Any]:
 
 
 def is_prefix_stable(renderer: Renderer, trajectory: Trajectory) -> bool:
-    """Whether each step has the tokens alone that it has in the whole, and as a proposed action."""
+    """Returns whether each step, alone and as a proposed action, has the tokens that it has in the whole."""
     whole = renderer.trajectory(trajectory)
     for index, (step, end) in enumerate(zip(trajectory.steps, whole.step_ends, strict=True)):
         before = renderer.state(State(trajectory.task, trajectory.steps[:index], step.observation))
@@ -94,7 +143,7 @@ def is_prefix_stable(renderer: Renderer, trajectory: Trajectory) -> bool:
 def is_as_whole_text(
     renderer: Renderer, template: Template, tokenizer: Tokenizer, trajectory: Trajectory
 ) -> bool | None:
-    """Whether tokenising the whole text at once gives the same tokens; None where that is not the recipe's way."""
+    """Returns whether tokenising the whole text at once gives the same tokens; None if the recipe cuts it up."""
     if template.tokenise != "text":
         return None
     tokenizer.encode_special_tokens = False
@@ -105,7 +154,8 @@ def is_as_whole_text(
 def _in_words(found: dict[str, Any]) -> str:
     rows = [("sample step", "read at", "raw", "promise")]
     rows += [
-        (one["action"], repr(one["read_at"]), f"{one['raw']:.4f}", f"{one['promise']:.4f}") for one in found["sample"]
+        (step["action"], repr(step["read_at"]), f"{step['raw']:.4f}", f"{step['promise']:.4f}")
+        for step in found["sample"]
     ]
     whole = {True: "the same", False: "NOT the same", None: "not compared: segments are tokenised on their own"}
     lines = [

@@ -1,11 +1,14 @@
 """``publish``, ``alias`` and ``convert``."""
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
+import typer
+
+from model_store.commands.options import BUNDLED, JsonOption, StoreOption
 from model_store.commands.report import Report
 from model_store.errors import CheckpointError, ManifestInvalid, one_line
 from model_store.format.manifest import parse_manifest
@@ -13,9 +16,16 @@ from model_store.format.store import MANIFEST, Store
 from model_store.importers.pickles import convert
 
 
-def publish_directory(store: Store, given: argparse.Namespace) -> Report:
-    """A directory that is laid out as the store's are; the digest of its ``prm.json`` is filled in."""
-    file = given.source / MANIFEST
+def publish_directory(
+    source: Annotated[Path, typer.Argument(help="A directory with a prm.json.")],
+    store: StoreOption = BUNDLED,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a directory with a prm.json.
+
+    It is laid out as a version of the store; the digest is filled in.
+    """
+    file = source / MANIFEST
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -23,27 +33,44 @@ def publish_directory(store: Store, given: argparse.Namespace) -> Report:
     if not isinstance(data, dict):
         raise ManifestInvalid(f"{file} must be an object")
     manifest = parse_manifest(json.dumps({**data, "digest": "not published"}))
-    published = store.publish(given.source, replace(manifest, digest=""))
-    found = {"checkpoint": manifest.reference, "digest": published.manifest.digest}
-    return Report(found, f"published {manifest.reference}, {published.manifest.digest}")
+    published = Store(store).publish(source, replace(manifest, digest=""))
+    digest = published.manifest.digest
+    text = f"published {manifest.reference}, {digest}"
+    Report({"checkpoint": manifest.reference, "digest": digest}, text).show(as_json=as_json)
 
 
-def set_alias(store: Store, given: argparse.Namespace) -> Report:
-    store.set_alias(given.alias, given.reference)
-    target = store.aliases()[given.alias]
-    return Report({"alias": given.alias, "checkpoint": target}, f"{given.alias} is {target}")
+def set_alias(
+    alias: Annotated[str, typer.Argument(help="The name that is to point to the version.")],
+    reference: Annotated[str, typer.Argument(help="Alias, name or name@version.")],
+    store: StoreOption = BUNDLED,
+    as_json: JsonOption = False,
+) -> None:
+    """Point an alias to a version."""
+    checkpoints = Store(store)
+    checkpoints.set_alias(alias, reference)
+    target = checkpoints.aliases()[alias]
+    Report({"alias": alias, "checkpoint": target}, f"{alias} is {target}").show(as_json=as_json)
 
 
-def convert_weights(_: Store, given: argparse.Namespace) -> Report:
-    """``.bin`` weights as safetensors, with the checkpoint's other files beside them."""
-    with TemporaryDirectory(dir=given.into.parent, prefix=".convert-") as scratch:
+def convert_weights(
+    source: Annotated[Path, typer.Argument(help="A directory with .bin weights.")],
+    into: Annotated[Path, typer.Argument(help="The directory to write; it must not be there yet.")],
+    store: StoreOption = BUNDLED,  # noqa: ARG001  (every command takes it)
+    as_json: JsonOption = False,
+) -> None:
+    """Turn .bin weights into safetensors.
+
+    A process with limits reads them, and accepts tensors only. The checkpoint's other files are copied.
+    """
+    with TemporaryDirectory(dir=into.parent, prefix=".convert-") as scratch:
         staged = Path(scratch) / "checkpoint"
-        files = convert(given.source, staged)
-        for file in (*given.source.glob("*.json"), *given.source.glob("*.jinja")):
+        files = convert(source, staged)
+        for file in (*source.glob("*.json"), *source.glob("*.jinja")):
             if not (staged / file.name).exists() and not file.name.endswith(".bin.index.json"):
                 (staged / file.name).write_bytes(file.read_bytes())
-        if given.into.exists():
-            raise CheckpointError(f"{given.into} is there already")
-        staged.rename(given.into)
+        if into.exists():
+            raise CheckpointError(f"{into} is there already")
+        staged.rename(into)
     names = [file.name for file in files]
-    return Report({"directory": str(given.into), "files": names}, f"wrote {', '.join(names)} to {given.into}")
+    found = {"directory": str(into), "files": names}
+    Report(found, f"wrote {', '.join(names)} to {into}").show(as_json=as_json)

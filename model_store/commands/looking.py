@@ -1,30 +1,42 @@
-"""``list``, ``show`` and ``verify``: what is in the store, and whether it is sound."""
+"""``list``, ``show`` and ``verify``: the versions in the store, and whether they are sound."""
 
-import argparse
 import json
+from typing import Annotated
 
+import typer
+
+from model_store.commands.options import BUNDLED, JsonOption, StoreOption
 from model_store.commands.report import Report, table
 from model_store.errors import CheckpointError
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Store
 
 
-def list_checkpoints(store: Store, _: argparse.Namespace) -> Report:
-    """Every version with its aliases; manifests are read, nothing is hashed."""
-    aliases = store.aliases()
+def list_checkpoints(store: StoreOption = BUNDLED, as_json: JsonOption = False) -> None:
+    """List every version in the store.
+
+    Only manifests are read; nothing is hashed.
+    """
+    checkpoints = Store(store)
+    aliases = checkpoints.aliases()
     found, rows = [], [("checkpoint", "aliases", "score", "dtype", "context", "digest")]
-    for reference in store.references():
-        manifest = store.read_manifest(reference)
-        mine = sorted(alias for alias, target in aliases.items() if target == reference)
-        found.append({"checkpoint": reference, "aliases": mine, "digest": manifest.digest})
+    for reference in checkpoints.references():
+        manifest = checkpoints.read_manifest(reference)
+        names = sorted(alias for alias, target in aliases.items() if target == reference)
+        found.append({"checkpoint": reference, "aliases": names, "digest": manifest.digest})
         score, context = f"{manifest.score.head} {manifest.score.activation}", f"{manifest.context_length:,}"
-        rows.append((reference, ", ".join(mine), score, manifest.dtype, context, manifest.digest[:23]))
-    return Report(found, table(rows) if found else f"no checkpoints in {store.root}")
+        rows.append((reference, ", ".join(names), score, manifest.dtype, context, manifest.digest[:23]))
+    Report(found, table(rows) if found else f"no checkpoints in {store}").show(as_json=as_json)
 
 
-def show_checkpoint(store: Store, given: argparse.Namespace) -> Report:
-    """The manifest of one version."""
-    manifest = store.read_manifest(store.reference(given.reference))
+def show_checkpoint(
+    reference: Annotated[str, typer.Argument(help="Alias, name or name@version.")],
+    store: StoreOption = BUNDLED,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the manifest of one version."""
+    checkpoints = Store(store)
+    manifest = checkpoints.read_manifest(checkpoints.reference(reference))
     template = manifest.template
     lines = [
         ("checkpoint", manifest.reference),
@@ -39,27 +51,39 @@ def show_checkpoint(store: Store, given: argparse.Namespace) -> Report:
         ("context", f"{manifest.context_length:,} tokens"),
         ("digest", manifest.digest),
     ]
-    return Report(json.loads(manifest.to_json()), table(lines))
+    Report(json.loads(manifest.to_json()), table(lines)).show(as_json=as_json)
 
 
-def verify_checkpoints(store: Store, given: argparse.Namespace) -> Report:
-    """Whether the named versions, or all, still hash to their digests."""
-    references = [store.reference(one) for one in given.references] or store.references()
-    complaints: dict[str, str | None] = {}
-    for reference in references:
-        try:
-            store.resolve(reference)
-            complaints[reference] = None
-        except CheckpointError as error:
-            complaints[reference] = str(error)
-    found = [
-        {"checkpoint": one, "sound": complaint is None, "error": complaint} for one, complaint in complaints.items()
-    ]
-    lines = [f"{one}: {complaint or 'sound'}" for one, complaint in complaints.items()]
-    return Report(found, "\n".join(lines) or f"no checkpoints in {store.root}", fine=not any(complaints.values()))
+def verify_checkpoints(
+    references: Annotated[
+        list[str] | None, typer.Argument(help="Aliases, names or name@version.", show_default="all versions")
+    ] = None,
+    store: StoreOption = BUNDLED,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that versions still hash to their digests."""
+    checkpoints = Store(store)
+    errors = {
+        reference: _error(checkpoints, reference)
+        for reference in map(checkpoints.reference, references or checkpoints.references())
+    }
+    found = [{"checkpoint": reference, "sound": error is None, "error": error} for reference, error in errors.items()]
+    lines = [f"{reference}: {error or 'sound'}" for reference, error in errors.items()]
+    text = "\n".join(lines) or f"no checkpoints in {store}"
+    Report(found, text, success=not any(errors.values())).show(as_json=as_json)
+
+
+def _error(checkpoints: Store, reference: str) -> str | None:
+    """Returns why a version does not resolve; None if it does."""
+    try:
+        checkpoints.resolve(reference)
+    except CheckpointError as error:
+        return str(error)
+    return None
 
 
 def recipe_in_words(score: ScoreRecipe) -> str:
+    """Returns a recipe on one line: head, what it reads, activation."""
     read = {
         "token": f"token {score.tokens}",
         "token_pair": f"tokens {score.tokens}",

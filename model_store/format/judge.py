@@ -1,4 +1,4 @@
-"""A generative judge: a language model elsewhere that is asked, in text, whether a step is good.
+"""A generative judge: a language model on another server that is asked, in text, whether a step is good.
 
 Its checkpoint is a ``prm.json`` alone; docs/judges.md has examples.
 """
@@ -24,16 +24,16 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """What is asked, and where the verdict stands in what is generated.
+    """The prompt of a judge, and where its verdict stands in the generated text.
 
-    Either ``messages``, for ``/v1/chat/completions`` under the name ``model``, or ``text``, a prompt as the model reads
-    it, for the generate route of a TGI server. ``{task}``, ``{history}``, ``{observation}`` and ``{action}`` in them
-    stand for the step that is judged and, written as the manifest's template says, for the steps before it; any other
-    brace is itself.
+    The prompt is either ``messages``, for ``/v1/chat/completions`` under the name ``model``, or ``text``, as the model
+    reads it, for the generate route of a TGI server. ``{task}``, ``{observation}`` and ``{action}`` in it stand for the
+    step that is judged, ``{history}`` for the steps before it as the manifest's template writes them. Others stay.
 
-    The verdict is the first generated token that is not white space: after the last ``after`` of what was generated,
-    or of all where ``after`` is empty. ``good`` and ``bad`` are its texts; white space around a token does not count,
-    and what several spellings have is summed. ``top_logprobs``: how many of the likeliest tokens the server tells.
+    The verdict is the first generated token that is not white space. With ``after`` it is the first one behind the last
+    occurrence of that text. ``good`` and ``bad`` are the texts of a verdict: white space around a token does not count,
+    and the probabilities of several spellings are summed. ``top_logprobs`` is how many of the likeliest tokens the
+    server returns.
     """
 
     good: tuple[str, ...]
@@ -46,16 +46,16 @@ class Judge:
     top_logprobs: int = 5
 
     def chat(self, step: Trajectory, history: str) -> list[dict[str, str]]:
-        """The messages for the last step of a trajectory; ``history`` are the steps before it as one text."""
+        """The messages that ask about a trajectory's last step; ``history`` is the text of the steps before it."""
         return [{"role": turn.role, "content": _filled(turn.content, step, history)} for turn in self.messages]
 
     def prompt(self, step: Trajectory, history: str) -> str:
-        """The same as one text."""
+        """The prompt that asks about the last step, as one text."""
         return _filled(self.text, step, history)
 
 
 def _filled(template: str, step: Trajectory, history: str) -> str:
-    """Every place at once: what is put into one may look like another."""
+    """Fills all places at once: a text that is put into a place may look like another place."""
     last = step.steps[-1]
     texts = {"task": step.task, "history": history, "observation": last.observation, "action": last.action}
     return _PLACE.sub(lambda place: texts[place[1]], template)
@@ -63,11 +63,11 @@ def _filled(template: str, step: Trajectory, history: str) -> str:
 
 def check_judge(judge: Judge) -> None:
     """Raises ManifestInvalid for a judge whose fields do not fit each other."""
-    written = [judge.text, *(turn.content for turn in judge.messages)]
+    prompts = [judge.text, *(turn.content for turn in judge.messages)]
     verdicts = [*judge.good, *judge.bad]
-    right = {
+    checks = {
         "messages": (bool(judge.messages) != bool(judge.text), "or text must hold the prompt, and not both"),
-        "text": (any("{action}" in text for text in written), "or messages must have a place for {action}"),
+        "text": (any("{action}" in text for text in prompts), "or messages must have a place for {action}"),
         "model": (
             bool(judge.model) == bool(judge.messages),
             "must name the model on its server, for messages only",
@@ -77,7 +77,7 @@ def check_judge(judge: Judge) -> None:
         "max_tokens": (judge.max_tokens > bool(judge.after), "must be positive, and 2 or more to find a text in them"),
         "top_logprobs": (2 <= judge.top_logprobs <= 20, "must be from 2 to 20"),
     }
-    for name, (fits, complaint) in right.items():
+    for name, (fits, complaint) in checks.items():
         if not fits:
             raise ManifestInvalid(f"prm.json: judge: {name} {complaint}")
     if not all(text and text == text.strip() for text in verdicts):

@@ -63,8 +63,8 @@ def parse_manifest(text: str) -> Manifest:
     """The manifest in ``text``.
 
     Raises:
-        ManifestInvalid: no JSON object, one that cannot be written again, a missing or unknown field, or a value of
-            the wrong type; names the field.
+        ManifestInvalid: it is no JSON object, or cannot be written again; or a field is missing, unknown, of the wrong
+            type or contradicts another. The sentence names the field.
     """
     manifest = read_strictly(_MANIFEST, _checked_json(text), "prm.json")
     if manifest.format != FORMAT:
@@ -84,7 +84,7 @@ def parse_manifest(text: str) -> Manifest:
 
 
 def _checked_json(text: str) -> bytes:
-    """``text`` as JSON in UTF-8 that can be written again: no NaN, no lone surrogate, not too deep."""
+    """``text`` as UTF-8 JSON that can be written again: without NaN and lone surrogates, and not too deep."""
     try:
         data = json.loads(text)
         checked = json.dumps(data, ensure_ascii=False, allow_nan=False).encode()

@@ -1,4 +1,4 @@
-"""How a hidden state becomes a score."""
+"""Score recipes: the head over a hidden state, and the way from its raw score to promise."""
 
 import math
 from dataclasses import dataclass
@@ -18,20 +18,25 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRecipe:
-    """How hidden states become a score; docs/checkpoints.md shows it for every family.
+    """The way from hidden states to a score; docs/checkpoints.md shows it for every family.
 
-    ``head``: ``linear`` or ``mlp`` (linear layers, ReLU between them) over the last hidden state, from the tensors
-    ``<layer>.weight`` and, where there is one, ``<layer>.bias`` of ``layers``; ``token`` and ``token_pair``: the logits
-    that the language model's own output layer gives ``tokens`` (good, bad); ``vocabulary_mean``: their mean over all
-    tokens; ``judge``: what a model elsewhere generates, as the manifest's ``judge`` says; ``log_ratio``: ``beta`` times
-    the sum of log pi - log pi_ref over the agent's own tokens so far, pi_ref the model in the directory ``reference``.
-    They begin after the token ids ``opens`` and end with ``closes``. ``output``: which of several outputs counts.
+    ``head`` gives the raw score:
+        ``linear``, ``mlp``: linear layers over the last hidden state, ReLU between them. ``layers`` names their tensors
+            ``<layer>.weight`` and, if the file has it, ``<layer>.bias``; ``output`` is the output to read.
+        ``token``, ``token_pair``: logits of ``tokens`` (good, bad) by the language model's own output layer.
+        ``vocabulary_mean``: the mean of all logits.
+        ``log_ratio``: ``beta`` times the sum of log pi - log pi_ref over the agent's own tokens so far. pi_ref is the
+            model in the directory ``reference``. The agent's tokens begin after the ids ``opens`` and end with
+            ``closes``.
+        ``judge``: text that another server generates, as the manifest's ``judge`` says.
 
-    ``activation`` maps raw to promise: ``sigmoid``, ``softmax`` (over all outputs, tokens or verdicts; raw is then the
-    log-odds, so that its sigmoid is that probability), or ``identity`` (clipped into [0, 1]); a ``calibration``
-    replaces it. ``direction``: ``lower`` for a head that is high where a step is bad; raw is then negated, so that on
-    the wire higher is better. ``read`` names the token that counts: ``action_end``, the last of the rendered action, or
-    a judge's ``verdict``.
+    ``activation`` maps raw to promise: ``sigmoid``; ``identity``, clipped into [0, 1]; or ``softmax`` over all outputs,
+    tokens or verdicts. With softmax, raw is the log-odds, whose sigmoid is that probability. A ``calibration`` replaces
+    the activation.
+
+    ``direction`` is ``lower`` for a head that is high for a bad step; raw is then negated, so that higher is better on
+    the wire. ``read`` names the token that is read: ``action_end``, the last of the rendered action, or a judge's
+    ``verdict``.
     """
 
     head: Literal["linear", "mlp", "token", "token_pair", "vocabulary_mean", "judge", "log_ratio"]
@@ -56,32 +61,32 @@ class ScoreRecipe:
 
 
 def check_score(score: ScoreRecipe) -> None:
-    """Refuses a recipe whose fields do not fit each other."""
-    of_tokens = {"token": 1, "token_pair": 2}.get(score.head, 0)
-    of_layers = {"linear": "one layer", "mlp": "two layers or more"}.get(score.head)
-    ratio = score.head == "log_ratio"
-    right = {
+    """Raises ManifestInvalid for a recipe whose fields do not fit each other."""
+    token_count = {"token": 1, "token_pair": 2}.get(score.head, 0)
+    layer_count = {"linear": "one layer", "mlp": "two layers or more"}.get(score.head)
+    is_ratio = score.head == "log_ratio"
+    checks = {
         "layers": {"linear": len(score.layers) == 1, "mlp": len(score.layers) > 1}.get(
             score.head, score.layers == ("score",)
         ),
-        "tokens": len(set(score.tokens)) == len(score.tokens) == of_tokens and min(score.tokens, default=0) >= 0,
-        "output": score.output is None or (of_layers is not None and score.output >= 0),
+        "tokens": len(set(score.tokens)) == len(score.tokens) == token_count and min(score.tokens, default=0) >= 0,
+        "output": score.output is None or (layer_count is not None and score.output >= 0),
         "read": (score.read == "verdict") == (score.head == "judge"),
         "activation": (score.activation == "softmax") == (score.head in ("token_pair", "judge"))
-        or (score.activation == "softmax" and of_layers is not None and score.output is not None),
+        or (score.activation == "softmax" and layer_count is not None and score.output is not None),
         "direction": score.direction == "higher"
         or (
             score.head not in ("judge", "log_ratio")
             and (score.activation != "identity" or score.calibration is not None)
         ),
         "calibration": score.calibration is None or score.calibration.a > 0,
-        "beta": (score.beta is not None and score.beta > 0) if ratio else score.beta is None,
-        "opens": bool(score.opens) == ratio and min(score.opens, default=0) >= 0,
-        "closes": (score.closes is not None and score.closes >= 0) if ratio else score.closes is None,
+        "beta": (score.beta is not None and score.beta > 0) if is_ratio else score.beta is None,
+        "opens": bool(score.opens) == is_ratio and min(score.opens, default=0) >= 0,
+        "closes": (score.closes is not None and score.closes >= 0) if is_ratio else score.closes is None,
     }
     complaints = {
-        "layers": f"must name {of_layers or 'nothing'} for a {score.head} head",
-        "tokens": f"must hold {of_tokens} different token ids for a {score.head} head",
+        "layers": f"must name {layer_count or 'nothing'} for a {score.head} head",
+        "tokens": f"must hold {token_count} different token ids for a {score.head} head",
         "output": "must be the index of an output of a linear or mlp head",
         "read": "must be verdict for a judge, and action_end for every other head",
         "activation": "must be softmax for a token_pair or judge head; else it needs an output of a linear or mlp head",
@@ -91,7 +96,7 @@ def check_score(score: ScoreRecipe) -> None:
         "opens": "must hold the token ids after which the agent speaks, for a log_ratio head and no other",
         "closes": "must be the token id that ends what the agent says, for a log_ratio head and no other",
     }
-    for name, fits in right.items():
+    for name, fits in checks.items():
         if not fits:
             raise ManifestInvalid(f"prm.json: score: {name} {complaints[name]}")
 

@@ -21,7 +21,7 @@ from model_store.format.manifest import Manifest, parse_manifest
 MANIFEST: Final = "prm.json"
 ALIASES: Final = "aliases.json"
 REFERENCE: Final = "reference"
-"""The directory of the model that a ``log_ratio`` compares with, in the same layout."""
+"""Directory within a checkpoint: the model that a ``log_ratio`` compares with, in the same layout."""
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"})
 
@@ -44,7 +44,7 @@ class Store:
         """The ``name@version`` that an alias, ``name`` or ``name@version`` stands for now; its content is not read.
 
         Raises:
-            CheckpointNotFound: nothing of that name.
+            CheckpointNotFound: there is none.
         """
         name, _, version = self.aliases().get(reference, reference).partition("@")
         version = version or self._newest(name)
@@ -56,7 +56,7 @@ class Store:
         """The checkpoint behind an alias, ``name`` or ``name@version``.
 
         Raises:
-            CheckpointNotFound: nothing of that name.
+            CheckpointNotFound: there is none.
             CheckpointCorrupt: the content does not hash to the digest, or holds a pickle, a link or remote code.
             ManifestInvalid: ``prm.json`` is incomplete, wrong, or for another name or version.
         """
@@ -86,12 +86,12 @@ class Store:
             manifest = replace(manifest, digest=compute_digest(staged, manifest))
             (staged / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
             for path in (staged, *staged.rglob("*")):
-                path.chmod(0o755 if path.is_dir() else 0o644)  # the server may run as another user
+                path.chmod(0o755 if path.is_dir() else 0o644)  # the service may run as another user
             staged.rename(target)
         return Checkpoint(target, manifest)
 
     def free_path(self, name: str, version: str) -> Path:
-        """Where a version will be. Raises CheckpointError if it is there already; versions never change."""
+        """The path of a version to be published. Raises CheckpointError if it exists: versions never change."""
         target = self._path(name, version)
         if target.exists():
             raise CheckpointError(f"{name}@{version} is published already; a version never changes")
@@ -157,7 +157,7 @@ def compute_digest(path: Path, manifest: Manifest) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Links too, wherever they lead: what is behind one to a directory would be neither hashed nor looked at."""
+    """Every file and link below ``path``. A link to a directory counts: its content would not be hashed otherwise."""
     return (file for file in sorted(path.rglob("*")) if file.is_symlink() or not file.is_dir())
 
 
@@ -187,5 +187,5 @@ def _checked(name: str) -> str:
 
 
 def natural_order(version: str) -> list[tuple[int, str]]:
-    """Orders 10 after 9."""
+    """A sort key that puts version 10 after 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", version) if part]

@@ -12,11 +12,14 @@ from model_store.format.validation import TextPair
 class Template:
     """The text around each segment, as ``(before, after)``; special tokens are recognised here and only here.
 
-    ``action[1]`` must not be empty: its last token is where every action ends and is scored. ``next`` stands between
-    an action's end and what follows it. ``tokenise``: every segment and every text around it on its own
-    (``segments``), the task together with its texts and the rest on its own (``steps``), or all together, as
-    tokenising the ``text`` at once does. ``skip_empty_observation``: an empty one leaves out its texts too.
-    ``strip``: whitespace around a segment is cut off, as many chat templates do.
+    ``begin`` stands before everything, ``next`` between an action's end and what follows it. ``action[1]`` must not be
+    empty: every action ends in its last token, where the step is scored. With ``skip_empty_observation`` an empty
+    observation leaves out its texts too. With ``strip`` whitespace around a segment is cut off, as many chat templates
+    do.
+
+    ``tokenise`` says what is tokenised together. ``segments``: every segment and every text around it on its own.
+    ``steps``: the task with its texts together, the rest on its own. ``text``: everything, as tokenising the whole text
+    at once does.
     """
 
     begin: str
@@ -29,11 +32,11 @@ class Template:
     strip: bool = False
 
     def whole_text(self, trajectory: Trajectory) -> str:
-        """What the renderer's tokens stand for, special tokens of the template written out."""
+        """The text of the renderer's tokens, with the template's special tokens written out."""
         return self.begin + self._around(self.task, trajectory.task) + self.steps_text(trajectory.steps)
 
     def steps_text(self, steps: Sequence[Step]) -> str:
-        """The part of it that tells the steps."""
+        """The part of the whole text that holds the steps."""
         text = ""
         for index, step in enumerate(steps):
             text += self.next if index else ""

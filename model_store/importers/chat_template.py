@@ -1,7 +1,7 @@
 """The texts that a checkpoint's chat template puts around its turns, found by rendering marked conversations.
 
-A template whose text for a turn depends on what follows, or that changes what was said, cannot be written as texts
-around turns; it is refused, because its scores would not be the authors'.
+Some templates render a turn differently once others follow, or change its text. Texts around turns cannot express
+that, and the scores would not be the authors', so such a template is refused.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _THINKING: Final = "<think>so</think>then"
 
 
 class ChatTexts(NamedTuple):
-    """``start`` opens the first user turn, ``user`` every later one. ``strip``: whitespace around turns is cut off."""
+    """``start`` opens the first user turn, ``user`` every later one; ``strip`` cuts off whitespace around turns."""
 
     start: str
     user_end: str
@@ -28,7 +28,7 @@ class ChatTexts(NamedTuple):
     strip: bool
 
     def joined(self, turns: Sequence[str]) -> str:
-        """A conversation of user and assistant in turns."""
+        """The text of a conversation; user and assistant take turns."""
         text = ""
         for index, turn in enumerate(turns):
             before = self.assistant if index % 2 else self.user if index else self.start
@@ -76,7 +76,7 @@ class _Rendering:
 
 
 def _texts(render: _Rendering) -> ChatTexts:
-    """As the shortest conversations show them."""
+    """Reads the texts from the shortest conversations that show them; ``chat_texts`` checks them on longer ones."""
     strip = " @0@ " not in render(render.marks(1))
     if strip:
         render.pad = ""

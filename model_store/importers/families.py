@@ -1,4 +1,4 @@
-"""Which family a foreign checkpoint belongs to, by its architecture and tensors, and the recipe that follows."""
+"""The family of a checkpoint, by its architecture and tensors, and the recipe that follows from it."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ def recognise(architecture: str, shapes: Mapping[str, list[int]]) -> str:
     """The preset of a checkpoint.
 
     Raises:
-        CheckpointError: its files do not tell; the sentence says what to name.
+        CheckpointError: its files do not tell; the sentence lists the presets to choose from.
     """
     score, mlp = shapes.get("score.weight"), shapes.get("score.2.weight")
     if architecture.endswith("ForSequenceClassification") and score and score[0] == 1:
@@ -39,10 +39,10 @@ def recognise(architecture: str, shapes: Mapping[str, list[int]]) -> str:
 
 
 def read_recipe(path: Path) -> Preset:
-    """A recipe of one's own: a JSON file with ``score`` and ``template``, as in a preset.
+    """The recipe in a JSON file with ``score`` and ``template``, written as in a preset.
 
     Raises:
-        CheckpointError: it cannot be read, or is not such an object.
+        CheckpointError: the file cannot be read, or is not such an object.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def read_recipe(path: Path) -> Preset:
 
 
 def score_and_template(preset: Preset, path: Path, tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both as ``prm.json`` holds them, with the checkpoint's own tokens and texts.
+    """Score and template as ``prm.json`` holds them, with the checkpoint's own tokens and texts filled in.
 
     Raises:
         CheckpointError: its tokenizer lacks a token, or its chat template cannot be used.
@@ -69,14 +69,17 @@ def score_and_template(preset: Preset, path: Path, tokenizer: Tokenizer) -> tupl
         _check_separator(tokenizer, preset.separator)
     texts = {name: score[name] for name in ("opens", "closes") if isinstance(score.get(name), str)}
     for name, text in (_filled(texts, path) if texts else {}).items():
-        if name in texts:  # a chat template's strip is none of them
+        if name in texts:  # _filled may add strip, which belongs to the template
             ids = _speech_ids(tokenizer, name, text)
             score[name] = ids if name == "opens" else ids[0]
     return score, _filled(preset.template, path)
 
 
 def _speech_ids(tokenizer: Tokenizer, name: str, text: str) -> list[int]:
-    """White space at the end is left out: it may grow into what the agent says, and counts as said."""
+    """The token ids of a text that opens or closes the agent's turn.
+
+    White space at its end is left out: it may grow into a token of the agent's text, and counts as the agent's.
+    """
     runs = RunTokenizer(tokenizer)
     parts = runs.split(text.rstrip())
     if not parts or isinstance(parts[0], str) or (name == "closes" and len(parts) > 1):
@@ -85,9 +88,9 @@ def _speech_ids(tokenizer: Tokenizer, name: str, text: str) -> list[int]:
             f"agent could write it; it is {one_line(text)!r}"
         )
     return [
-        one
+        token_id
         for part in parts
-        for one in (runs.encode([Run(part, Place.AFTER_SPECIAL)])[0] if isinstance(part, str) else part)
+        for token_id in (runs.encode([Run(part, Place.AFTER_SPECIAL)])[0] if isinstance(part, str) else part)
     ]
 
 
@@ -118,7 +121,7 @@ def bos_token(path: Path) -> str:
             token = json.loads(file.read_text(encoding="utf-8")).get("bos_token") if file.exists() else None
         except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise CheckpointCorrupt(f"{file} cannot be read: {one_line(str(error), 300)}") from error
-        if isinstance(token, dict):  # as they write one with properties
+        if isinstance(token, dict):  # a token with properties
             token = token.get("content")
         if not isinstance(token, str | None):
             raise CheckpointCorrupt(f"{file}: bos_token must be a text")
@@ -138,7 +141,7 @@ def _check_separator(tokenizer: Tokenizer, separator: str) -> None:
     runs = RunTokenizer(tokenizer)
     parts = runs.split(separator)
     ids = [runs.encode([Run(part, Place.WITHIN)])[0] if isinstance(part, str) else part for part in parts]
-    if [len(one) for one in ids] != [1]:
+    if [len(part) for part in ids] != [1]:
         raise CheckpointCorrupt(
             f"tokenizer.json has no token for {separator!r}, which ends each step of this family; "
             "it is another family, or the token was added in code and has to be added to the file"

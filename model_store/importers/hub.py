@@ -19,7 +19,7 @@ def find_source(source: str, endpoint: str | None = None) -> Path:
     """A local directory, or ``owner/name@commit`` downloaded into the hub's own cache.
 
     Raises:
-        CheckpointError: neither; a repository that is not there, gated or out of reach; no full commit.
+        CheckpointError: it is neither, names no full commit, or the repository is absent, gated or out of reach.
     """
     if Path(source).is_dir():
         return Path(source)
@@ -28,7 +28,7 @@ def find_source(source: str, endpoint: str | None = None) -> Path:
         raise CheckpointNotFound(f"{one_line(source)!r} is neither a directory nor owner/name@commit of the hub")
     if not _COMMIT.fullmatch(commit):
         raise CheckpointError(f"{one_line(source)} needs @ and a commit of 40 hex digits: a branch could change")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each try
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt
     try:
         path = snapshot_download(
             repository, revision=commit, allow_patterns=list(FILES), ignore_patterns=["*/*"], endpoint=endpoint

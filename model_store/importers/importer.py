@@ -1,6 +1,6 @@
-"""A foreign checkpoint -> a version in the store, in the one layout that is served.
+"""Imports a checkpoint of any family into the store, in the layout that is served.
 
-Nothing is published before it has been loaded by the way it will be served, and has scored a sample.
+It is published only after it has been loaded like a served one and has scored a sample.
 """
 
 import json
@@ -32,10 +32,11 @@ SAMPLE: Final = Trajectory(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to make of a checkpoint. ``preset`` and ``recipe``: at most one; neither: as its files tell.
+class ImportOptions:
+    """Name, version and recipe of an imported checkpoint.
 
-    ``reference`` and ``beta``: what a ``log_ratio`` compares with, and its factor.
+    At most one of ``preset`` and ``recipe`` is given; without both, the files have to tell the family. ``reference`` is
+    the model that a ``log_ratio`` compares with, and ``beta`` its factor.
     """
 
     name: str
@@ -50,29 +51,29 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """``raw`` are the scores of ``SAMPLE``."""
+    """A checkpoint, its preset, and the raw scores that it gives the steps of ``SAMPLE``."""
 
     checkpoint: Checkpoint
     preset: str
     raw: list[float]
 
 
-def add_checkpoint(store: Store, source: Path, wanted: Wanted, base: Path | None = None) -> Imported:
+def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Path | None = None) -> Imported:
     """Publishes ``source``, or the LoRA adapter ``source`` merged into ``base``.
 
     Raises:
-        CheckpointError: it cannot be recognised, loaded or scored; nothing is left in the store.
+        CheckpointError: it cannot be recognised, loaded or scored. Nothing is then left in the store.
     """
-    store.free_path(wanted.name, wanted.version)
+    store.free_path(options.name, options.version)
     store.root.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=store.root, prefix=".import-") as scratch:
-        imported = stage(source, Path(scratch), wanted, base)
+        imported = stage(source, Path(scratch), options, base)
         published = store.publish(imported.checkpoint.path, imported.checkpoint.manifest)
     return Imported(published, imported.preset, imported.raw)
 
 
-def stage(source: Path, into: Path, wanted: Wanted, base: Path | None = None) -> Imported:
-    """Writes the checkpoint as it will be published, loads it and scores the sample. Raises as ``add_checkpoint``."""
+def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = None) -> Imported:
+    """Writes a checkpoint as it is to be published, loads it and scores the sample. Raises like ``add_checkpoint``."""
     adapter, config = _adapter(source, base), _read_config(base or source)
     if adapter:
         config["architectures"] = [adapter.architecture(_architecture(config))]
@@ -84,25 +85,25 @@ def stage(source: Path, into: Path, wanted: Wanted, base: Path | None = None) ->
             f"{tokenizer_from} has no tokenizer.json; save its tokenizer with a fast tokenizer class first"
         )
     link_or_copy(tokenizer_from / "tokenizer.json", into / "tokenizer.json")
-    manifest, preset = _manifest(into, tokenizer_from, config, wanted)
-    if (wanted.reference is not None) != (manifest.score.head == "log_ratio"):
+    manifest, preset = _manifest(into, tokenizer_from, config, options)
+    if (options.reference is not None) != (manifest.score.head == "log_ratio"):
         raise CheckpointError(
             "a log_ratio needs a --reference, the model that it compares with, and no other head does"
         )
-    if wanted.reference:
-        stage_reference(wanted.reference, into)
+    if options.reference:
+        stage_reference(options.reference, into)
     checkpoint = Checkpoint(into, manifest)
     return Imported(checkpoint, preset, sample_scores(checkpoint))
 
 
 def stage_reference(source: Path, into: Path) -> None:
-    """Puts the model that a ``log_ratio`` compares with beside its policy.
+    """Writes the model that a ``log_ratio`` compares with beside its policy.
 
     Raises:
-        CheckpointError: it reads other tokens than the policy, or its files cannot be used.
+        CheckpointError: its tokenizer differs from the policy's, or its files cannot be used.
     """
-    mine, other = (_tokens_of(path) for path in (into, source))
-    if mine != other:
+    policy, reference = (_tokenizer_content(path) for path in (into, source))
+    if policy != reference:
         raise CheckpointError(f"the reference {source} has another tokenizer than the policy; a ratio needs the same")
     path = into / REFERENCE
     path.mkdir()
@@ -110,8 +111,8 @@ def stage_reference(source: Path, into: Path) -> None:
     (path / "config.json").write_text(json.dumps(_read_config(source), indent=2), encoding="utf-8")
 
 
-def _tokens_of(path: Path) -> dict[str, Any]:
-    """A tokenizer as the library writes it, whatever wrote its file; how long its texts may be does not matter."""
+def _tokenizer_content(path: Path) -> dict[str, Any]:
+    """A tokenizer as the library writes it, without padding and truncation, so that equal ones compare as equal."""
     tokenizer = load_tokenizer(path)
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -128,15 +129,15 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     renderer, model = load_renderer(checkpoint), load_model(checkpoint, "cpu", "auto")
     renderer.refuse_too_few_rows(model.vocabulary)
     rendered = renderer.trajectory(SAMPLE)
-    _refuse_silence(rendered, checkpoint.manifest.score)
+    _refuse_unread_steps(rendered, checkpoint.manifest.score)
     (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])
     if not all(map(math.isfinite, raw)):
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
     return raw
 
 
-def _refuse_silence(rendered: Rendered, score: ScoreRecipe) -> None:
-    """A ratio over steps of which no token counts would be 0, and look like a score."""
+def _refuse_unread_steps(rendered: Rendered, score: ScoreRecipe) -> None:
+    """Refuses a log-ratio that counts no token of a step: it would be 0 and look like a score."""
     if score.closes is None:
         return
     own, begin = own_tokens(rendered.token_ids, score.opens, score.closes), rendered.task_len
@@ -155,7 +156,7 @@ def _adapter(source: Path, base: Path | None) -> Adapter | None:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """``config.json`` without the reference to code of the checkpoint's own, which is never run."""
+    """``config.json`` without ``auto_map``, which names code of the checkpoint's own; that is never run."""
     file = path / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -169,31 +170,33 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _architecture(config: dict[str, Any]) -> str:
-    named = config.get("architectures")
-    return str(named[0]) if isinstance(named, list) and named else "a model without architectures"
+    names = config.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else "a model without architectures"
 
 
-def _manifest(staged: Path, tokenizer_from: Path, config: dict[str, Any], wanted: Wanted) -> tuple[Manifest, str]:
-    """The manifest, checked as one that is read, and the name of its preset."""
-    if wanted.recipe:
-        name, preset = "own recipe", read_recipe(wanted.recipe)
+def _manifest(
+    staged: Path, tokenizer_from: Path, config: dict[str, Any], options: ImportOptions
+) -> tuple[Manifest, str]:
+    """The manifest, checked like one read from a file, and the name of its preset."""
+    if options.recipe:
+        name, preset = "own recipe", read_recipe(options.recipe)
     else:
-        name = wanted.preset or recognise(_architecture(config), tensor_shapes(staged))
+        name = options.preset or recognise(_architecture(config), tensor_shapes(staged))
         if name not in PRESETS:
             raise CheckpointError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
         preset = PRESETS[name]
     score, template = score_and_template(preset, tokenizer_from, load_tokenizer(staged))
-    score |= {} if wanted.beta is None else {"beta": wanted.beta}
+    score |= {} if options.beta is None else {"beta": options.beta}
     data = {
         "format": FORMAT,
-        "name": wanted.name,
-        "version": wanted.version,
-        "base_model": wanted.base_model or _architecture(config),
+        "name": options.name,
+        "version": options.version,
+        "base_model": options.base_model or _architecture(config),
         "score": score,
         "template": template,
         "render_version": 1,
         "dtype": config.get("dtype") or config.get("torch_dtype") or "float32",
-        "context_length": wanted.context_length or config.get("max_position_embeddings"),
+        "context_length": options.context_length or config.get("max_position_embeddings"),
         "training": {},
         "evaluation": {},
         "digest": "not published",

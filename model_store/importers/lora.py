@@ -1,4 +1,4 @@
-"""LoRA adapters, merged into the weights of their base: what is served is one plain checkpoint.
+"""LoRA adapters, merged into the weights of their base, so that a plain checkpoint is served.
 
 W + scale * B A for each adapted layer (arXiv 2106.09685), and whole tensors where the adapter saved a module, such as
 the head. Kinds of adapter that are not this sum are refused by name.
@@ -22,7 +22,7 @@ _UNSUPPORTED: Final = ("use_dora", "rank_pattern", "alpha_pattern", "lora_bias",
 
 
 class Adapter:
-    """The changes that one adapter makes. ``merged`` each tensor of the base, then ask what is ``left``."""
+    """The changes of an adapter. Pass each tensor of the base to ``merged``; ``left`` then returns the rest."""
 
     def __init__(self, path: Path) -> None:
         config = _read_config(path)
@@ -35,14 +35,14 @@ class Adapter:
         self._class = _CLASSES.get(str(config.get("task_type")), "")
 
     def architecture(self, base: str) -> str:
-        """What the base is with the adapter: one for classification brings a head of its own."""
+        """The architecture of the base with the adapter: an adapter for classification brings a head of its own."""
         return base.replace("ForCausalLM", self._class) if self._class else base
 
     def merged(self, name: str, tensor: Tensor) -> Tensor:
         """A tensor of the base as the adapter leaves it, in its own dtype.
 
         Raises:
-            CheckpointCorrupt: a change of another shape.
+            CheckpointCorrupt: the adapter's change has another shape.
         """
         plain = _plain(name)
         if plain in self._tensors:
@@ -60,7 +60,7 @@ class Adapter:
         return (tensor.float() + self._same_shape(name, tensor, change)).to(tensor.dtype)
 
     def left(self) -> dict[str, Tensor]:
-        """What the base has no tensor for: modules that the adapter brought, such as a head.
+        """Tensors that the base does not have: modules that the adapter brought, such as a head.
 
         Raises:
             CheckpointCorrupt: changes to layers that the base does not have.
@@ -94,5 +94,5 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _plain(name: str) -> str:
-    """A tensor's name in the backbone, whatever class is around it there."""
+    """A tensor's name in the backbone, without the classes that wrap it."""
     return name.removeprefix(_WRAPPER).removeprefix("model.")

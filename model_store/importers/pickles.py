@@ -1,6 +1,6 @@
 """``pytorch_model*.bin`` -> safetensors, in a process of its own that cannot fill the machine.
 
-torch reads nothing but tensors (``weights_only``). That has had holes before, hence the process and its limits.
+torch reads only tensors (``weights_only``). That had holes before, hence the process and its limits.
 """
 
 import json
@@ -20,9 +20,9 @@ from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 
 INDEX: Final = "pytorch_model.bin.index.json"
 _WEIGHTS: Final = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin")
-"""Trainers leave other pickles beside them."""
+"""Only these are converted: trainers leave other pickles beside them."""
 SPARE_BYTES: Final = 2**30
-"""Memory beside three times the file."""
+"""Memory that a reader may use beyond three times the size of its file."""
 
 
 def convert(source: Path, into: Path) -> list[Path]:
@@ -30,7 +30,7 @@ def convert(source: Path, into: Path) -> list[Path]:
 
     Raises:
         CheckpointError: ``into`` is there already, or ``source`` holds no such file.
-        CheckpointCorrupt: a file that holds anything but tensors, or needs more than a reader may use.
+        CheckpointCorrupt: a file holds anything but tensors, or needs more than a reader may use.
     """
     files = [file for file in sorted(source.glob("*.bin")) if _WEIGHTS.fullmatch(file.name)]
     if not files:
@@ -68,10 +68,10 @@ def _convert_index(source: Path, into: Path) -> None:
 
 
 def _limit(size: int) -> None:
-    """What reading a file of ``size`` bytes may use, beyond what Python and torch have taken by now."""
-    taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    """Limits the process to what a file of ``size`` bytes needs beyond what Python and torch have taken so far."""
+    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     for kind, most in (
-        (resource.RLIMIT_AS, taken + 3 * size + SPARE_BYTES),
+        (resource.RLIMIT_AS, used + 3 * size + SPARE_BYTES),
         (resource.RLIMIT_CPU, 3600),
         (resource.RLIMIT_FSIZE, 2 * size + 2**20),
         (resource.RLIMIT_NPROC, 0),
@@ -81,9 +81,11 @@ def _limit(size: int) -> None:
 
 
 def _tensors(loaded: Any) -> dict[str, torch.Tensor]:
-    if not isinstance(loaded, dict) or not all(isinstance(one, torch.Tensor) for one in loaded.values()):
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise TypeError("it holds something other than tensors by name")
-    return {str(name): tensor.clone().contiguous() for name, tensor in loaded.items()}  # own bytes: tied ones share
+    return {
+        str(name): tensor.clone().contiguous() for name, tensor in loaded.items()
+    }  # cloned: tied tensors share their bytes
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -94,7 +96,7 @@ def main(arguments: Sequence[str]) -> None:
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
             save_file(_tensors(loaded), into / _converted(file.name), metadata={"format": "pt"})
-        except UnpicklingError as error:  # torch says how to read it nevertheless
+        except UnpicklingError as error:  # its text explains how to read the file unsafely
             raise SystemExit(f"{file.name}: it holds something other than tensors by name") from error
         except Exception as error:
             raise SystemExit(f"{file.name}: {one_line(str(error), 200) or type(error).__name__}") from error

@@ -1,8 +1,8 @@
-"""How the published families of process reward models score: what is read, of which text.
+"""Recipes of the published families of process reward models: the head, and the text around each step.
 
-Each follows the code or model card of its authors; docs/checkpoints.md is the table to read. In texts ``{bos}`` is the
+Each follows the code or model card of its authors; docs/checkpoints.md has a table. In texts ``{bos}`` is the
 checkpoint's own beginning-of-sequence token, and the other names in braces are the texts of its chat template.
-Observations are ours: mathematical families have none, and an empty one leaves their text as it was.
+Mathematical families have no observations: their text around one is added here, and an empty one leaves no trace.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ _LINE: Final = ("", "\n")
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """``score`` and ``template`` as in ``prm.json``, but tokens are entries of the vocabulary or texts.
+    """``score`` and ``template`` as in ``prm.json``, but with texts and entries of the vocabulary instead of token ids.
 
-    ``separator`` must be one token of the tokenizer; a checkpoint without it is not of this family.
+    ``separator`` must be a single token of the tokenizer; a checkpoint without it is of another family.
     """
 
     score: Mapping[str, Any]
@@ -34,7 +34,7 @@ class Preset:
 
 
 def _text(begin: str, task: TextPair, observation: TextPair, action: TextPair, following: str = "") -> dict[str, Any]:
-    """Texts that the authors tokenise as one."""
+    """A template whose text the authors tokenise as a whole."""
     texts = {"begin": begin, "task": task, "observation": observation, "action": action, "next": following}
     return {**texts, "tokenise": "text", "skip_empty_observation": True}
 

@@ -1,6 +1,6 @@
-"""The weights of a foreign checkpoint, staged for publishing: linked as they are wherever that is possible.
+"""Stages the weights of an imported checkpoint for publishing, as links to its files where possible.
 
-They are written anew where their tensors have names that transformers does not know, or where an adapter changes them.
+They are written anew if their tensors have names that transformers does not know, or if an adapter changes them.
 """
 
 import json
@@ -25,14 +25,14 @@ _LAYER: Final = re.compile(r"(.*?)(?:model\.)?layers\.0\.")
 
 
 def stage_weights(source: Path, into: Path, adapter: Adapter | None) -> None:
-    """Puts the weights of ``source`` into ``into`` as transformers reads them.
+    """Writes the weights of ``source`` to ``into`` as transformers reads them.
 
     Raises:
-        CheckpointCorrupt: no safetensors, a shard that is missing, or an adapter that does not fit.
+        CheckpointCorrupt: there are no safetensors, a shard is missing, or the adapter does not fit.
     """
     files = weight_files(source)
     names = {name: file for file in files for name in _names(file)}
-    prefix = foreign_prefix(names)
+    prefix = wrapper_prefix(names)
     targets = {file: file.name if len(files) > 1 else SINGLE for file in files}
     if not prefix and adapter is None:
         for file, target in targets.items():
@@ -45,12 +45,14 @@ def stage_weights(source: Path, into: Path, adapter: Adapter | None) -> None:
         with opened(file) as tensors:
             held = {name: torch.as_tensor(tensors.get_tensor(name)) for name in _names(file)}
         changed = {
-            name.removeprefix(prefix): adapter.merged(name, one) if adapter else one for name, one in held.items()
+            name.removeprefix(prefix): adapter.merged(name, tensor) if adapter else tensor
+            for name, tensor in held.items()
         }
         if adapter and file == files[-1]:
             changed |= adapter.left()
         index |= dict.fromkeys(changed, target)
-        save_file({name: one.contiguous() for name, one in changed.items()}, into / target, metadata={"format": "pt"})
+        contiguous = {name: tensor.contiguous() for name, tensor in changed.items()}
+        save_file(contiguous, into / target, metadata={"format": "pt"})
     if len(files) > 1:
         (into / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": index}, indent=2), encoding="utf-8")
 
@@ -59,7 +61,7 @@ def weight_files(source: Path) -> list[Path]:
     """The safetensors files that make up a checkpoint, in order.
 
     Raises:
-        CheckpointCorrupt: none, several without an index, or one that the index names and that is not there.
+        CheckpointCorrupt: there are none, or several without an index, or the index names one that is missing.
     """
     if (source / INDEX).exists():
         try:
@@ -87,14 +89,14 @@ def weight_files(source: Path) -> list[Path]:
     raise CheckpointCorrupt(f"{source} holds no safetensors file")
 
 
-def foreign_prefix(names: Iterable[str]) -> str:
-    """What stands before the names of the backbone's tensors where its authors wrapped it in a class of their own."""
+def wrapper_prefix(names: Iterable[str]) -> str:
+    """The prefix of the backbone's tensor names if its authors wrapped it in a class of their own, else empty."""
     found = {match[1] for name in names if (match := _LAYER.match(name))}
     return found.pop() if len(found) == 1 else ""
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for the same bytes where the file system allows it."""
+    """Makes a hard link, or a copy if the file system allows none."""
     try:
         os.link(source.resolve(), target)
     except OSError:

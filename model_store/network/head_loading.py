@@ -1,4 +1,4 @@
-"""The head that a score recipe describes, from the tensors of its checkpoint.
+"""Loads the head that a score recipe describes from the tensors of its checkpoint.
 
 Axes: H hidden, K outputs, V vocabulary.
 """
@@ -26,9 +26,9 @@ def load_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> nn.M
     """The head of a checkpoint whose backbone is loaded.
 
     Raises:
-        CheckpointCorrupt: files that cannot be read; a tensor that is missing, of a shape that does not fit, without
-            fractions or with NaN or infinity in it; an output or a token that is not there; logits that are
-            computed in a way that no head here knows.
+        CheckpointCorrupt: files cannot be read; a tensor is missing, of the wrong shape, not of floating point or holds
+            NaN or infinity; the recipe names an output or token that does not exist; or the model changes its logits
+            in a way that no head here supports.
     """
     if score.head in ("linear", "mlp"):
         return layered_head(path, score, backbone.config.hidden_size)
@@ -51,7 +51,7 @@ def layered_head(path: Path, score: ScoreRecipe, hidden: int) -> nn.Module:
 
 
 def _check_layers(path: Path, layers: Sequence[str], tensors: Mapping[str, Tensor], hidden: int) -> None:
-    """Each layer takes what the one before gives, the first what the backbone gives."""
+    """Refuses layers whose inputs are not the outputs of the layer before, or of the backbone for the first."""
     inputs = hidden
     for layer in layers:
         weight, bias = tensors.get(f"{layer}.weight"), tensors.get(f"{layer}.bias")
@@ -81,7 +81,7 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def vocabulary_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> VocabularyHead:
-    """The whole output layer of a language model that knows the tokens of a ``log_ratio``. Raises as ``load_head``."""
+    """A language model's whole output layer, which must know the tokens of a ``log_ratio``. Raises as ``load_head``."""
     cap, rows_VH = _soft_cap(path, backbone), _output_layer(path, backbone)
     if absent := [token for token in (*score.opens, score.closes or 0) if token >= len(rows_VH)]:
         raise CheckpointCorrupt(
@@ -94,7 +94,7 @@ def vocabulary_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -
 
 
 def _soft_cap(path: Path, backbone: PreTrainedModel) -> float | None:
-    """Refuses logits that are changed in any other way."""
+    """The soft cap of the logits, None without one. Refuses logits that are scaled."""
     config = backbone.config
     if scaled := [name for name in _SCALED_LOGITS if getattr(config, name, None) not in (None, 1)]:
         raise CheckpointCorrupt(f"{path}: {scaled[0]} in config.json scales the logits, which no token head here does")
@@ -103,7 +103,7 @@ def _soft_cap(path: Path, backbone: PreTrainedModel) -> float | None:
 
 
 def _token_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> nn.Module:
-    """The rows of the output layer that give the tokens of the recipe their logits."""
+    """A head of the output layer's rows for the tokens of the recipe, or of the mean of all rows."""
     cap = _soft_cap(path, backbone)
     rows_VH = _output_layer(path, backbone)
     if score.head == "vocabulary_mean":
@@ -119,7 +119,7 @@ def _token_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> nn
 
 
 def _output_layer(path: Path, backbone: PreTrainedModel) -> Tensor:
-    """[V, H]: a layer of its own, or the embeddings where both are one."""
+    """The rows [V, H] of the output layer, which are the embeddings if the two are tied."""
     config = backbone.config
     rows_VH = read_tensors(path, {OUTPUT_LAYER}).get(OUTPUT_LAYER)
     if rows_VH is None:
@@ -127,7 +127,7 @@ def _output_layer(path: Path, backbone: PreTrainedModel) -> Tensor:
         if not config.tie_word_embeddings or not isinstance(embeddings, nn.Embedding):
             raise CheckpointCorrupt(f"{path}: no tensor {OUTPUT_LAYER} in its safetensors files")
         rows_VH = embeddings.weight.detach()
-        if isinstance(rows_VH, DTensor):  # a part of it is here, the others in other processes
+        if isinstance(rows_VH, DTensor):  # split over processes, of which each holds a part
             rows_VH = rows_VH.full_tensor()
     if rows_VH.dim() != 2 or rows_VH.shape[1] != config.hidden_size:
         shape = list(rows_VH.shape)

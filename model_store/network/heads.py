@@ -1,6 +1,6 @@
-"""What turns hidden states into raw scores, always in float32: a score must not be rounded to the backbone's dtype.
+"""Heads: hidden states to raw scores, always in float32, so that no score is rounded to the backbone's dtype.
 
-Axes: B batch, T tokens, H hidden, K outputs, V vocabulary, N of any tokens.
+Axes: B batch, T tokens, H hidden, K outputs, V vocabulary, N selected tokens.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 LOGITS: Final = 2**25
-"""128 MiB of float32."""
+"""Most logits in memory at once: 128 MiB of float32."""
 
 
 class LinearHead(nn.Module):
@@ -27,12 +27,12 @@ class LinearHead(nn.Module):
 
 
 class OutputsHead(nn.Module):
-    """One of several outputs where no single row says it: among more than two, or under a soft cap.
+    """Reads one of several outputs where no single row gives it: softmax over more than two, or a soft cap.
 
     Args:
         softmax: raw is the log-odds of ``output`` among all, else ``output`` itself.
         cap: outputs are cap * tanh(output / cap), as Gemma's logits are.
-        sign: -1 for a head that is high where a step is bad.
+        sign: -1 for a head that is high for a bad step.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class VocabularyHead(nn.Module):
         self._cap = cap
 
     def forward(self, hidden_NH: Tensor, token_ids_N: Tensor) -> Tensor:
-        """[N]; only ``LOGITS`` logits are held at a time, however many states there are."""
+        """Log-probabilities [N] of ``token_ids_N``, computed in parts of at most ``LOGITS`` logits."""
         at_once = max(1, LOGITS // len(self.weight_VH))
         parts = zip(torch.split(hidden_NH, at_once), torch.split(token_ids_N, at_once), strict=True)
         return torch.cat([self._log_probabilities(*part) for part in parts])
@@ -103,9 +103,9 @@ def output_head(
     cap: float | None = None,
     sign: int = 1,
 ) -> nn.Module:
-    """The head that reads one output: a single row wherever one says it.
+    """The head that reads one output, as a single row if one gives the same number.
 
-    The log-odds of one of two outputs are linear in the hidden state: they are the difference of their rows.
+    The log-odds of one of two outputs are linear in the hidden state: their row is the difference of the two rows.
     """
     if cap is not None or (softmax and len(weight_KH) > 2):
         zeros_K = weight_KH.new_zeros(len(weight_KH))

@@ -1,4 +1,4 @@
-"""The log-ratio of two language models, summed over what the agent itself said: implicit process rewards.
+"""Implicit process rewards: the log-ratio of two language models, summed over the agent's own tokens.
 
 raw at token t = beta * sum over the agent's tokens i <= t of log pi(x_i | x_<i) - log pi_ref(x_i | x_<i), the q_t of
 Yuan et al., "Free Process Rewards without Process Labels" (arXiv 2412.01981).
@@ -17,7 +17,7 @@ from model_store.network.heads import VocabularyHead
 
 
 class LogRatioHead(nn.Module):
-    """Reads the policy's hidden states, and runs the reference over the same tokens."""
+    """Reads the policy's hidden states and runs the reference model over the same tokens."""
 
     def __init__(
         self, policy: VocabularyHead, backbone: PreTrainedModel, reference: VocabularyHead, score: ScoreRecipe
@@ -30,7 +30,7 @@ class LogRatioHead(nn.Module):
 
     @property
     def opens(self) -> Sequence[int]:
-        """What the agent's own tokens follow."""
+        """The token ids that open the agent's turn."""
         return self._score.opens
 
     def forward(self, hidden_BTH: Tensor, token_ids_BT: Tensor) -> Tensor:
@@ -42,16 +42,16 @@ class LogRatioHead(nn.Module):
         rows_N, places_N = own_BT.to(device).nonzero(as_tuple=True)
         raw_BT = torch.zeros(token_ids_BT.shape, device=device)
         if len(rows_N):
-            before_N, said_N = places_N - 1, token_ids_BT[rows_N, places_N]
-            other_BTH = self.backbone(input_ids=token_ids_BT, use_cache=False).last_hidden_state
-            ratio_N = self.policy(hidden_BTH[rows_N, before_N], said_N)
-            ratio_N = ratio_N - self.reference(other_BTH[rows_N, before_N], said_N)
+            before_N, chosen_N = places_N - 1, token_ids_BT[rows_N, places_N]
+            reference_BTH = self.backbone(input_ids=token_ids_BT, use_cache=False).last_hidden_state
+            ratio_N = self.policy(hidden_BTH[rows_N, before_N], chosen_N)
+            ratio_N = ratio_N - self.reference(reference_BTH[rows_N, before_N], chosen_N)
             raw_BT[rows_N, places_N] = score.beta * ratio_N
         return raw_BT.cumsum(1)
 
 
 def own_tokens(token_ids: Sequence[int], opens: Sequence[int], closes: int) -> list[bool]:
-    """Which tokens the agent said: those after ``opens``, up to ``closes`` and with it, for it chose to end there."""
+    """Returns for each token whether the agent chose it: those after ``opens`` up to and including ``closes``."""
     own, speaking = list[bool](), False
     for end, token in enumerate(token_ids, 1):
         own.append(speaking)

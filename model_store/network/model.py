@@ -1,4 +1,4 @@
-"""A causal transformer and the head that reads it: token ids in, one raw score per token out.
+"""A causal transformer and the head over it: token ids to one raw score per token.
 
 Axes: B batch, T tokens, H hidden.
 """
@@ -22,7 +22,7 @@ from model_store.network.log_ratio import LogRatioHead
 
 
 class RewardModel(nn.Module):
-    """A backbone of any Hugging Face causal family under a head that gives each token one number."""
+    """A backbone of any Hugging Face causal family, and a head that gives each token a raw score."""
 
     def __init__(self, backbone: PreTrainedModel, head: nn.Module) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class RewardModel(nn.Module):
 
     @property
     def vocabulary(self) -> int:
-        """Rows of the embedding, or of the smaller one: token ids are below it."""
-        embeddings: list[Any] = [one.get_input_embeddings() for one in self.backbones()]
-        return min(int(one.weight.shape[0]) for one in embeddings)
+        """Rows of the smallest embedding; token ids must be below it."""
+        embeddings: list[Any] = [backbone.get_input_embeddings() for backbone in self.backbones()]
+        return min(int(embedding.weight.shape[0]) for embedding in embeddings)
 
     def forward(self, token_ids_BT: Tensor, **options: Any) -> Tensor:
         """Raw score at every token, float32 [B, T]; ``options`` go to the backbone and its attention function.
 
-        Attention is causal, so what is padded on the right of a row changes nothing before it and needs no mask.
+        Attention is causal, so padding on the right of a row changes no score and needs no mask.
         """
         raw_BT: Tensor = self.head(self.hidden(token_ids_BT, **options))
         return raw_BT
@@ -54,7 +54,7 @@ class RewardModel(nn.Module):
 
 
 class RatioModel(RewardModel):
-    """A policy under a head that compares it with another model, and so reads the tokens too."""
+    """A policy, and a head that compares it with a reference model and therefore reads the tokens too."""
 
     head: LogRatioHead
 
@@ -85,7 +85,7 @@ def score_rows(
 
 
 def padding_tokens(lengths: Sequence[int], row_tokens: int) -> int:
-    """What ``score_rows`` computes beside rows of these lengths."""
+    """Padding tokens that ``score_rows`` computes for rows of these lengths."""
     groups = ([lengths[index] for index in group] for group in _by_length(lengths, row_tokens))
     return sum(len(group) * max(group) - sum(group) for group in groups)
 
@@ -113,11 +113,11 @@ def new_model(config: PreTrainedConfig, seed: int) -> RewardModel:
 def load_model(checkpoint: Checkpoint, device: str, dtype: str, split_over: int = 1) -> RewardModel:
     """The model of a resolved checkpoint, in eval mode; ``dtype`` is the backbone's ("auto": the manifest's).
 
-    With ``split_over`` this is one of so many processes of torch's default process group. The backbone's layers are
-    split over all by transformers' tensor-parallel plan of the family, and every forward is one that all of them do.
+    ``split_over`` is the number of processes in torch's default process group that share the model. Transformers'
+    tensor-parallel plan of the family splits the backbone's layers over them, and all must run every forward.
 
     Raises:
-        CheckpointError: weights that are missing, of the wrong shape, unreadable, or need code of their own.
+        CheckpointError: weights are missing, of the wrong shape, unreadable, or need code of their own.
     """
     manifest = checkpoint.manifest
     try:
@@ -128,8 +128,8 @@ def load_model(checkpoint: Checkpoint, device: str, dtype: str, split_over: int 
         raise
     except Exception as error:
         raise CheckpointCorrupt(f"{manifest.reference} cannot be loaded: {one_line(str(error), 500)}") from error
-    known = manifest.context_length
-    context = min(getattr(one.config, "max_position_embeddings", known) for one in model.backbones())
+    configs = [backbone.config for backbone in model.backbones()]
+    context = min(getattr(config, "max_position_embeddings", manifest.context_length) for config in configs)
     if manifest.context_length > context:
         raise CheckpointCorrupt(
             f"{manifest.reference}: context_length {manifest.context_length} is over the backbone's {context} positions"
@@ -153,16 +153,16 @@ def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype, split_over: 
     backbone = _read_backbone(path, dtype, split_over)
     if score.head != "log_ratio":
         return RewardModel(backbone, load_head(path, score, backbone))
-    other = path / REFERENCE
-    if not other.is_dir():
+    reference_path = path / REFERENCE
+    if not reference_path.is_dir():
         raise CheckpointCorrupt(f"{path} has no directory {REFERENCE} with the model that a log_ratio compares with")
-    reference = _read_backbone(other, dtype, split_over)
-    heads = vocabulary_head(path, score, backbone), vocabulary_head(other, score, reference)
+    reference = _read_backbone(reference_path, dtype, split_over)
+    heads = vocabulary_head(path, score, backbone), vocabulary_head(reference_path, score, reference)
     return RatioModel(backbone, LogRatioHead(heads[0], reference, heads[1], score))
 
 
 def _read_backbone(path: Path, dtype: torch.dtype, split_over: int) -> PreTrainedModel:
-    logging.set_verbosity_error()  # its report calls the head's tensors unexpected; what is missing is checked below
+    logging.set_verbosity_error()  # it warns of the head's tensors; missing ones are checked below
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     backbone: PreTrainedModel

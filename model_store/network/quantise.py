@@ -1,6 +1,6 @@
-"""Weights of fewer bits, by torchao, and what they cost in score: measured where they are made, on the model itself.
+"""Weights of fewer bits by torchao, and their cost in score, which is measured on each model when it is quantised.
 
-Only linear layers of the backbones are quantised: embeddings, norms and heads stay as they are.
+Only linear layers of the backbones are quantised; embeddings, norms and heads keep their weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,17 +19,18 @@ from model_store.network.model import RatioModel, RewardModel, score_rows
 Bits = Literal["int8", "int4"]
 
 GROUP: Final = 32
-"""Inputs that share a scale under int4: the smallest of torchao, for the least error. int8 has one scale a row."""
+"""Inputs that share a scale under int4: torchao's smallest group, for the least error. int8 has one scale a row."""
 BYTES: Final[dict[Bits, float]] = {"int8": 1.0, "int4": 0.5 + 4 / GROUP}
-"""Of a quantised weight; under int4 with its share of a scale and a zero point in bfloat16."""
+"""Bytes of a quantised weight; those of int4 include its share of a scale and a zero point in bfloat16."""
 SEQUENCES: Final = 8
 LENGTH: Final = 64
+"""Random sequences that the cost is measured on, and tokens of each."""
 
 
 class ScoreError(NamedTuple):
-    """How far scores by quantised weights are from those by the full ones in the same dtype.
+    """Differences of scores by quantised weights from those by full weights in the same dtype.
 
-    ``promise_*`` are differences of promises; ``raw_*`` of raw scores, in standard deviations of the full ones.
+    ``promise_*`` are differences of promises. ``raw_*`` are of raw scores, in standard deviations of the full ones.
     """
 
     promise_rms: float
@@ -48,20 +49,20 @@ class ScoreError(NamedTuple):
 def quantise(
     model: RewardModel, bits: Bits, promise: Callable[[float], float], *, device: str, longest: int
 ) -> ScoreError:
-    """Quantises a model in place and moves it to the device, a layer at a time; returns what that cost.
+    """Quantises a model in place and moves it to the device, a layer at a time; returns the cost in score.
 
     Args:
-        model: with its full weights, on the host.
-        bits: of a weight.
-        promise: of a raw score, as the checkpoint has it.
-        device: where it is to run, "cpu" or of CUDA.
-        longest: tokens that a sequence may have.
+        model: a model with its full weights, on the host.
+        bits: the bits of a weight.
+        promise: the checkpoint's map from raw score to promise.
+        device: the device to run on, "cpu" or one of CUDA.
+        longest: most tokens of a sequence.
 
     Raises:
         AgentPRMError: torchao is missing, or has no kernel for this device and dtype.
         CheckpointError: no layer can be quantised.
     """
-    _torchao(bits)  # what is missing is told before scores are computed
+    _torchao(bits)  # raises before scores are computed
     token_ids = _random_tokens(model, min(LENGTH, longest))
     full = _scores(model, token_ids)
     quantise_layers(model, bits, device=device)
@@ -70,7 +71,10 @@ def quantise(
 
 
 def quantise_layers(model: RewardModel, bits: Bits, *, device: str) -> int:
-    """Quantises in place and moves the model to the device; returns how many layers. Raises as ``quantise`` does."""
+    """Quantises in place and moves the model to the device; returns the number of quantised layers.
+
+    Raises as ``quantise`` does.
+    """
     torchao = _torchao(bits)
     config, count = _config(torchao, bits, device, model.backbone.dtype), 0
     for backbone in model.backbones():
@@ -85,18 +89,18 @@ def quantise_layers(model: RewardModel, bits: Bits, *, device: str) -> int:
 def score_error(
     full: Sequence[float], quantised: Sequence[float], promise: Callable[[float], float], measured_on: str
 ) -> ScoreError:
-    """Of raw scores at the same tokens."""
+    """The differences between raw scores by full and by quantised weights at the same tokens."""
     spread = float(torch.tensor(full, dtype=torch.float64).std()) or 1.0
-    raw = [abs(one - other) / spread for one, other in zip(full, quantised, strict=True)]
-    promises = [abs(promise(one) - promise(other)) for one, other in zip(full, quantised, strict=True)]
+    raw = [abs(exact - rounded) / spread for exact, rounded in zip(full, quantised, strict=True)]
+    promises = [abs(promise(exact) - promise(rounded)) for exact, rounded in zip(full, quantised, strict=True)]
     return ScoreError(_rms(promises), max(promises), _rms(raw), max(raw), measured_on)
 
 
 def dtype_of(dtype: str, bits: Bits | Literal["auto"]) -> str:
-    """The dtype that these weights go with: torchao's fast 4-bit kernels know bfloat16 only.
+    """The backbone's dtype under these weights: torchao's fast 4-bit kernels take bfloat16 only.
 
     Raises:
-        AgentPRMError: another was asked for.
+        AgentPRMError: the setting names another dtype.
     """
     if bits != "int4" or dtype == "bfloat16":
         return dtype
@@ -106,9 +110,9 @@ def dtype_of(dtype: str, bits: Bits | Literal["auto"]) -> str:
 
 
 def may_be_quantised(name: str, shape: Sequence[int]) -> bool:
-    """Whether a checkpoint's tensor is a linear layer's, as far as its name tells: for an estimate of sizes."""
-    aside = ("embed", "wte", "wpe", "head", "score")
-    return len(shape) == 2 and name.endswith("weight") and not any(word in name for word in aside)
+    """Returns whether a tensor's name and shape look like a linear layer of the backbone, to estimate sizes."""
+    excluded = ("embed", "wte", "wpe", "head", "score")
+    return len(shape) == 2 and name.endswith("weight") and not any(word in name for word in excluded)
 
 
 def _torchao(bits: Bits) -> Any:
@@ -135,14 +139,14 @@ def _config(torchao: Any, bits: Bits, device: str, dtype: torch.dtype) -> Any:
 
 
 def _suits(layer: nn.Module, bits: Bits) -> bool:
-    """Not subclasses: they may compute something else."""
+    """Returns whether a layer can be quantised; a subclass of ``nn.Linear`` may compute something else."""
     if type(layer) is not nn.Linear:
         return False
     return bits == "int8" or (layer.in_features % GROUP == 0 and layer.out_features % 16 == 0)
 
 
 def _random_tokens(model: RewardModel, length: int) -> list[list[int]]:
-    """[sequences][tokens]; under a log-ratio the agent says all of them, or there would be no score."""
+    """Token ids [sequences][tokens]. For a log-ratio they begin with ``opens``: only the agent's tokens count."""
     random = torch.Generator().manual_seed(0)
     opens = list(model.head.opens) if isinstance(model, RatioModel) else []
     rows = torch.randint(model.vocabulary, (SEQUENCES, max(length - len(opens), 1)), generator=random).tolist()
@@ -150,7 +154,7 @@ def _random_tokens(model: RewardModel, length: int) -> list[list[int]]:
 
 
 def _scores(model: RewardModel, token_ids: Sequence[Sequence[int]]) -> list[float]:
-    """At every token, one sequence after the other."""
+    """Raw scores at every token of all sequences, joined."""
     rows = score_rows(model, token_ids, [range(len(ids)) for ids in token_ids])
     return [raw for row in rows for raw in row]
 

@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint's safetensors files, by name: what is there, and those that are asked for."""
+"""Shapes and tensors of a checkpoint's safetensors files, by name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     """Name -> shape of every tensor in the safetensors files of a directory; only their headers are read.
 
     Raises:
-        CheckpointCorrupt: a file that cannot be read.
+        CheckpointCorrupt: a file cannot be read.
     """
     shapes: dict[str, list[int]] = {}
     for file in sorted(path.glob("*.safetensors")):
@@ -26,10 +26,10 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
 
 
 def read_tensors(path: Path, names: set[str]) -> dict[str, Tensor]:
-    """Those of ``names`` that the files of a directory hold.
+    """The tensors of ``names`` that the files of a directory hold; others are left out.
 
     Raises:
-        CheckpointCorrupt: a file that cannot be read.
+        CheckpointCorrupt: a file cannot be read.
     """
     found: dict[str, Tensor] = {}
     for file in sorted(path.glob("*.safetensors")):

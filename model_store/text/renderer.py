@@ -1,9 +1,9 @@
-"""Trajectory -> token ids, prefix-stable by construction.
+"""Trajectory to token ids, prefix-stable by construction.
 
-A trajectory is a line of runs of text and special tokens, cut at every special token of the template, behind the task
-and at every action's end; each run is tokenised on its own. The tokens up to an action's end are then a prefix of the
-tokens of every longer trajectory, whatever follows. Special tokens are recognised in the template only; in an agent's
-text they are ordinary characters, so an observation cannot end an action.
+The text is cut at every special token of the template, behind the task and at every action's end. Each run between two
+cuts is tokenised on its own, so the tokens up to an action's end are a prefix of the tokens of every longer trajectory.
+Special tokens are recognised in the template only. In an agent's text they are ordinary characters, so an observation
+cannot end an action.
 """
 
 from collections.abc import Sequence
@@ -19,24 +19,24 @@ from model_store.format.store import Checkpoint
 from model_store.format.template import Template
 from model_store.text.runs import Parts, Place, Run, RunTokenizer
 
-NOTHING: Final = Run("", Place.ALONE)
+EMPTY: Final = Run("", Place.ALONE)
 
 
 class Rendered(NamedTuple):
-    """Token ids; how many of them belong to the task alone; the index of each action's last token.
+    """Token ids, the number of them that belong to the task alone, and the index of each action's last token.
 
-    That last token is where the step's score is read. ``rest`` is text that is not tokenised yet, because what
-    follows is tokenised together with it.
+    The score of a step is read at its last token. ``rest`` is text that is not tokenised yet, because it is tokenised
+    together with the text that follows.
     """
 
     token_ids: list[int]
     task_len: int
     step_ends: list[int]
-    rest: Run = NOTHING
+    rest: Run = EMPTY
 
 
 class _Segment(NamedTuple):
-    """``together``: the text between is tokenised with its neighbours; otherwise on its own."""
+    """Template texts around a segment; if ``together``, the segment is tokenised with them, else on its own."""
 
     before: Parts
     after: Parts
@@ -44,11 +44,11 @@ class _Segment(NamedTuple):
 
 
 class _Line:
-    """Runs and ids in order; text since the last cut can still grow."""
+    """Runs and token ids in order; the text since the last cut can still grow."""
 
     __slots__ = ("items", "place", "text")
 
-    def __init__(self, rest: Run = NOTHING) -> None:
+    def __init__(self, rest: Run = EMPTY) -> None:
         self.items: list[Run | list[int]] = []
         self.text, self.place = rest
 
@@ -71,7 +71,7 @@ class _Line:
                 self.place = Place.AFTER_SPECIAL
 
     def cut(self) -> int:
-        """Ends the text so far; what follows is tokenised without it. Returns the number of items before the cut."""
+        """Ends the run, so that later text is tokenised without it. Returns the number of items before the cut."""
         if self.text:
             self.items.append(Run(self.text, self.place))
             self.text, self.place = "", Place.WITHIN
@@ -97,25 +97,25 @@ class Renderer:
             raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
 
     def refuse_too_few_rows(self, rows: int) -> None:
-        """For an embedding of so many.
+        """Checks that every token id that a text can produce is below ``rows``, the rows of the embedding.
 
         Raises:
-            CheckpointCorrupt: a text could become a token that it has no row for.
+            CheckpointCorrupt: a text could become a token without a row.
         """
         boundaries = [self._begin, self._next]
-        boundaries += [parts for one in (self._task, self._observation, self._action) for parts in one[:2]]
+        boundaries += [parts for segment in (self._task, self._observation, self._action) for parts in segment[:2]]
         in_template = (index for parts in boundaries for part in parts if isinstance(part, list) for index in part)
         largest = max(self._runs.largest_id, *in_template, 0)
         if largest >= rows:
             raise CheckpointCorrupt(f"the tokenizer has a token {largest} and the embedding only {rows} rows")
 
     def trajectory(self, trajectory: Trajectory) -> Rendered:
-        """The whole trajectory, up to the end of its last action."""
+        """Token ids of the whole trajectory, up to the end of its last action."""
         line, task_items, end_items = self._line(trajectory)
         return self._rendered(line, task_items, end_items)
 
     def state(self, state: State) -> Rendered:
-        """Everything before the next action; ``actions`` takes it from there."""
+        """Token ids of everything before the next action; ``actions`` returns those that follow."""
         line, task_items, end_items = self._line(Trajectory(state.task, state.steps))
         if state.steps:
             line.put(self._next)
@@ -123,7 +123,7 @@ class Renderer:
         return self._rendered(line, task_items, end_items)
 
     def actions(self, actions: Sequence[str], after: Rendered) -> list[list[int]]:
-        """The tokens that each action adds to its state; the last one is its step end.
+        """The token ids that each action adds to its state, [actions][tokens]; the last is its step end.
 
         ``state(s).token_ids + actions([a], state(s))[0] == trajectory(s.take(a)).token_ids``
         """
@@ -133,7 +133,7 @@ class Renderer:
         return [list(chain.from_iterable(ids)) for ids in self._ids(lines)]
 
     def _line(self, trajectory: Trajectory) -> tuple[_Line, int, list[int]]:
-        """With the numbers of items up to the end of the task and up to each action's end."""
+        """The line of a trajectory, and the numbers of its items up to the task's end and up to each action's end."""
         line, ends = _Line(), list[int]()
         line.put(self._begin)
         task_items = self._begin_task(line, trajectory.task)
@@ -147,8 +147,8 @@ class Renderer:
     def _begin_task(self, line: _Line, task: str) -> int:
         """Cuts after the task, so that its tokens are the same whatever follows; returns the number of items so far.
 
-        Tokenised together with what follows, it is cut behind the token that it ends in: a newline may have grown into
-        its last full stop.
+        A task that is tokenised together with what follows is cut behind the token that it ends in: a newline may be
+        part of the same token as its last full stop.
         """
         before, after, together = self._task
         line.add(_Segment(before, [], together), self._stripped(task))
@@ -180,7 +180,7 @@ class Renderer:
         return Rendered(token_ids, lens[task_items], [lens[items] - 1 for items in end_items], rest)
 
     def _ids(self, lines: Sequence[_Line]) -> list[list[list[int]]]:
-        """Of each item of each line; all runs are tokenised together."""
+        """Token ids [lines][items][tokens]; all runs go to the tokenizer at once."""
         found = iter(self._runs.encode([item for line in lines for item in line.items if isinstance(item, Run)]))
         return [[next(found) if isinstance(item, Run) else item for item in line.items] for line in lines]
 

@@ -1,8 +1,7 @@
-"""Runs of text -> token ids, as they would come out of the whole text that they are a part of.
+"""Runs of text to token ids, the same ids that they have within the whole text.
 
-A tokenizer cuts its text at special tokens before it does anything else, so what stands between two of them can be
-tokenised on its own and kept. What some tokenizers then put before a text (a space, a "▁") depends on where the run
-stands; a ``Place`` says where.
+A tokenizer cuts its text at special tokens first, so the text between two of them can be tokenised on its own and
+cached. Some tokenizers put a space or a "▁" before a text; whether they do depends on the ``Place`` of the run.
 """
 
 import json
@@ -18,15 +17,15 @@ from tokenizers import Tokenizer
 from model_store.errors import ManifestInvalid, one_line
 
 T = TypeVar("T")
-KEPT_CHARS: Final = 2_000_000
-"""Of runs whose ids are kept: 20 MB at four characters a token, 80 MB at one."""
+CACHED_CHARS: Final = 2_000_000
+"""Most characters of cached runs: their ids take 20 MB at four characters a token, 80 MB at a single one."""
 RUN_CHARS: Final = 64
-"""What a run counts beside its text, so that many short ones are bounded too."""
+"""Characters that a cached run counts beside its text, so that many short ones are bounded too."""
 
 
 class Place(StrEnum):
     ALONE = "alone"
-    """A text of its own, or the beginning of one."""
+    """A whole text, or its beginning."""
     AFTER_SPECIAL = "after a special token"
     WITHIN = "within a text"
 
@@ -37,11 +36,11 @@ class Run(NamedTuple):
 
 
 Parts = Sequence[str | list[int]]
-"""A text of a template: ids of what stands on its own, and text that is tokenised with its neighbours."""
+"""A text of a template: ids of special tokens, and text that is tokenised with its neighbours."""
 
 
 class RunTokenizer:
-    """One tokenizer, with the ids of the runs met lately; safe to call from several threads.
+    """One tokenizer, with a cache of the ids of recent runs; safe to call from several threads.
 
     Special tokens are recognised by ``boundary`` and ``split`` only: in a run they are ordinary characters.
     """
@@ -54,17 +53,17 @@ class RunTokenizer:
         self._greedy = {
             token.content for token in tokenizer.get_added_tokens_decoder().values() if token.lstrip or token.rstrip
         }
-        self._ids, self._ends = _Kept[list[int]](), _Kept[int]()
+        self._ids, self._ends = _RunCache[list[int]](), _RunCache[int]()
 
     @property
     def largest_id(self) -> int:
-        """Of all tokens that a run can hold: special ones are ordinary characters there."""
+        """The largest id that a run can produce; special tokens are ordinary characters there."""
         tokenizer = self._tokenizers[Place.ALONE]
         special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         return max(set(tokenizer.get_vocab(with_added_tokens=True).values()) - special, default=0)
 
     def boundary(self, text: str) -> Parts:
-        """A text of a template that stands on its own."""
+        """The ids of a template's text that is tokenised on its own."""
         tokenizer = self._tokenizers[Place.ALONE]
         tokenizer.encode_special_tokens = False
         ids = tokenizer.encode(text, add_special_tokens=False).ids if text else []
@@ -72,10 +71,10 @@ class RunTokenizer:
         return [list(ids)] if ids else []
 
     def split(self, text: str) -> Parts:
-        """A text of a template as its special tokens and what stands between them.
+        """A template's text, split into the ids of its special tokens and the text between them.
 
         Raises:
-            ManifestInvalid: a special token that takes whitespace beside it away, so that its neighbours matter.
+            ManifestInvalid: a special token swallows whitespace beside it, so its ids depend on its neighbours.
         """
         if not self._added:
             return [text] if text else []
@@ -88,7 +87,7 @@ class RunTokenizer:
         return [[self._added[part]] if part in self._added else part for part in parts]
 
     def encode(self, runs: Sequence[Run]) -> list[list[int]]:
-        """The ids of each. Agents send their history with every step: what was met lately is only looked up."""
+        """The ids of each run. Agents send their history with every step, so recent runs are only looked up."""
         ids = self._ids.find(runs)
         if new := dict.fromkeys(run for run, known in zip(runs, ids, strict=True) if known is None):
             found = self._tokenised(list(new))
@@ -118,8 +117,8 @@ class RunTokenizer:
         return found
 
 
-class _Kept(Generic[T]):
-    """What is known of the runs met lately, within a bound of characters."""
+class _RunCache(Generic[T]):
+    """Values of recent runs, within a bound of characters; the least recently used are dropped."""
 
     def __init__(self) -> None:
         self.values: OrderedDict[Run, T] = OrderedDict()
@@ -140,13 +139,13 @@ class _Kept(Generic[T]):
                 if run not in self.values:
                     self.values[run] = value
                     self.chars += len(run.text) + RUN_CHARS
-            while self.chars > KEPT_CHARS:
+            while self.chars > CACHED_CHARS:
                 run, _ = self.values.popitem(last=False)
                 self.chars -= len(run.text) + RUN_CHARS
 
 
 def _by_place(tokenizer: Tokenizer) -> dict[Place, Tokenizer]:
-    """The tokenizer as it treats a run that stands there; the same one where that makes no difference."""
+    """The tokenizer for runs of each place; the same one if the place makes no difference."""
     tokenizer.encode_special_tokens = True
     whole = json.loads(tokenizer.to_str())
     placed = {Place.ALONE: tokenizer}
@@ -161,17 +160,17 @@ def _by_place(tokenizer: Tokenizer) -> dict[Place, Tokenizer]:
 
 
 def _without_prefix(part: Any, place: Place) -> Any:
-    """A normalizer or pre-tokenizer that puts before a run only what it puts before one that stands there.
+    """A normalizer or pre-tokenizer without the prefix that it does not put before a run of that place.
 
-    ``first`` means the beginning of the whole text; all others act after each special token too.
+    A scheme of ``first`` adds it at the beginning of the whole text only, all others after each special token too.
     """
     if part is None or (place is Place.WITHIN and part["type"] == "Prepend"):
         return None
     changed = dict(part)
     for parts in ("normalizers", "pretokenizers"):
         if parts in part:
-            inner = (_without_prefix(one, place) for one in part[parts])
-            changed[parts] = [one for one in inner if one is not None]
+            inner = (_without_prefix(member, place) for member in part[parts])
+            changed[parts] = [member for member in inner if member is not None]
     if part.get("prepend_scheme") == "first" or (place is Place.WITHIN and "prepend_scheme" in part):
         changed["prepend_scheme"] = "never"
     if place is Place.WITHIN and part.get("add_prefix_space"):

@@ -1,4 +1,4 @@
-"""A service that answers from a script, and both clients called as one: AsyncClient through asyncio.run."""
+"""A service that answers from a script, and one way to call both clients: AsyncClient goes through asyncio.run."""
 
 import asyncio
 from collections.abc import Mapping

@@ -38,7 +38,7 @@ def test_every_request_error_has_its_own_code() -> None:
 
 
 def test_everything_is_an_agentprm_error_and_stands_in_the_drawn_tree() -> None:
-    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, Exception)]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert all(issubclass(kind, AgentPRMError) for kind in kinds)
     assert errors.__doc__ is not None
     assert [kind.__name__ for kind in kinds if kind.__name__ not in errors.__doc__] == []

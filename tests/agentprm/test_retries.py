@@ -1,4 +1,4 @@
-"""When the clients try again, how long they wait, and when they stop."""
+"""Retries: which errors the clients try again, how long they wait, and when they stop."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""What a body may hold: the shapes of DESIGN.md section 4, and nothing beside them."""
+"""Wire bodies: the shapes of DESIGN.md section 4, and no others."""
 
 import json
 from typing import Any

@@ -1,7 +1,7 @@
 """The forward that the authors of each family describe, over a tiny checkpoint of their layout.
 
 Written from the model cards and repositories of the families, with transformers' own classes and whole texts: they
-know nothing of recipes, runs or prefixes.
+know nothing of recipes, runs or prefixes. Families that read a language model's logits are in ``authors_of_logits``.
 """
 
 import json
@@ -24,6 +24,14 @@ from transformers import (
     Qwen2Config,
 )
 
+from tests.model_store.authors_of_logits import (
+    er_prm_promises,
+    llemma_promises,
+    make_language_model,
+    make_llemma,
+    math_shepherd_promises,
+    rlhflow_promises,
+)
 from tests.model_store.tiny_checkpoints import (
     CHATML,
     CHATML_TOKENS,
@@ -33,8 +41,8 @@ from tests.model_store.tiny_checkpoints import (
     byte_level,
     config_of,
     edit_config,
+    floats,
     last_hidden,
-    logits,
     save,
     sentence_piece,
     weights_of,
@@ -43,10 +51,6 @@ from tests.model_store.tiny_checkpoints import (
 
 TASK = "Janet's ducks lay 16 eggs per day.  How many are left?"
 STEPS = ("Step 1: She eats three.", "Step 2: 16 - 3 = 13 eggs\nare left.", "Step 3: наверно 13")
-
-
-def floats(values: Tensor) -> list[float]:
-    return [float(value) for value in values]
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def qwen_math_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Seque
 
 
 def last_hidden_without_map(path: Path, ids: Sequence[int]) -> Tensor:
-    """What the checkpoint's own code would load is the plain model under the same names."""
+    """The hidden states of the plain model, which the checkpoint's own code would load under the same names."""
     config = json.loads((path / "config.json").read_text())
     config.pop("auto_map", None)
     (path / "config.json").write_text(json.dumps(config))
@@ -208,7 +212,7 @@ def qlass_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[
     plain = path.parent / "without-prefix"
     plain.mkdir(exist_ok=True)
     edit_config_into(path, plain)
-    inner = {name.removeprefix("llama."): one for name, one in weights.items() if name.startswith("llama.")}
+    inner = {name.removeprefix("llama."): tensor for name, tensor in weights.items() if name.startswith("llama.")}
     save_file(inner, plain / "model.safetensors", metadata={"format": "pt"})
     text, values = f"[INST] {task} [/INST]", []
     for step in steps:
@@ -222,67 +226,6 @@ def qlass_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[
 
 def edit_config_into(path: Path, other: Path) -> None:
     (other / "config.json").write_text((path / "config.json").read_text())
-
-
-# Math-Shepherd, ER-PRM: softmax of two tokens' logits at each step tag; RLHFlow: at the token before its "+".
-
-
-def make_language_model(
-    path: Path, kind: Any, tokenizer: Tokenizer, *, bos: str, chat: str | None = None, **more: Any
-) -> Tokenizer:
-    save(path, AutoModelForCausalLM.from_config(config_of(kind, tokenizer, **more)), tokenizer, bos=bos, chat=chat)
-    return tokenizer
-
-
-def pair_at(path: Path, ids: Sequence[int], pair: Sequence[int], where: Sequence[int]) -> list[float]:
-    return floats(logits(path, ids)[:, list(pair)].softmax(-1)[list(where), 0])
-
-
-def at_tag(tokenizer: Tokenizer, ids: Sequence[int], tag: str) -> list[int]:
-    return [index for index, one in enumerate(ids) if one == whole(tokenizer, tag)[-1]]
-
-
-def math_shepherd_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
-    ids = whole(tokenizer, f"<s>{task} " + "\n".join(f"{step} ки" for step in steps))
-    return pair_at(path, ids, whole(tokenizer, "+ -"), at_tag(tokenizer, ids, "ки"))
-
-
-def er_prm_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
-    ids = whole(tokenizer, f"<|begin_of_text|>{task} " + "".join(f"{step} ки" for step in steps))
-    pair = [whole(tokenizer, " +")[-1], whole(tokenizer, " -")[-1]]
-    return pair_at(path, ids, pair, at_tag(tokenizer, ids, " ки"))
-
-
-def rlhflow_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
-    """Step by step, at position -3 of the templated conversation."""
-    pair = [whole(tokenizer, "+")[-1], whole(tokenizer, "-")[-1]]
-    header = "<|start_header_id|>{}<|end_header_id|>\n\n"
-    text = f"<|begin_of_text|>{header.format('system')}Today Date: 26 Jul 2024\n\n<|eot_id|>"
-    promises = []
-    for index, step in enumerate(steps):
-        text += f"{header.format('user')}{step if index else f'{task} {step}'}<|eot_id|>"
-        text += f"{header.format('assistant')}+<|eot_id|>"
-        ids = whole(tokenizer, text)
-        promises += pair_at(path, ids, pair, [len(ids) - 3])
-    return promises
-
-
-# Llemma: sigmoid of the mean of all logits, at the first of the two newlines after each step.
-
-
-def make_llemma(path: Path) -> Tokenizer:
-    tokenizer = make_language_model(path, LlamaConfig, sentence_piece(), bos="<s>")
-    weights = weights_of(path)
-    weights["lm_head.weight"] += torch.randn(16, generator=torch.Generator().manual_seed(3)) / 2
-    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    return tokenizer
-
-
-def llemma_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
-    ids = whole(tokenizer, f"<s># Question\n\n{task}\n\n# Solution\n\n" + "".join(f"{step}\n\n" for step in steps))
-    newlines = whole(tokenizer, "\n\n")[1:]
-    found = [index for index in range(len(ids)) if ids[index : index + 2] == newlines]
-    return floats(logits(path, ids).mean(-1)[found[-len(steps) :]].sigmoid())
 
 
 FAMILIES = {

@@ -33,7 +33,7 @@ LLAMA_TOKENS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
 
 
 def byte_level(special: Sequence[str]) -> Tokenizer:
-    """As Qwen's and Llama 3's: newlines grow into the punctuation before them."""
+    """A tokenizer like Qwen's and Llama 3's: newlines grow into the punctuation before them."""
     tokenizer = Tokenizer(models.BPE())
     words = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     whole_words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -47,7 +47,7 @@ def byte_level(special: Sequence[str]) -> Tokenizer:
 
 
 def sentence_piece(prepend: str = "normalizer") -> Tokenizer:
-    """As Llama 2's and Mistral's: no words, "▁" for a space and before a text, bytes for what is unknown."""
+    """A tokenizer like Llama 2's: no words, "▁" for a space and before a text, bytes for what is unknown."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
     lines = [line for text in CORPUS for line in text.splitlines()]  # a newline is a byte to them
@@ -67,7 +67,7 @@ def sentence_piece(prepend: str = "normalizer") -> Tokenizer:
 
 
 def config_of(kind: Any, tokenizer: Tokenizer, **more: Any) -> PreTrainedConfig:
-    """A tiny one of a kind, with more rows than tokens, as published ones have."""
+    """A tiny configuration of a kind, with more rows than tokens, as published ones have."""
     shape = {
         "vocab_size": tokenizer.get_vocab_size() + 3,
         "hidden_size": 16,
@@ -105,11 +105,11 @@ def save(
 
 def add_head(path: Path, architecture: str, layers: dict[str, nn.Linear], prefix: str = "") -> None:
     """Tensors beside the model's, as classes of the authors' own save them; ``prefix`` before those of the model."""
-    weights = {prefix + name: one for name, one in load_file(path / "model.safetensors").items()}
+    weights = {prefix + name: tensor for name, tensor in load_file(path / "model.safetensors").items()}
     for name, layer in layers.items():
         spread = layer.in_features**-0.5
         torch.nn.init.normal_(layer.weight, std=spread, generator=torch.Generator().manual_seed(2))
-        weights |= {f"{name}.{part}": one for part, one in layer.state_dict().items()}
+        weights |= {f"{name}.{part}": tensor for part, tensor in layer.state_dict().items()}
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
     edit_config(path, architectures=[architecture])
 
@@ -142,3 +142,7 @@ def whole(tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids of a text at once, special tokens recognised and none added."""
     tokenizer.encode_special_tokens = False
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def floats(values: Tensor) -> list[float]:
+    return [float(value) for value in values]

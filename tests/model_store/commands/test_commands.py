@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from model_store.__main__ import main
+from model_store.__main__ import COMMANDS, main
 from model_store.format.manifest import Manifest
 from model_store.format.store import Checkpoint, Store
-from tests.model_store.authors import FAMILIES, make_language_model
+from tests.model_store.authors import FAMILIES
+from tests.model_store.authors_of_logits import make_language_model
 from tests.model_store.tiny_checkpoints import byte_level, sentence_piece, weights_of
 
 
@@ -41,7 +42,7 @@ def typed(store: Store, capsys: pytest.CaptureFixture[str]) -> Typed:
 def test_the_module_runs_on_the_bundled_store() -> None:
     command = [sys.executable, "-m", "model_store", "list", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
-    assert "textcraft-demo@1" in [one["checkpoint"] for one in json.loads(done.stdout)]
+    assert "textcraft-demo@1" in [version["checkpoint"] for version in json.loads(done.stdout)]
 
 
 def test_a_store_is_listed_shown_and_verified(typed: Typed, published: Checkpoint) -> None:
@@ -122,3 +123,42 @@ def test_tokens_that_differ_from_the_whole_texts_are_told(typed: Typed, tmp_path
     found = typed.json("inspect", source, "--recipe", recipe)
     assert (found["prefix_stable"], found["as_whole_text"]) == (True, False)
     assert "NOT the same" in typed.text("inspect", source, "--recipe", recipe)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "Missing command"),
+        (["publsh"], "No such command 'publsh'"),
+        (["show"], "Missing argument 'reference'"),
+        (["add", "x", "--version", "1"], "Missing option '--name'"),
+        (["list", "--yaml"], "No such option: --yaml"),
+        (["add", "x", "--name", "a", "--version", "1", "--beta", "much"], "Invalid value for '--beta'"),
+        (["inspect", "x", "--preset", "nobodys"], "there is no preset 'nobodys'; there are: sequence-classification"),
+        (["inspect", "x", "--preset", "pqm", "--recipe", "y"], "--preset and --recipe exclude each other"),
+    ],
+)
+def test_arguments_that_cannot_be_used_end_with_2_and_a_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    assert main(arguments) == 2
+    printed, told = capsys.readouterr()
+    assert printed == ""
+    assert complaint in told.splitlines()[-1]
+
+
+def test_a_failure_is_one_sentence_on_stderr(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["show", "absent", "--store", str(tmp_path)]) == 1
+    printed, told = capsys.readouterr()
+    assert printed == ""
+    assert told == f"agentprm: no checkpoint 'absent' in {tmp_path}; there are: none\n"
+    (tmp_path / "aliases.json").mkdir()
+    assert main(["list", "--store", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"agentprm: {tmp_path}/aliases.json: Is a directory\n"
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == list(COMMANDS)
+    assert not [line for line in lines if line.endswith("...")]

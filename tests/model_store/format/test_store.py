@@ -158,7 +158,7 @@ def test_a_missing_store_says_that_there_is_nothing(store: Store) -> None:
 def test_a_link_to_a_directory_is_refused_however_it_came_in(
     store: Store, source: Path, manifest: Manifest, tmp_path: Path
 ) -> None:
-    """What is behind it is hashed by nobody and can change."""
+    """The files behind it are not hashed and can change."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (source / "sub").symlink_to(outside, target_is_directory=True)

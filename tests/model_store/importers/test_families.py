@@ -7,7 +7,7 @@ import pytest
 
 from agentprm.types import State, Step, Trajectory
 from model_store.format.store import Store
-from model_store.importers.importer import Imported, Wanted, add_checkpoint
+from model_store.importers.importer import Imported, ImportOptions, add_checkpoint
 from model_store.text.renderer import Renderer, load_renderer
 from service.engine.padded_engine import PaddedEngine
 from service.engine.prefix_engine import PrefixEngine
@@ -23,7 +23,7 @@ def family(request: pytest.FixtureRequest) -> Family:
 
 
 def imported(tmp_path: Path, preset: str | None) -> Imported:
-    return add_checkpoint(Store(tmp_path / "store"), tmp_path / "source", Wanted("foreign", "1", preset=preset))
+    return add_checkpoint(Store(tmp_path / "store"), tmp_path / "source", ImportOptions("foreign", "1", preset=preset))
 
 
 def trajectory(steps: Sequence[str]) -> Trajectory:
@@ -33,8 +33,8 @@ def trajectory(steps: Sequence[str]) -> Trajectory:
 def raw_scores(
     engine: PrefixEngine | PaddedEngine, renderer: Renderer, trajectories: Sequence[Trajectory]
 ) -> list[list[float]]:
-    rendered = [renderer.trajectory(one) for one in trajectories]
-    scored = engine.score([one.token_ids for one in rendered], [one.step_ends for one in rendered])
+    rendered = list(map(renderer.trajectory, trajectories))
+    scored = engine.score([row.token_ids for row in rendered], [row.step_ends for row in rendered])
     return [scores.raw for scores in scored]
 
 
@@ -51,7 +51,7 @@ def test_every_step_scores_as_the_authors_code_does(family: Family, tmp_path: Pa
 
     def assert_scored(steps: Sequence[Sequence[str]], wanted: Sequence[Sequence[float]]) -> None:
         for raw, promises in zip(raw_scores(engine, renderer, list(map(trajectory, steps))), wanted, strict=True):
-            assert [promise(one) for one in raw] == pytest.approx(promises, abs=1e-5)
+            assert list(map(promise, raw)) == pytest.approx(promises, abs=1e-5)
 
     assert_scored([STEPS], expected[:1])
     assert_scored([STEPS, OTHER], expected)

@@ -41,10 +41,10 @@ def test_the_stated_error_is_that_of_scores_computed_one_by_one(bits: Bits) -> N
     quantised = deepcopy(full)
     stated = quantise(quantised, bits, lambda raw: raw / 2, device="cpu", longest=24)
     rows = torch.randint(50, (8, 24), generator=torch.Generator().manual_seed(0)).tolist()
-    scores = [[raw for row in rows for raw in naive_scores(one, tuple(row))] for one in (full, quantised)]
+    scores = [[raw for row in rows for raw in naive_scores(model, tuple(row))] for model in (full, quantised)]
     pairs = list(zip(*scores, strict=True))
     off = [abs(a - b) for a, b in pairs]
-    rms, spread = sqrt(sum(one * one for one in off) / len(off)), torch.tensor([a for a, _ in pairs]).std().item()
+    rms, spread = sqrt(sum(value * value for value in off) / len(off)), torch.tensor([a for a, _ in pairs]).std().item()
     slack = 1e-5 if bits == "int8" else 0.05 * spread  # rows of one length round otherwise in bfloat16
     assert stated.promise_rms == pytest.approx(rms / 2, abs=slack)
     assert stated.promise_max == pytest.approx(max(off) / 2, abs=slack)
@@ -59,7 +59,7 @@ def test_only_linear_layers_are_quantised_and_none_is_packed(bits: Bits) -> None
     quantised = model(bits)
     assert quantise_layers(quantised, bits, device="cpu") == 14
     assert type(quantised.head.weight_H) is torch.nn.Parameter
-    plain = [name for name, one in quantised.backbone.named_parameters() if type(one) is torch.nn.Parameter]
+    plain = [name for name, weight in quantised.backbone.named_parameters() if type(weight) is torch.nn.Parameter]
     assert all("embed" in name or "norm" in name or name.endswith("bias") for name in plain)
     assert pack_linears(quantised.backbone) == 0
 
@@ -73,12 +73,12 @@ def test_cold_warm_alone_and_in_company_score_the_same(bits: Bits) -> None:
     assert isinstance(engine, PrefixEngine)
     row = torch.randint(50, (40,), generator=torch.Generator().manual_seed(3)).tolist()
     rows = [row, row[:30] + row[:8], row[:20], row[20:]]
-    reads = [range(len(one)) for one in rows]
-    expected = [naive_scores(plain, tuple(one)) for one in rows]
+    reads = [range(len(row)) for row in rows]
+    expected = [naive_scores(plain, tuple(row)) for row in rows]
     cold = [scores.raw for scores in engine.score(rows, reads)]
     warm = [scores.raw for scores in engine.score(rows, reads)]
     engine.prefix_cache.clear()
-    alone = [engine.score([one], [read])[0].raw for one, read in zip(rows, reads, strict=True)]
+    alone = [engine.score([row], [read])[0].raw for row, read in zip(rows, reads, strict=True)]
     tolerance = 1e-4 if bits == "int8" else 0.2
     assert warm == cold
     for found in (cold, alone):

@@ -110,7 +110,7 @@ def test_every_other_value_changes_the_digest(source: Path, manifest: Manifest) 
         {"template": replace(manifest.template, strip=True)},
     ]
     made = [manifest, *(replace(manifest, **change) for change in changes)]
-    digests = {compute_digest(source, one) for one in made}
+    digests = {compute_digest(source, changed) for changed in made}
     assert len(digests) == len(made)
 
 
@@ -123,7 +123,7 @@ def test_a_calibration_replaces_the_activation() -> None:
 
 
 def write_head(path: Path, **tensors: Tensor) -> None:
-    save_file({name.replace("__", "."): one for name, one in tensors.items()}, path / "model.safetensors")
+    save_file({name.replace("__", "."): tensor for name, tensor in tensors.items()}, path / "model.safetensors")
 
 
 @pytest.mark.parametrize("outputs", [2, 3, 5])
@@ -137,11 +137,11 @@ def test_a_softmax_is_the_probability_of_its_output_among_all(tmp_path: Path, ou
         recipe = replace(LINEAR, activation="softmax", output=output, direction=direction)
         raw = layered_head(tmp_path, recipe, HIDDEN)(hidden)[0].detach()
         wanted = expected[0, :, output] if direction == "higher" else 1 - expected[0, :, output]
-        assert [recipe.promise(float(one)) for one in raw] == pytest.approx(wanted.tolist(), abs=1e-6)
+        assert [recipe.promise(value) for value in raw.tolist()] == pytest.approx(wanted.tolist(), abs=1e-6)
 
 
 def test_one_of_several_outputs_can_be_read_by_itself(tmp_path: Path) -> None:
-    """As of a head that gives a value and an advantage."""
+    """A head may give a value and an advantage, for example."""
     weight, bias = torch.randn(2, HIDDEN), torch.randn(2)
     write_head(tmp_path, score__weight=weight, score__bias=bias)
     hidden = torch.randn(1, 4, HIDDEN)
@@ -227,8 +227,8 @@ def test_token_heads_read_the_logits_of_the_language_model(tmp_path: Path, *, ti
     checkpoint = language_model(tmp_path, kind, tie_word_embeddings=tied, **more)
     assert ("lm_head.weight" in weights_of(tmp_path)) is not tied
     expected = logits(tmp_path, IDS)
-    one = raw_of(checkpoint, ScoreRecipe("token", "sigmoid", "action_end", tokens=(7,)))
-    assert one == pytest.approx(expected[:, 7], abs=1e-5)
+    single = raw_of(checkpoint, ScoreRecipe("token", "sigmoid", "action_end", tokens=(7,)))
+    assert single == pytest.approx(expected[:, 7], abs=1e-5)
     pair = raw_of(checkpoint, ScoreRecipe("token_pair", "softmax", "action_end", tokens=(7, 9)))
     assert pair.sigmoid() == pytest.approx(expected[:, [7, 9]].softmax(-1)[:, 0], abs=1e-5)
 

@@ -42,7 +42,7 @@ RENDERERS = {
 
 
 def action(renderer: Renderer, text: str) -> list[int]:
-    """What an action adds where every segment stands alone."""
+    """The tokens that an action adds if every segment is tokenised on its own."""
     return renderer.actions([text], renderer.state(State("")))[0]
 
 
@@ -143,10 +143,10 @@ def test_a_grown_trajectory_tokenises_only_what_is_new() -> None:
 def test_kept_segments_stay_within_their_bound_and_change_no_id(texts: list[str]) -> None:
     renderer, fresh = counted()[0], Renderer(build_tokenizer(["get craft oak_log 1 2"]), TEMPLATE)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runs, "KEPT_CHARS", 300)
+        patched.setattr(runs, "CACHED_CHARS", 300)
         for text in texts:
-            assert [action(renderer, one) for one in (text, "get", text)] == [
-                action(fresh, one) for one in (text, "get", text)
+            assert [action(renderer, said) for said in (text, "get", text)] == [
+                action(fresh, said) for said in (text, "get", text)
             ]
             kept = renderer._runs._ids
             assert kept.chars == sum(len(run.text) + 64 for run in kept.values) <= 300

@@ -1,4 +1,4 @@
-"""Whatever a checkpoint's files hold: it is refused in one sentence or loaded, and nothing else is ever raised."""
+"""Whatever a checkpoint's weights hold: they are refused in one sentence or loaded, and nothing else is ever raised."""
 
 import json
 import math
@@ -6,170 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from model_store.errors import CheckpointCorrupt, CheckpointError, ManifestInvalid
-from model_store.format.manifest import parse_manifest
+from model_store.errors import CheckpointCorrupt
 from model_store.format.recipe import ScoreRecipe
-from model_store.format.store import Checkpoint, Store
+from model_store.format.store import Checkpoint
 from model_store.network.head_loading import layered_head
 from model_store.network.heads import LinearHead
 from model_store.network.model import load_model
 from tests import odd_json
+from tests.model_store.fuzzing import assert_one_sentence, fuzzed, mutated
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of an example that fails
 HIDDEN = 16
 RECIPE = ScoreRecipe(head="linear", activation="sigmoid", read="action_end")
-LONGEST_SENTENCE = 6000  # a path, a reason, and perhaps an integer of as many digits as Python reads
-
-
-def fuzzed(examples: int) -> settings:
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
-
-
-def assert_one_sentence(error: CheckpointError) -> None:
-    assert str(error)
-    assert "\n" not in str(error)
-    assert len(str(error)) < LONGEST_SENTENCE
-
-
-def resolves(store: Store, content: bytes) -> bool:
-    """Whether ``tiny@1`` still resolves with this for its ``prm.json``; it raises nothing but its own errors."""
-    (store.root / "tiny" / "1" / "prm.json").write_bytes(content)
-    try:
-        store.resolve("tiny@1")
-    except (ManifestInvalid, CheckpointCorrupt) as error:
-        assert_one_sentence(error)
-        return False
-    return True
-
-
-@fuzzed(200)
-@given(text=st.text())
-def test_random_text_is_no_manifest(text: str) -> None:
-    with pytest.raises(ManifestInvalid) as refused:
-        parse_manifest(text)
-    assert_one_sentence(refused.value)
-
-
-@fuzzed(200)
-@given(content=st.binary())
-def test_random_bytes_are_no_manifest(store: Store, published: Checkpoint, content: bytes) -> None:
-    assert not resolves(store, content)
-
-
-@pytest.mark.parametrize("value", odd_json.VALUES, ids=lambda value: value[:20])
-def test_a_manifest_with_an_odd_value_anywhere_is_refused(store: Store, published: Checkpoint, value: str) -> None:
-    good = json.loads(published.manifest.to_json())
-    for text in odd_json.in_each_place(good, value):
-        assert not resolves(store, text.encode()) or json.loads(text) == good
-        what_parses_can_be_written(text)
-
-
-RICH: dict[str, Any] = {
-    "score": {
-        "head": "mlp",
-        "activation": "softmax",
-        "read": "action_end",
-        "layers": ["score.0", "score.2"],
-        "output": 1,
-        "direction": "lower",
-        "calibration": {"a": 2.0, "b": -1.0},
-    },
-    "template": {
-        "begin": "",
-        "task": ["", ""],
-        "observation": ["", ""],
-        "action": ["", "x"],
-        "next": "y",
-        "tokenise": "text",
-        "skip_empty_observation": True,
-        "strip": True,
-    },
-}
-
-
-@pytest.mark.parametrize("value", odd_json.VALUES, ids=lambda value: value[:20])
-def test_an_odd_value_anywhere_in_a_rich_recipe_is_refused_or_written_as_it_was(
-    published: Checkpoint, value: str
-) -> None:
-    good = json.loads(published.manifest.to_json()) | RICH
-    what_parses_can_be_written(json.dumps(good))
-    for text in odd_json.in_each_place(good, value):
-        what_parses_can_be_written(text)
-
-
-@pytest.mark.parametrize("name", [*odd_json.TEXTS, '"name"', '"digest"', '"a\\nb"'], ids=lambda name: name[:20])
-def test_a_manifest_with_one_more_field_anywhere_is_refused(store: Store, published: Checkpoint, name: str) -> None:
-    for text in odd_json.in_each_object(json.loads(published.manifest.to_json()), name, "1"):
-        assert not resolves(store, text.encode())
-        what_parses_can_be_written(text)
-
-
-@fuzzed(100)
-@given(data=st.data(), value=odd_json.nests)
-def test_a_manifest_of_any_depth_is_refused(
-    store: Store, published: Checkpoint, data: st.DataObject, value: str
-) -> None:
-    good = json.loads(published.manifest.to_json())
-    text = data.draw(st.sampled_from([value, *odd_json.in_each_place(good, "?")])).replace("?", value)
-    assert not resolves(store, text.encode())
-    what_parses_can_be_written(text)
-
-
-@fuzzed(300)
-@given(data=st.data())
-def test_a_manifest_with_changed_bytes_is_refused(store: Store, published: Checkpoint, data: st.DataObject) -> None:
-    good = published.manifest.to_json().encode()
-    changed = data.draw(mutated(good))
-    assert not resolves(store, changed) or json.loads(changed) == json.loads(good)
-
-
-def what_parses_can_be_written(text: str) -> None:
-    try:
-        manifest = parse_manifest(text)
-    except ManifestInvalid as error:
-        assert_one_sentence(error)
-    else:
-        assert manifest.content()
-        assert parse_manifest(manifest.to_json()) == manifest
-
-
-@fuzzed(200)
-@given(content=st.one_of(st.binary(), odd_json.nests.map(str.encode), st.sampled_from(odd_json.VALUES).map(str.encode)))
-def test_random_aliases_are_refused(store: Store, published: Checkpoint, content: bytes) -> None:
-    (store.root / "aliases.json").write_bytes(content)
-    try:
-        store.resolve("prod")
-    except CheckpointError as error:
-        assert_one_sentence(error)
-    else:
-        pytest.fail("there is no alias")
-
-
-def mutated(good: bytes) -> SearchStrategy[bytes]:
-    """``good`` with a few stretches of bytes replaced, removed or repeated, or cut off."""
-
-    @st.composite
-    def changed(draw: DrawFn) -> bytes:
-        content = bytearray(good)
-        for _ in range(draw(st.integers(1, 3))):
-            start = draw(st.integers(0, len(content)))
-            end = draw(st.integers(start, min(len(content), start + 20)))
-            content[start:end] = draw(st.one_of(st.binary(max_size=8), st.just(bytes(content[start:end]) * 2)))
-        return bytes(content)
-
-    return st.one_of(changed(), st.integers(0, len(good) - 1).map(lambda end: good[:end]))
-
-
 FLOATS = ["F32", "F64", "F16", "BF16", "F8_E4M3", "F6_E2M3", "F4"]
 DTYPES: list[Any] = [*FLOATS, "I64", "U8", "BOOL", "C64", "F31", "f32", "", None, 1]
 SIZES: list[Any] = [-1, 0, 1, 3, HIDDEN, 64, 65, 128, 2**31, 2**63, 2**64, 2**70, 1.0, "1", None]
@@ -247,7 +99,7 @@ def test_a_bias_of_another_shape_is_refused(tmp_path: Path, shape: list[int]) ->
 
 
 def loads(checkpoint: Checkpoint, content: bytes) -> bool:
-    """Whether the model loads with this for its weights; it raises nothing but its own errors."""
+    """Returns whether the model loads with these weights; only errors of checkpoints may be raised."""
     (checkpoint.path / "model.safetensors").write_bytes(content)
     try:
         load_model(checkpoint, "cpu", "auto")

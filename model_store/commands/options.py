@@ -1,0 +1,38 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from model_store.importers.presets import PRESETS
+
+BUNDLED: Final = Path(__file__).parents[1] / "checkpoints"
+
+
+def _known_preset(name: str | None) -> str | None:
+    if name is not None and name not in PRESETS:
+        raise typer.BadParameter(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
+    return name
+
+
+StoreOption = Annotated[Path, typer.Option("--store", help="Its directory.", show_default="the bundled one")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+SourceArgument = Annotated[str, typer.Argument(help="A directory, or owner/name@commit of the hub.")]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        callback=_known_preset,
+        metavar="PRESET",
+        help=f"The family, if the files do not tell: {', '.join(PRESETS)}.",
+    ),
+]
+RecipeOption = Annotated[
+    Path | None, typer.Option(help="A JSON file with score and template, for a family without a preset.")
+]
+BaseOption = Annotated[str | None, typer.Option(help="The checkpoint that an adapter belongs to.")]
+ReferenceOption = Annotated[str | None, typer.Option(help="The checkpoint that a log-ratio compares with.")]
+BetaOption = Annotated[float | None, typer.Option(help="The factor of a log-ratio.")]
+ContextOption = Annotated[
+    int | None, typer.Option("--context-length", help="In tokens.", show_default="as config.json says")
+]

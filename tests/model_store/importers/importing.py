@@ -1,0 +1,45 @@
+"""Steps that the tests of imports share."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import save_file
+
+from model_store.errors import CheckpointError
+from model_store.format.store import Store
+from model_store.importers.importer import Imported, ImportOptions, add_checkpoint
+from tests.model_store.tiny_checkpoints import weights_of
+
+
+def add(store: Store, source: Path, base: Path | None = None, **wanted: Any) -> Imported:
+    return add_checkpoint(store, source, ImportOptions("foreign", "1", **wanted), base)
+
+
+def refused(store: Store, source: Path, message: str, base: Path | None = None, **wanted: Any) -> None:
+    """Asserts that it is refused in one sentence and leaves nothing behind."""
+    with pytest.raises(CheckpointError, match=message) as error:
+        add(store, source, base, **wanted)
+    assert "\n" not in str(error.value)
+    assert not store.root.exists() or list(store.root.iterdir()) == []
+
+
+def shard(path: Path, files: int = 3) -> None:
+    weights = weights_of(path)
+    (path / "model.safetensors").unlink()
+    index: dict[str, str] = {}
+    for number in range(files):
+        name = f"model-{number + 1:05}-of-{files:05}.safetensors"
+        part = dict(sorted(weights.items())[number::files])
+        save_file(part, path / name, metadata={"format": "pt"})
+        index |= dict.fromkeys(part, name)
+    (path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+
+
+def write_recipe(path: Path, score: dict[str, Any], template: dict[str, Any]) -> Path:
+    path.write_text(json.dumps({"score": score, "template": template}))
+    return path
+
+
+LINES = {"begin": "", "task": ["", "\n"], "observation": ["", "\n"], "action": ["", "\n"]}
