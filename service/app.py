@@ -18,7 +18,7 @@ from service.access.api_keys import ApiKeys
 from service.access.rate_limits import LocalRates, Rates, SharedRates
 from service.engine.device_memory import gpu_memory, release_memory
 from service.generation.policy import Policy
-from service.generation.server import TextServer, read_key
+from service.generation.server import GenerationClient, read_key, set_up_http_clients
 from service.http.framework_errors import add_refusals
 from service.http.middleware.asgi import App
 from service.http.middleware.authentication import Guard
@@ -140,6 +140,7 @@ def _lifespan(
 
 
 async def _start(lifecycle: Lifecycle) -> None:
+    set_up_http_clients()
     try:
         await lifecycle.start()
     except RequestError as error:
@@ -193,8 +194,8 @@ def _policy(settings: Settings) -> Policy | None:
     if not settings.policy_url:
         return None
     timeout, key = settings.remote_timeout_ms / 1000, read_key(settings.policy_api_key_file)
-    server = TextServer("the policy's server", settings.policy_url, key, timeout=timeout)
-    return Policy(server, settings.policy_model, at_once=settings.remote_calls, max_waiting=settings.max_remote_queue)
+    client = GenerationClient("the policy's server", settings.policy_url, key, timeout=timeout)
+    return Policy(client, settings.policy_model, at_once=settings.remote_calls, max_waiting=settings.max_remote_queue)
 
 
 def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, Rates]:

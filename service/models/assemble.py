@@ -5,7 +5,7 @@ from functools import partial
 
 from agentprm import wire
 from service.generation.judge import Judgement, Prefix, RemoteJudge
-from service.generation.server import TextServer, read_key
+from service.generation.server import GenerationClient, read_key
 from service.metrics import Metrics
 from service.models.load import Loaded, LoadedJudge, LoadedModel
 from service.models.served import ServedModel
@@ -87,13 +87,13 @@ class Assembly:
     def _judge_scorer(self, model: LoadedJudge) -> JudgeScorer:
         manifest, settings, metrics = model.manifest, self._settings, self._metrics
         assert manifest.judge is not None
-        server = TextServer(
+        client = GenerationClient(
             "the judge's server",
             settings.judge_url,
             self._judge_key,
             timeout=settings.remote_timeout_ms / 1000,
         )
-        judge = RemoteJudge(manifest.judge, manifest.template, server)
+        judge = RemoteJudge(manifest.judge, manifest.template, client)
         calls = Calls[Key, Prefix, Judgement](
             judge.judge,
             at_once=settings.remote_calls,
