@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from service.score_cache.keys import Key
-from service.score_cache.redis_tier import WRITE_TOGETHER
+from service.score_cache.redis_tier import WRITE_BATCH_SIZE
 from service.score_cache.values import pack
 from tests.service.score_cache.caching import AMPLE, BRIEF, KEYS, SCORES, caching, tasks_of, until
 from tests.service.score_cache.proxy import hanging, held, proxied
@@ -90,7 +90,7 @@ def test_what_is_not_finite_is_never_stored(server: Server, raw: float) -> None:
 
 def test_closing_writes_what_waits(server: Server) -> None:
     async def scenario() -> None:
-        scores = many(2 * WRITE_TOGETHER + 1)
+        scores = many(2 * WRITE_BATCH_SIZE + 1)
         async with caching(server.url) as cache:
             cache.put(scores)
             assert cache.unwritten == len(scores)
