@@ -15,17 +15,17 @@ from fastapi_offline import FastAPIOffline
 from agentprm.errors import RequestError
 from model_store.format.store import Checkpoint, Store
 from service.access.api_keys import ApiKeys
-from service.access.rate_limits import LocalRates, Rates, SharedRates
+from service.access.rate_limits import LocalRateLimiter, RateLimiter, RedisRateLimiter
 from service.engine.device_memory import gpu_memory, release_memory
 from service.generation.policy import Policy
-from service.generation.server import TextServer, read_key
-from service.http.framework_errors import add_refusals
+from service.generation.server import GenerationClient, read_key, set_up_http_clients
+from service.http.framework_errors import add_exception_handlers
 from service.http.middleware.asgi import App
-from service.http.middleware.authentication import Guard
-from service.http.middleware.body import WholeBody
-from service.http.middleware.concurrency import ConcurrencyLimit, Room
+from service.http.middleware.authentication import Authentication
+from service.http.middleware.body import BufferedBody
+from service.http.middleware.concurrency import ConcurrencyLimit, InFlightRequests
 from service.http.middleware.errors import ErrorReplies
-from service.http.middleware.request_log import RequestRecord
+from service.http.middleware.request_log import RequestLog
 from service.http.routes import admin, probes, scores
 from service.http.routes.admin import PREFIX as ADMIN_PREFIX
 from service.http.routes.admin import ROUTES as ADMIN_ROUTES
@@ -75,18 +75,24 @@ def create_app(
     """
     store = Store(settings.model_store)
     metrics = Metrics(ALL_ROUTES, SCORE_ROUTES)
-    cache, rates = _caches(settings, metrics)
+    cache, rate_limiter = _caches(settings, metrics)
     assembly = Assembly(settings, cache, metrics)
     models = Models()
     models.swap(list(map(assembly.serve, loaded)), store.aliases() if aliases is None else aliases)
     registry = _registry(store, models, settings, load=load, assembly=assembly, metrics=metrics)
     policy = _policy(settings)
-    lifecycle = Lifecycle(models, registry, cache, rates, policy)
-    room = Room(settings.max_requests)
-    _watch(metrics, settings, lifecycle, room)
+    lifecycle = Lifecycle(models, registry, cache, rate_limiter, policy)
+    in_flight = InFlightRequests(settings.max_requests)
+    _watch(metrics, settings, lifecycle, in_flight)
     app = _without_routes(_lifespan(lifecycle, assembly, registry, tracing))
     _add_routes(app, settings, lifecycle, models=models, registry=registry, policy=policy, metrics=metrics)
-    limit = partial(ConcurrencyLimit, paths=SCORE_ROUTES, room=room, refuse_if_full=models.refuse_if_full, rates=rates)
+    limit = partial(
+        ConcurrencyLimit,
+        paths=SCORE_ROUTES,
+        in_flight=in_flight,
+        refuse_if_full=models.refuse_if_full,
+        rate_limiter=rate_limiter,
+    )
     _add_middleware(app, settings, metrics, limit, tracing)
     return app
 
@@ -132,7 +138,7 @@ def _add_routes(
     app.include_router(probes.router)
     if settings.api_keys_file is not None:
         app.include_router(admin.router)
-    add_refusals(app)
+    add_exception_handlers(app)
     state = RouteState(
         models=models,
         registry=registry,
@@ -146,12 +152,12 @@ def _add_routes(
     store_state(app, state)
 
 
-def _watch(metrics: Metrics, settings: Settings, lifecycle: Lifecycle, room: Room) -> None:
+def _watch(metrics: Metrics, settings: Settings, lifecycle: Lifecycle, in_flight: InFlightRequests) -> None:
     metrics.process.watch_ready(lambda: lifecycle.why_not_ready() is None)
     metrics.process.watch_gpu_memory(gpu_memory)
     metrics.engine.show_queue_limit(settings.max_queue_tokens)
-    metrics.requests.watch_running(lambda: room.running)
-    metrics.requests.show_limit(room.limit)
+    metrics.requests.watch_running(lambda: in_flight.running)
+    metrics.requests.show_limit(in_flight.limit)
 
 
 def _lifespan(
@@ -173,6 +179,7 @@ def _lifespan(
 
 
 async def _start(lifecycle: Lifecycle) -> None:
+    set_up_http_clients()
     try:
         await lifecycle.start()
     except RequestError as error:
@@ -188,14 +195,15 @@ def _add_middleware(
     tracing: Tracing | None,
 ) -> None:
     """Wraps the application. The last one added is the outermost."""
-    app.add_middleware(WholeBody, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BufferedBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(limit)
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
-        app.add_middleware(Guard, keys=ApiKeys(settings.api_keys_file), open_paths=open_paths, admin=ADMIN_PREFIX)
+        keys = ApiKeys(settings.api_keys_file)
+        app.add_middleware(Authentication, keys=keys, open_paths=open_paths, admin=ADMIN_PREFIX)
     app.add_middleware(ErrorReplies, on_error=metrics.requests.on_error)
     known = {"routes": ALL_ROUTES, "quiet": PROBE_ROUTES}
-    app.add_middleware(RequestRecord, on_request=metrics.requests.on_request, **known)
+    app.add_middleware(RequestLog, on_request=metrics.requests.on_request, **known)
     if tracing is not None:
         app.add_middleware(tracing.middleware, **known)
 
@@ -226,12 +234,12 @@ def _policy(settings: Settings) -> Policy | None:
     if not settings.policy_url:
         return None
     timeout, key = settings.remote_timeout_ms / 1000, read_key(settings.policy_api_key_file)
-    server = TextServer("the policy's server", settings.policy_url, key, timeout=timeout)
-    return Policy(server, settings.policy_model, at_once=settings.remote_calls, max_waiting=settings.max_remote_queue)
+    client = GenerationClient("the policy's server", settings.policy_url, key, timeout=timeout)
+    return Policy(client, settings.policy_model, at_once=settings.remote_calls, max_waiting=settings.max_remote_queue)
 
 
-def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, Rates]:
-    """Score cache and rate limits: in memory, and in Redis too if the settings name one.
+def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, RateLimiter]:
+    """Returns the score cache and the rate limiter: in memory, and in Redis too if the settings name one.
 
     Raises:
         RedisURLError: its URL cannot be used.
@@ -239,7 +247,7 @@ def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, Rates]:
     memory = MemoryTier(settings.score_cache_items, metrics.score_cache)
     metrics.score_cache.watch_memory_tier(lambda: len(memory))
     if not settings.redis_url:
-        return memory, LocalRates()
+        return memory, LocalRateLimiter()
     open_server = partial(connect, settings.redis_url, timeout=GRACE_SECONDS)
     namespace, budget = settings.score_cache_namespace, settings.redis_timeout_ms / 1000
     redis = RedisTier(
@@ -247,5 +255,5 @@ def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, Rates]:
     )
     metrics.score_cache.watch_redis_tier(lambda: redis.unwritten, lambda: redis.states)
     if settings.api_keys_file is None:  # only keys have rates
-        return Tiers(memory, redis), LocalRates()
-    return Tiers(memory, redis), SharedRates(open_server(), namespace, budget=budget)
+        return Tiers(memory, redis), LocalRateLimiter()
+    return Tiers(memory, redis), RedisRateLimiter(open_server(), namespace, budget=budget)

@@ -1,6 +1,6 @@
-"""From warm-up to drained: the answers to ``/health`` and ``/ready``."""
+"""Start and drain of the service, and the answers to ``/health`` and ``/ready`` meanwhile."""
 
-from service.access.rate_limits import Rates
+from service.access.rate_limits import RateLimiter
 from service.generation.policy import Policy
 from service.models.catalog import Models
 from service.models.registry import Registry
@@ -8,29 +8,32 @@ from service.score_cache.contract import ScoreCache
 
 
 class Lifecycle:
+    """Starts and stops what the service is made of, in order."""
+
     def __init__(
-        self, models: Models, registry: Registry, cache: ScoreCache, rates: Rates, policy: Policy | None
+        self, models: Models, registry: Registry, cache: ScoreCache, rate_limiter: RateLimiter, policy: Policy | None
     ) -> None:
         self._models = models
         self._registry = registry
         self._cache = cache
-        self._rates = rates
+        self._rate_limiter = rate_limiter
         self._policy = policy
         self._phase = "the service is warming up"
         self._started = False
 
     def why_broken(self) -> str | None:
-        """None unless only a new process can help."""
+        """Returns why only a new process can help; None if nothing is broken."""
         dead = [model.reference for model in self._models.all if self._started and not model.alive]
         return f"nothing can be scored any more by {', '.join(dead)}; the log says why" if dead else None
 
     def why_not_ready(self) -> str | None:
-        """None while a request sent now would be scored."""
+        """Returns why a request sent now would not be scored; None if it would be."""
         return self._phase or self.why_broken()
 
     async def start(self) -> None:
+        """Connects the caches and warms up the models; ``/ready`` turns green at the end."""
         await self._cache.start()
-        await self._rates.start()
+        await self._rate_limiter.start()
         for model in self._models.all:
             await model.start()
         if self._policy is not None:
@@ -38,10 +41,10 @@ class Lifecycle:
         self._phase, self._started = "", True
 
     async def drain(self) -> None:
-        """Turns ``/ready`` red, answers what was admitted, then stores the last scores."""
+        """Turns ``/ready`` red, answers the requests in flight, then stores the last scores."""
         self._phase, self._started = "the service is shutting down", False
         if self._policy is not None:
             await self._policy.close()
         await self._registry.close()
-        await self._rates.close()
+        await self._rate_limiter.close()
         await self._cache.close()

@@ -1,1 +1,1 @@
-"""Who may ask and how often; knows no HTTP."""
+"""API keys and their rate limits; knows no HTTP."""

@@ -1,10 +1,10 @@
-"""Who may ask: API keys, stored as hashes, one a line.
+"""API keys, stored in a file as hashes, one per line.
 
     # name    scopes  hash                                                                     requests
     agents    score   sha256:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8  600/min
 
 ``python -m service.access.api_keys NAME`` makes a key and prints it once, with its line for the file. A key is
-256 random bits, so a plain hash keeps it: there is nothing to guess.
+256 random bits, which nobody can guess, so a plain hash protects it: it needs no salt and no slow hash.
 """
 
 import hmac
@@ -25,8 +25,7 @@ from service.access.rate_limits import Rate, parse_rate
 logger = logging.getLogger(__name__)
 
 SCOPES: Final = ("score", "admin")
-"""What a key may be used for: ``admin`` is the routes that change what is served, ``score`` all others. Probes need
-none."""
+"""Scopes of keys: ``admin`` for the routes that change what is served, ``score`` for all others. Probes need none."""
 DEFAULT_SCOPE: Final = "score"
 RECHECK_SECONDS: Final = 1.0
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -34,7 +33,7 @@ _HASH: Final = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 class ApiKeysError(AgentPRMError):
-    """A file of keys that cannot be used; says which line. Never quotes one: it may hold a key."""
+    """A file of keys cannot be used. The message says which line, and never quotes it: it may hold a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +42,25 @@ class ApiKey:
     scopes: frozenset[str]
     digest: bytes
     rate: Rate | None = None
-    """Most requests for scores; None: as many as there is room for."""
+    """Most requests for scores; None: no limit but those of the service."""
 
 
 class ApiKeys:
-    """The keys of a file, read again when it changes. A change that cannot be read leaves the old keys in force.
+    """The keys of a file, read again when it changes. If the changed file cannot be read, the old keys stay in force.
 
     Raises:
-        ApiKeysError: the file cannot be used at the start.
+        ApiKeysError: the file cannot be used when the service starts.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = self._state()
+        self._file_state = self._read_file_state()
         self._keys = read_keys(path)
         self._checked = monotonic()
 
     def find(self, token: str) -> ApiKey | None:
-        """Whose key this is. Compares with every key, in the same time whichever matches or none."""
-        self._follow_changes()
+        """Returns the key that ``token`` is, or None. Compares with all keys: every token takes the same time."""
+        self._reload_if_changed()
         digest = sha256(token.encode()).digest()
         found = None
         for key in self._keys:
@@ -69,13 +68,13 @@ class ApiKeys:
                 found = key
         return found
 
-    def _follow_changes(self) -> None:
+    def _reload_if_changed(self) -> None:
         if monotonic() - self._checked < RECHECK_SECONDS:
             return
         self._checked = monotonic()
-        if (state := self._state()) == self._seen:
+        if (state := self._read_file_state()) == self._file_state:
             return
-        self._seen = state
+        self._file_state = state
         try:
             self._keys = read_keys(self._path)
         except ApiKeysError as error:
@@ -83,7 +82,8 @@ class ApiKeys:
         else:
             logger.info("%d API keys are in force", len(self._keys))
 
-    def _state(self) -> tuple[int, ...] | None:
+    def _read_file_state(self) -> tuple[int, ...] | None:
+        """Returns what changes when the file is written, replaced or made readable; None if it is not there."""
         try:
             stat = self._path.stat()
         except OSError:
@@ -92,10 +92,10 @@ class ApiKeys:
 
 
 def read_keys(path: Path) -> list[ApiKey]:
-    """The keys of a file.
+    """Reads the keys of a file.
 
     Raises:
-        ApiKeysError: it cannot be read, a line is none of a key, a name comes twice, or there is no key at all.
+        ApiKeysError: the file cannot be read, a line describes no key, a name comes twice, or there is no key.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -115,7 +115,7 @@ def read_keys(path: Path) -> list[ApiKey]:
 
 
 def new_key(name: str, scopes: str = DEFAULT_SCOPE, rate: str = "") -> tuple[str, str]:
-    """A key, and its line for the file."""
+    """Returns a new key, and its line for the file."""
     token = f"agentprm_{secrets.token_urlsafe(32)}"
     return token, f"{name} {scopes} sha256:{sha256(token.encode()).hexdigest()} {rate}".rstrip()
 

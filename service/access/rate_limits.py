@@ -1,7 +1,7 @@
-"""How many requests a key may send: a token bucket for each, in this process or shared by replicas through Redis.
+"""Rate limits of API keys: one token bucket per key, in this process or shared by replicas through Redis.
 
-A bucket is one number, the time at which it will be full again (the virtual scheduling form of GCRA, ITU-T I.371):
-every request moves it on by the time that one token needs to come back.
+A bucket is one number, the time at which it will be full again (the virtual scheduling form of GCRA, ITU-T I.371).
+Every request moves that time on by the time in which one token comes back.
 """
 
 import asyncio
@@ -17,26 +17,26 @@ from service.redis_client.connections import RedisServer, safe_message
 
 PERIODS: Final = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _RATE: Final = re.compile(r"([1-9][0-9]{0,5})/(s|min|h)")
-AT_ONCE: Final = 16
-"""Round trips; a crowd takes turns, so that it is never the connections that run out."""
+MAX_CONCURRENT_CALLS: Final = 16
+"""Concurrent Redis calls; further callers wait here, not for a connection."""
 _CONNECT_SECONDS: Final = 1.0
 
 
 class Rate(NamedTuple):
-    """``requests`` at once, and as many again in every ``seconds``."""
+    """A burst of ``requests``, and as many again in every ``seconds``."""
 
     requests: int
     seconds: float
 
     @property
     def interval(self) -> float:
-        """Seconds until one request more may come."""
+        """Seconds in which one token comes back."""
         return self.seconds / self.requests
 
 
-class Rates(Protocol):
-    async def wait(self, name: str, rate: Rate) -> float:
-        """Takes a token out of a bucket; 0, or in how many seconds there will be one."""
+class RateLimiter(Protocol):
+    async def take(self, name: str, rate: Rate) -> float:
+        """Takes a token from the bucket of ``name``. Returns 0, or the seconds until there will be one."""
         ...
 
     async def start(self) -> None: ...
@@ -45,29 +45,25 @@ class Rates(Protocol):
 
 
 def parse_rate(text: str) -> Rate:
-    """``20/s``, ``600/min`` or ``5000/h``.
-
-    Raises:
-        ValueError: another form.
-    """
+    """Reads ``20/s``, ``600/min`` or ``5000/h``. Raises ValueError for any other form."""
     if not (found := _RATE.fullmatch(text)):
         raise ValueError("a rate is a number of requests per s, min or h, as in 600/min")
     return Rate(int(found[1]), PERIODS[found[2]])
 
 
-class LocalRates:
-    """Buckets of this process alone. Needs no cleaning up: there are as many as keys."""
+class LocalRateLimiter:
+    """Buckets of this process alone. They are never removed, since there are only as many as keys."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._full_at: defaultdict[str, float] = defaultdict(float)
 
-    async def wait(self, name: str, rate: Rate) -> float:
+    async def take(self, name: str, rate: Rate) -> float:
         now = self._clock()
-        # No longer ago than this bucket takes to fill: it may have been another rate's.
+        # At most ``rate.seconds`` ahead: after a change of the rate the stored time may be that of a slower bucket.
         full_at = min(max(self._full_at[name], now), now + rate.seconds) + rate.interval
         wait = full_at - now - rate.seconds
-        if wait <= 1e-9 * rate.seconds:  # what is left of adding up fractions
+        if wait <= 1e-9 * rate.seconds:  # rounding errors of the sums
             self._full_at[name] = full_at
             return 0.0
         return wait
@@ -77,39 +73,42 @@ class LocalRates:
     async def close(self) -> None: ...
 
 
-class SharedRates:
-    """Buckets in Redis, by its clock. While it does not answer in time every replica counts for itself.
+class RedisRateLimiter:
+    """Buckets in Redis, by the clock of Redis. While Redis does not answer in time, each replica counts for itself.
 
     Args:
-        server: a client of its own, which is closed with this.
+        server: a client for this limiter alone, closed with it.
+        namespace: beginning of the keys.
         budget: seconds that a request waits for Redis.
     """
 
     def __init__(self, server: RedisServer, namespace: str, *, budget: float) -> None:
         self._server = server
-        self._prefix = f"{namespace}-rates:"  # scores begin with "{namespace}:", and are counted
+        self._prefix = f"{namespace}-rates:"  # not "{namespace}:", whose keys are counted as scores
         self._budget = budget
-        self._alone = LocalRates()
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._local = LocalRateLimiter()
+        self._call_slots = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
         self._breaker = CircuitBreaker("rate limits in Redis", self._probe)
 
-    async def wait(self, name: str, rate: Rate) -> float:
+    async def take(self, name: str, rate: Rate) -> float:
         if self._breaker.is_closed:
-            with suppress(TimeoutError):  # too many before it is no fault of the server's
+            # A wait for a slot is no failure of Redis, so the breaker does not count it.
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._budget):
-                    await self._places.acquire()
+                    await self._call_slots.acquire()
                 try:
-                    wait = await self._shared_wait(name, rate)
+                    wait = await self._take_from_redis(name, rate)
                 finally:
-                    self._places.release()
+                    self._call_slots.release()
                 if wait is not None:
                     return wait
-        return await self._alone.wait(name, rate)
+        return await self._local.take(name, rate)
 
-    async def _shared_wait(self, name: str, rate: Rate) -> float | None:
-        # Whatever a sick server makes the client raise: the breaker counts it and says so once.
+    async def _take_from_redis(self, name: str, rate: Rate) -> float | None:
+        """Returns as ``take`` does; None if Redis failed."""
+        # Any error that a failing server makes the client raise. The breaker counts it, and logs once.
         with suppress(Exception):
-            wait = await self._server.take(self._prefix + name, rate.interval, rate.seconds, within=self._budget)
+            wait = await self._server.take_token(self._prefix + name, rate.interval, rate.seconds, within=self._budget)
             self._breaker.succeeded()
             return wait
         self._breaker.failed()
@@ -123,8 +122,8 @@ class SharedRates:
         await self._server.close()
 
     async def _probe(self) -> None:
-        name = "/probe"  # no key has it
+        name = "/probe"  # no API key can have this name
         try:
-            await self._server.take(self._prefix + name, 1.0, 60.0, within=_CONNECT_SECONDS)
-        except Exception as error:  # the breaker logs it, and a server may repeat the password
+            await self._server.take_token(self._prefix + name, 1.0, 60.0, within=_CONNECT_SECONDS)
+        except Exception as error:  # the breaker logs the message, and some servers repeat the password
             raise RuntimeError(safe_message(error)) from error

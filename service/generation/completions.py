@@ -1,6 +1,6 @@
-"""What text-generation servers answer, read strictly: a reply that lacks something is no reply.
+"""Replies of text-generation servers, validated strictly: one that lacks a needed field is an error.
 
-Two forms, ``/v1/chat/completions`` of OpenAI and the generate route of TGI, become one.
+Two wire forms, ``/v1/chat/completions`` of OpenAI and the generate route of TGI, become one ``Completion``.
 """
 
 from typing import Annotated, NamedTuple
@@ -10,27 +10,28 @@ from pydantic import BaseModel, Field
 from agentprm.wire import Text
 
 Logprob = Annotated[float, Field(le=0.001, allow_inf_nan=False)]
-"""At most 0, and a little more for servers that round."""
+"""Natural logarithm of a probability: at most 0, with a margin for servers that round."""
 
 
 class Alternative(NamedTuple):
-    """A token that may stand at a place, and the logarithm of its probability."""
+    """A token that could have been generated at a position, and its log-probability."""
 
     text: str
     logprob: float
 
 
 class Token(NamedTuple):
-    """A generated token, and the likeliest for its place, itself among them."""
+    """A generated token, and the likeliest tokens at its position, itself among them."""
 
     text: str
     alternatives: list[Alternative]
 
 
-class Generated(NamedTuple):
-    """``tokens`` is empty where their probabilities were not asked for.
+class Completion(NamedTuple):
+    """A generated text.
 
-    ``complete``: whether the model ended it, and not the limit. ``used``: tokens read and written, as far as told.
+    ``tokens`` is empty unless log-probabilities were requested. ``complete``: the model ended the text itself, and no
+    token limit cut it. ``used``: tokens of prompt and completion, as far as the server reports them.
     """
 
     text: str
@@ -39,36 +40,36 @@ class Generated(NamedTuple):
     used: int
 
 
-class _Scored(BaseModel):
+class _ChatAlternative(BaseModel):
     token: str
     logprob: Logprob
 
 
-class _ChatToken(_Scored):
-    top_logprobs: list[_Scored]
+class _ChatToken(_ChatAlternative):
+    top_logprobs: list[_ChatAlternative]
 
 
-class _ChatTokens(BaseModel):
+class _ChatLogprobs(BaseModel):
     content: list[_ChatToken]
 
 
-class _Message(BaseModel):
-    content: Text | None = None  # of a model that was still thinking
+class _ChatMessage(BaseModel):
+    content: Text | None = None  # None: a model that was still thinking at its token limit
 
 
-class _Choice(BaseModel):
-    message: _Message
+class _ChatChoice(BaseModel):
+    message: _ChatMessage
     finish_reason: str
-    logprobs: _ChatTokens | None = None
+    logprobs: _ChatLogprobs | None = None
 
 
-class _Used(BaseModel):
+class _ChatUsage(BaseModel):
     total_tokens: Annotated[int, Field(ge=0)]
 
 
-class _Chat(BaseModel):
-    choices: Annotated[list[_Choice], Field(min_length=1)]
-    usage: _Used | None = None
+class _ChatReply(BaseModel):
+    choices: Annotated[list[_ChatChoice], Field(min_length=1)]
+    usage: _ChatUsage | None = None
 
 
 class _TextToken(BaseModel):
@@ -76,41 +77,43 @@ class _TextToken(BaseModel):
     logprob: Logprob
 
 
-class _Details(BaseModel):
+class _TextDetails(BaseModel):
     finish_reason: str
     generated_tokens: Annotated[int, Field(ge=0)]
     tokens: list[_TextToken]
     top_tokens: list[list[_TextToken]]
 
 
-class _Text(BaseModel):
+class _TextReply(BaseModel):
     generated_text: Text
-    details: _Details
+    details: _TextDetails
 
 
-def from_chat(reply: object) -> Generated:
-    """Raises ValueError where it is not of that form."""
-    chat = _Chat.model_validate(reply)
+def from_chat(reply: object) -> Completion:
+    """Returns the first choice of a chat completion. Raises ValueError if ``reply`` is not of that form."""
+    chat = _ChatReply.model_validate(reply)
     choice = chat.choices[0]
     tokens = [
-        _token(Alternative(one.token, one.logprob), [Alternative(top.token, top.logprob) for top in one.top_logprobs])
-        for one in (choice.logprobs.content if choice.logprobs else ())
+        _token(
+            Alternative(token.token, token.logprob), [Alternative(top.token, top.logprob) for top in token.top_logprobs]
+        )
+        for token in (choice.logprobs.content if choice.logprobs else ())
     ]
     used = chat.usage.total_tokens if chat.usage else 0
-    return Generated(choice.message.content or "", tokens, choice.finish_reason != "length", used)
+    return Completion(choice.message.content or "", tokens, choice.finish_reason != "length", used)
 
 
-def from_text(reply: object) -> Generated:
-    """Raises ValueError where it is not of that form."""
-    text = _Text.model_validate(reply)
+def from_text(reply: object) -> Completion:
+    """Returns a completion of TGI's generate route. Raises ValueError if ``reply`` is not of that form."""
+    text = _TextReply.model_validate(reply)
     details = text.details
     tokens = [
-        _token(Alternative(one.text, one.logprob), [Alternative(top.text, top.logprob) for top in tops])
-        for one, tops in zip(details.tokens, details.top_tokens, strict=True)
+        _token(Alternative(token.text, token.logprob), [Alternative(top.text, top.logprob) for top in tops])
+        for token, tops in zip(details.tokens, details.top_tokens, strict=True)
     ]
-    return Generated(text.generated_text, tokens, details.finish_reason != "length", details.generated_tokens)
+    return Completion(text.generated_text, tokens, details.finish_reason != "length", details.generated_tokens)
 
 
 def _token(chosen: Alternative, likeliest: list[Alternative]) -> Token:
-    there = any(other.text == chosen.text for other in likeliest)
-    return Token(chosen.text, likeliest if there else [chosen, *likeliest])
+    listed = any(other.text == chosen.text for other in likeliest)
+    return Token(chosen.text, likeliest if listed else [chosen, *likeliest])

@@ -6,13 +6,13 @@ from agentprm.errors import UpstreamFailed
 from agentprm.types import Step, Trajectory
 from model_store.format.judge import Judge
 from model_store.format.template import Template
-from service.generation.completions import Generated
-from service.generation.server import TextServer
+from service.generation.completions import Completion
+from service.generation.server import GenerationClient
 from service.generation.verdict import raw_score
 
 
 class Prefix(NamedTuple):
-    """The first ``length`` steps of a trajectory; they are cut out when it is their turn, there may be many."""
+    """The first ``length`` steps of a trajectory. They are sliced when the call runs: many prefixes may wait."""
 
     trajectory: Trajectory
     length: int
@@ -22,53 +22,62 @@ PROBE: Final = Prefix(Trajectory("Say hello.", (Step("", "hello"),)), 1)
 
 
 class Judgement(NamedTuple):
-    """``tokens``: what the server read and wrote for it, as far as it tells."""
+    """``tokens``: tokens of prompt and completion, as far as the server reports them."""
 
     raw: float
     tokens: int
 
 
 class RemoteJudge:
-    """``template`` says how the steps before the one that is judged are written."""
+    """Scores steps by the verdicts that a server generates.
 
-    def __init__(self, judge: Judge, template: Template, server: TextServer) -> None:
+    Args:
+        judge: the prompt, and the verdicts to read.
+        template: writes the steps before the judged one.
+        client: calls the server; closed with this judge.
+    """
+
+    def __init__(self, judge: Judge, template: Template, client: GenerationClient) -> None:
         self._judge = judge
         self._template = template
-        self._server = server
+        self._client = client
 
     async def judge(self, prefix: Prefix) -> Judgement:
-        """Of its last step.
+        """Scores the last step of ``prefix``.
 
         Raises:
-            UpstreamFailed: the server's answer is none, or holds no verdict.
-            Overloaded, NotReady: the server is.
+            UpstreamFailed: the server's reply cannot be read, or holds no verdict.
+            Overloaded, NotReady: the server is overloaded, not ready or out of reach.
         """
-        generated = await self._generate(prefix, self._judge.max_tokens)
-        return Judgement(raw_score(self._judge, generated), generated.used)
+        completion = await self._generate(prefix, self._judge.max_tokens)
+        return Judgement(raw_score(self._judge, completion), completion.used)
 
     async def check(self) -> None:
-        """Generates one token: the server is there, has the model and tells probabilities. Raises as ``judge`` does."""
+        """Generates one token to see that the server runs, has the model and reports log-probabilities.
+
+        Raises as ``judge`` does.
+        """
         await self._generate(PROBE, 1)
 
     async def close(self) -> None:
-        await self._server.close()
+        await self._client.close()
 
-    async def _generate(self, prefix: Prefix, max_tokens: int) -> Generated:
-        step = Trajectory(prefix.trajectory.task, prefix.trajectory.steps[: prefix.length])
-        judge, history = self._judge, self._template.steps_text(step.steps[:-1])
+    async def _generate(self, prefix: Prefix, max_tokens: int) -> Completion:
+        trajectory = Trajectory(prefix.trajectory.task, prefix.trajectory.steps[: prefix.length])
+        judge, history = self._judge, self._template.steps_text(trajectory.steps[:-1])
         if judge.text:
-            generated = await self._server.complete(
-                judge.prompt(step, history), max_tokens=max_tokens, top_logprobs=judge.top_logprobs
+            completion = await self._client.complete(
+                judge.prompt(trajectory, history), max_tokens=max_tokens, top_logprobs=judge.top_logprobs
             )
         else:
-            generated = await self._server.chat(
-                judge.chat(step, history),
+            completion = await self._client.chat(
+                judge.chat(trajectory, history),
                 judge.model,
                 max_tokens=max_tokens,
                 temperature=0.0,
                 logprobs=True,
                 top_logprobs=judge.top_logprobs,
             )
-        if not generated.tokens:
+        if not completion.tokens:
             raise UpstreamFailed("the judge's server tells no probabilities of tokens")
-        return generated
+        return completion

@@ -1,4 +1,4 @@
-"""Actions to choose from: sampled from the agent's own model, in the state that it is in."""
+"""The policy: samples the actions to rank from the agent's own model, given its state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import NamedTuple
 from agentprm import wire
 from agentprm.errors import UpstreamFailed
 from agentprm.types import State
-from service.generation.server import TextServer
+from service.generation.server import GenerationClient
 from service.queue.calls import Calls
 from service.queue.terms import Terms, within_deadline
 
 
 class SampledAction(NamedTuple):
-    """``complete``: the policy ended it itself, it was not cut at the limit."""
+    """``complete``: the policy ended the action itself, and no token limit cut it."""
 
     text: str
     complete: bool
@@ -21,22 +21,24 @@ class SampledAction(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Draw:
-    """One action of those that an item asks for: no two draws are equal work."""
+    """One call for one action. Draws compare by identity, so that equal ones are not merged into one call."""
 
     messages: list[dict[str, str]]
     sample: wire.Sample
 
 
 class Policy:
-    """Samples from one model behind a server.
+    """Samples actions from one model behind a server.
 
     Args:
-        at_once: calls that may run.
+        client: calls the server; closed with this policy.
+        model: name of the model on that server.
+        at_once: calls that may run at once.
         max_waiting: calls that may wait.
     """
 
-    def __init__(self, server: TextServer, model: str, *, at_once: int, max_waiting: int) -> None:
-        self._server = server
+    def __init__(self, client: GenerationClient, model: str, *, at_once: int, max_waiting: int) -> None:
+        self._client = client
         self._model = model
         self._calls = Calls[_Draw, _Draw, SampledAction](self._draw, at_once=at_once, max_waiting=max_waiting)
 
@@ -45,20 +47,20 @@ class Policy:
 
     async def close(self) -> None:
         await self._calls.close()
-        await self._server.close()
+        await self._client.close()
 
     async def sample(
-        self, asked: Sequence[tuple[State, wire.Sample]], terms: Terms
+        self, requests: Sequence[tuple[State, wire.Sample]], terms: Terms
     ) -> tuple[list[list[SampledAction]], float]:
-        """As many actions for each state as asked, and the seconds that took.
+        """Returns the requested number of actions for each state, and the seconds that this took.
 
-        Every action is a call of its own, since not every server draws several in one.
+        Every action is a call of its own: not every server can sample several in one.
 
         Raises:
-            UpstreamFailed: the server's answer is none, or an action is empty.
+            UpstreamFailed: the server's reply cannot be read, or an action is empty.
             RequestError: as ``Calls.submit``.
         """
-        chats = [(to_chat(state), sample) for state, sample in asked]
+        chats = [(to_chat(state), sample) for state, sample in requests]
         draws = [[_Draw(chat, sample) for _ in range(sample.n)] for chat, sample in chats]
         async with within_deadline(terms.deadline, "sample"):
             answers = await self._calls.submit({draw: draw for item in draws for draw in item}, terms)
@@ -66,23 +68,26 @@ class Policy:
 
     async def _draw(self, draw: _Draw) -> SampledAction:
         sample = draw.sample
-        generated = await self._server.chat(
+        completion = await self._client.chat(
             draw.messages,
             self._model,
             max_tokens=sample.max_tokens,
             temperature=sample.temperature,
             stop=list(sample.stop) or None,
         )
-        if not generated.text.strip():
+        if not completion.text.strip():
             raise UpstreamFailed("the policy's server sent an empty action")
-        return SampledAction(generated.text, generated.complete)
+        return SampledAction(completion.text, completion.complete)
 
 
 def to_chat(state: State) -> list[dict[str, str]]:
-    """The task with the first observation, then action and observation in turns: many templates take no other order."""
-    shown = [*(step.observation for step in state.steps), state.observation]
-    first = f"{state.task}\n\n{shown[0]}" if shown[0] else state.task
+    """Returns ``state`` as user and assistant messages in turns.
+
+    The task and the first observation share a message: many chat templates refuse two user messages in a row.
+    """
+    observations = [*(step.observation for step in state.steps), state.observation]
+    first = f"{state.task}\n\n{observations[0]}" if observations[0] else state.task
     chat = [{"role": "user", "content": first}]
-    for step, observation in zip(state.steps, shown[1:], strict=True):
+    for step, observation in zip(state.steps, observations[1:], strict=True):
         chat += [{"role": "assistant", "content": step.action}, {"role": "user", "content": observation}]
     return chat

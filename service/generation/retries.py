@@ -1,4 +1,4 @@
-"""Again after what passes: a server that is overloaded, restarts, or lost the connection."""
+"""Retries after transient failures: a server that is overloaded, restarts, or lost the connection."""
 
 import asyncio
 import random
@@ -9,16 +9,20 @@ from agentprm.errors import NotReady, Overloaded
 
 T = TypeVar("T")
 
-ATTEMPTS: Final = 4
+MAX_ATTEMPTS: Final = 4
 FIRST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 10.0
-"""A server that asks for more patience is asked no more, and its wish handed on."""
+"""A server that asks for a longer pause is not asked again; its ``retry_after`` goes to the caller."""
 
 
 async def with_retries(call: Callable[[], Awaitable[T]]) -> T:
-    """What ``call`` returns in one of its attempts; generating changes nothing, so it may be done twice.
+    """Returns what ``call`` returns in its first attempt that succeeds.
 
-    Whoever has a deadline cancels. Raises what the last attempt raised, and tells when to come again.
+    Generating changes nothing on the server, so repeating it is safe. A caller with a deadline cancels this.
+
+    Raises:
+        Overloaded, NotReady: all attempts failed, or the server asks for a longer pause; ``retry_after`` is set.
+        Exception: any other error of ``call``, which is not retried.
     """
     failures = 0
     while True:
@@ -28,7 +32,7 @@ async def with_retries(call: Callable[[], Awaitable[T]]) -> T:
             failures += 1
             backoff = FIRST_PAUSE_SECONDS * 2 ** (failures - 1) * (0.5 + random.random() / 2)
             pause = backoff if error.retry_after is None else error.retry_after
-            if failures == ATTEMPTS or pause > LONGEST_PAUSE_SECONDS:
+            if failures == MAX_ATTEMPTS or pause > LONGEST_PAUSE_SECONDS:
                 error.retry_after = pause
                 raise
         await asyncio.sleep(pause)

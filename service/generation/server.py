@@ -1,6 +1,6 @@
-"""One text-generation server, asked through huggingface_hub's client; the only module that knows it.
+"""Calls to one text-generation server through huggingface_hub's client; the only module that knows that library.
 
-Every failure becomes one of our errors. None of them quotes what the server said: that may be the prompt.
+Every failure becomes a ``RequestError``. None quotes the server's reply, which may repeat the prompt.
 """
 
 import asyncio
@@ -13,51 +13,64 @@ from huggingface_hub import AsyncInferenceClient, set_async_client_factory
 from huggingface_hub.errors import HfHubHTTPError, TextGenerationError
 
 from agentprm.errors import AgentPRMError, NotReady, Overloaded, RequestError, UpstreamFailed
-from service.generation.completions import Generated, from_chat, from_text
+from service.generation.completions import Completion, from_chat, from_text
 from service.generation.retries import with_retries
 
 T = TypeVar("T")
 
 NO_KEY: Final = "EMPTY"
-"""What a server without keys is sent. Given none, the client would look for the user's own token of the hub."""
+"""Key sent to a server that needs none. Without a key huggingface_hub would send the user's own token of the hub."""
 _NOT_A_REPLY: Final = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
-"""What reading a reply raises where it is cut, of another form or no JSON."""
+"""Errors of reading a reply that is cut, has another form or is no JSON."""
 
 
 class KeyUnreadable(AgentPRMError):
     """The file of a server's key cannot be read."""
 
 
-class TextServer:
-    """Generates text.
+def set_up_http_clients() -> None:
+    """Makes huggingface_hub open unlimited HTTP connections, without hooks. Called once when the service starts.
+
+    It is a setting of the process because ``AsyncInferenceClient`` takes no client: it calls the library's factory at
+    its first request. ``service.queue.calls`` limits the calls. The hooks of the library's own clients would follow
+    ``HF_HUB_OFFLINE`` and could log prompts.
+    """
+    set_async_client_factory(_http_client)
+
+
+def _http_client() -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None))
+
+
+class GenerationClient:
+    """Generates text on one server.
 
     Args:
-        who: what errors call it, "the judge's server".
-        url: its root; the routes are the client's business.
-        key: what it asks for; empty: nothing.
+        name: name of the server in errors, such as "the judge's server".
+        url: root of the server; huggingface_hub adds the routes.
+        key: API key; empty if the server needs none.
         timeout: seconds that one attempt of a call may take.
     """
 
-    def __init__(self, who: str, url: str, key: str, *, timeout: float) -> None:
-        set_async_client_factory(_connections)  # for the process: the client takes them from nowhere else
-        self._who = who
+    def __init__(self, name: str, url: str, key: str, *, timeout: float) -> None:
+        self._name = name
         self._timeout = timeout
         self._client = AsyncInferenceClient(base_url=url, api_key=key or NO_KEY)
 
-    async def chat(self, messages: Sequence[Mapping[str, str]], model: str, **options: Any) -> Generated:
-        """The next turn. ``options`` are those of the route: max_tokens, temperature, stop, logprobs, top_logprobs.
+    async def chat(self, messages: Sequence[Mapping[str, str]], model: str, **options: Any) -> Completion:
+        """Generates the next message. ``options``: max_tokens, temperature, stop, logprobs, top_logprobs.
 
         Raises:
-            Overloaded, NotReady: the server is, or cannot be reached, and was so for all attempts.
-            UpstreamFailed: it refused, or answered what is no answer.
+            Overloaded, NotReady: the server is overloaded, not ready or out of reach, in all attempts.
+            UpstreamFailed: it refused, took too long, or its reply cannot be read.
         """
-        asked = list(map(dict, messages))
+        chat = list(map(dict, messages))
         return await with_retries(
-            lambda: self._translate_errors(_read_chat(self._client.chat_completion(asked, model=model, **options)))
+            lambda: self._translate_errors(_read_chat(self._client.chat_completion(chat, model=model, **options)))
         )
 
-    async def complete(self, prompt: str, *, max_tokens: int, top_logprobs: int) -> Generated:
-        """What goes on from a prompt, the likeliest token each time. Raises as ``chat`` does."""
+    async def complete(self, prompt: str, *, max_tokens: int, top_logprobs: int) -> Completion:
+        """Continues ``prompt`` greedily. Raises as ``chat`` does."""
         options: dict[str, Any] = {
             "details": True,
             "do_sample": False,
@@ -71,52 +84,53 @@ class TextServer:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _translate_errors(self, generated: Awaitable[T]) -> T:
-        """What is awaited, its errors as ours."""
+    async def _translate_errors(self, completion: Awaitable[T]) -> T:
+        """Awaits ``completion`` within the timeout and raises its errors as ``RequestError``."""
         try:
-            async with asyncio.timeout(self._timeout):  # of it all; the client would begin anew with every byte
-                return await generated
+            # A limit on the whole attempt. The client's own timeout begins anew with every byte.
+            async with asyncio.timeout(self._timeout):
+                return await completion
         except TimeoutError as error:
-            raise UpstreamFailed(f"{self._who} did not answer within {self._timeout:g} s") from error
+            raise UpstreamFailed(f"{self._name} did not answer within {self._timeout:g} s") from error
         except (HfHubHTTPError, TextGenerationError) as error:
             raise self._refused(error) from error
         except httpx2.TransportError as error:
-            raise NotReady(f"{self._who} cannot be reached, or lost the connection") from error
+            raise NotReady(f"{self._name} cannot be reached, or lost the connection") from error
         except _NOT_A_REPLY as error:
-            raise UpstreamFailed(f"{self._who} sent what is no reply of its kind") from error
+            raise UpstreamFailed(f"{self._name} sent what is no reply of its kind") from error
 
     def _refused(self, error: HfHubHTTPError | TextGenerationError) -> RequestError:
         refusal = error if isinstance(error, HfHubHTTPError) else error.__cause__  # the client wraps those of TGI
         response = getattr(refusal, "response", None)
         status = response.status_code if response is not None else 0
         if status == Overloaded.status:
-            return Overloaded(f"{self._who} is overloaded", retry_after=_retry_after(response))
+            return Overloaded(f"{self._name} is overloaded", retry_after=_retry_after(response))
         if status == NotReady.status:
-            return NotReady(f"{self._who} is not ready", retry_after=_retry_after(response))
+            return NotReady(f"{self._name} is not ready", retry_after=_retry_after(response))
         why = {401: ": it wants another key", 403: ": the key may not ask", 404: ": it has no such model or route"}
-        return UpstreamFailed(f"{self._who} answered HTTP {status}{why.get(status, '')}")
+        return UpstreamFailed(f"{self._name} answered HTTP {status}{why.get(status, '')}")
 
 
-async def _read_chat(reply: Awaitable[Any]) -> Generated:
+async def _read_chat(reply: Awaitable[Any]) -> Completion:
     return from_chat(await reply)
 
 
-async def _read_text(reply: Awaitable[Any]) -> Generated:
+async def _read_text(reply: Awaitable[Any]) -> Completion:
     return from_text(await reply)
 
 
-def _connections() -> httpx2.AsyncClient:
-    """As many as there are calls. The environment may tell the client's own to stay offline, or to log prompts."""
-    return httpx2.AsyncClient(limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None))
-
-
 def _retry_after(response: httpx2.Response | None) -> float | None:
+    """Returns the seconds of a ``retry-after`` header; None without one, or if it is a date."""
     value = response.headers.get("retry-after", "") if response is not None else ""
     return float(value) if value.isascii() and value.isdigit() else None
 
 
 def read_key(file: Path | None) -> str:
-    """The key in a file; empty without one. Raises KeyUnreadable."""
+    """Returns the key in ``file``; empty without a file.
+
+    Raises:
+        KeyUnreadable: the file cannot be read, or holds anything but one key of printable ASCII.
+    """
     if file is None:
         return ""
     try:

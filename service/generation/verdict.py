@@ -1,4 +1,4 @@
-"""What a judge has written -> its raw score: log P(good) - log P(bad) at the place of the verdict."""
+"""The raw score of a judge's completion: log P(good) - log P(bad) where its verdict stands."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -7,49 +7,55 @@ from typing import Final
 
 from agentprm.errors import UpstreamFailed
 from model_store.format.judge import Judge
-from service.generation.completions import Alternative, Generated, Token
+from service.generation.completions import Alternative, Completion, Token
 
-LEAST_MASS: Final = 0.01
-"""Verdicts that have less than this between them are noise: the judge was writing something else."""
-LEAST_REST: Final = 1e-6
-"""What is left of 1 beside the tokens that are told is not known better than this."""
+MIN_VERDICT_MASS: Final = 0.01
+"""Smallest probability that both verdicts may have together. Below it the judge was writing something else."""
+MIN_UNREPORTED_MASS: Final = 1e-6
+"""Smallest probability assumed for the tokens that are not reported; rounding hides anything smaller."""
 
 
-def raw_score(judge: Judge, generated: Generated) -> float:
-    """Of a verdict of which only one side is among the likeliest tokens, the other counts as the least of them.
+def raw_score(judge: Judge, completion: Completion) -> float:
+    """Returns log P(good) - log P(bad) where the verdict stands.
+
+    If only one verdict is among the likeliest tokens, the other gets the largest probability that an unreported token
+    can have.
 
     Raises:
         UpstreamFailed: there is no verdict.
     """
-    alternatives = _at_the_verdict(judge, generated)
+    alternatives = _alternatives_at_verdict(judge, completion)
     good, bad = (_log_sum(alternatives, texts) for texts in (judge.good, judge.bad))
-    if math.exp(good) + math.exp(bad) < LEAST_MASS:
+    if math.exp(good) + math.exp(bad) < MIN_VERDICT_MASS:
         raise _no_verdict(f"neither verdict is among the {len(alternatives)} likeliest tokens where it should stand")
     if math.isfinite(good) and math.isfinite(bad):
         return good - bad
-    most = _most_of_the_rest(alternatives)
-    if max(good, bad) <= most:
+    unreported = _max_unreported_logprob(alternatives)
+    if max(good, bad) <= unreported:
         raise _no_verdict(f"one verdict is among the {len(alternatives)} likeliest tokens, no likelier than others")
-    return good - most if math.isfinite(good) else most - bad
+    return good - unreported if math.isfinite(good) else unreported - bad
 
 
-def _at_the_verdict(judge: Judge, generated: Generated) -> list[Alternative]:
-    """The tokens that may stand there, without what of them comes before, white space cut off."""
-    texts = [token.text for token in generated.tokens]
+def _alternatives_at_verdict(judge: Judge, completion: Completion) -> list[Alternative]:
+    """Returns the alternatives where the verdict begins: the first token with text after the last ``judge.after``.
+
+    Their texts hold no part of ``judge.after`` and no white space around the verdict.
+    """
+    texts = [token.text for token in completion.tokens]
     written = "".join(texts)
     begin = written.rfind(judge.after) + len(judge.after) if judge.after else 0
     if judge.after not in written:
-        cut = "" if generated.complete else f", and was cut after {len(texts)} tokens"
+        cut = "" if completion.complete else f", and was cut after {len(texts)} tokens"
         raise _no_verdict(f"it wrote nothing after which its verdict stands{cut}")
-    for token, end in zip(generated.tokens, accumulate(map(len, texts)), strict=True):
+    for token, end in zip(completion.tokens, accumulate(map(len, texts)), strict=True):
         before = token.text[: max(0, begin - (end - len(token.text)))]
         if end > begin and token.text[len(before) :].strip():
-            return _after(before, token)
-    raise _no_verdict("it ended before its verdict" if generated.complete else "it was cut before its verdict")
+            return _alternatives_after(before, token)
+    raise _no_verdict("it ended before its verdict" if completion.complete else "it was cut before its verdict")
 
 
-def _after(before: str, token: Token) -> list[Alternative]:
-    """Where a token reaches over the place, those count that begin as it does."""
+def _alternatives_after(before: str, token: Token) -> list[Alternative]:
+    """Returns the alternatives that begin with ``before``, without it: the verdict may start inside a token."""
     return [
         Alternative(other.text[len(before) :].strip(), other.logprob)
         for other in token.alternatives
@@ -58,15 +64,16 @@ def _after(before: str, token: Token) -> list[Alternative]:
 
 
 def _log_sum(alternatives: Sequence[Alternative], texts: Collection[str]) -> float:
-    found = [other.logprob for other in alternatives if other.text in texts]
-    most = max(found, default=-math.inf)
-    return most + math.log(sum(math.exp(one - most) for one in found)) if found else most
+    """Returns the log of the summed probabilities of ``texts``; -inf if none of them is reported."""
+    logprobs = [other.logprob for other in alternatives if other.text in texts]
+    largest = max(logprobs, default=-math.inf)
+    return largest + math.log(sum(math.exp(logprob - largest) for logprob in logprobs)) if logprobs else largest
 
 
-def _most_of_the_rest(alternatives: Sequence[Alternative]) -> float:
-    """No token that is not told can have more than this."""
-    told = sum(math.exp(other.logprob) for other in alternatives)
-    return min(*(other.logprob for other in alternatives), math.log(max(1 - told, LEAST_REST)))
+def _max_unreported_logprob(alternatives: Sequence[Alternative]) -> float:
+    """Returns the largest log-probability that a token outside ``alternatives`` can have."""
+    reported = sum(math.exp(other.logprob) for other in alternatives)
+    return min(*(other.logprob for other in alternatives), math.log(max(1 - reported, MIN_UNREPORTED_MASS)))
 
 
 def _no_verdict(why: str) -> UpstreamFailed:

@@ -1,4 +1,4 @@
-"""What FastAPI and Starlette refuse by themselves, as errors of ours."""
+"""Errors that FastAPI and Starlette raise themselves, turned into errors of this project."""
 
 from collections.abc import Sequence
 from typing import Final, NoReturn
@@ -13,23 +13,23 @@ MAX_REPORTED_ERRORS: Final = 20
 MAX_REPORTED_NAME: Final = 64
 
 
-def add_refusals(app: FastAPI) -> None:
-    app.add_exception_handler(RequestValidationError, _refuse_invalid)
-    app.add_exception_handler(HTTPException, _refuse_http)
+def add_exception_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
 
 
-async def _refuse_invalid(_: Request, error: Exception) -> NoReturn:
-    """FastAPI's complaints without the input they quote: no agent's text may leave in an error."""
+async def _on_validation_error(_: Request, error: Exception) -> NoReturn:
+    """Raises InvalidRequest without the input that FastAPI quotes: an error must not repeat an agent's text."""
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"loc": [_place(part) for part in wrong["loc"]], "msg": wrong["msg"], "type": wrong["type"]}
-        for wrong in error.errors()[:MAX_REPORTED_ERRORS]
+        {"loc": [_safe_part(part) for part in each["loc"]], "msg": each["msg"], "type": each["type"]}
+        for each in error.errors()[:MAX_REPORTED_ERRORS]
     ]
     raise InvalidRequest(_sentence(errors[0]["loc"], errors[0]["msg"]), details={"errors": errors}) from None
 
 
-def _place(part: int | str) -> int | str:
-    """A part of a location; the name of an unknown field is the caller's, so it may be long or no text at all."""
+def _safe_part(part: int | str) -> int | str:
+    """Returns a part of a location, cut to a length and encodable: an unknown field's name is the caller's text."""
     return part if isinstance(part, int) else part[:MAX_REPORTED_NAME].encode(errors="replace").decode()
 
 
@@ -37,7 +37,7 @@ def _sentence(loc: Sequence[int | str], message: str) -> str:
     return f"{'.'.join(map(str, loc))}: {message}"
 
 
-async def _refuse_http(request: Request, error: Exception) -> NoReturn:
+async def _on_http_error(request: Request, error: Exception) -> NoReturn:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         raise NotFound("no such route; /docs lists them")

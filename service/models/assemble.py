@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agentprm import wire
 from service.generation.judge import RemoteJudge
-from service.generation.server import TextServer, read_key
+from service.generation.server import GenerationClient, read_key
 from service.metrics import Metrics
 from service.models.load import Loaded, LoadedJudge, LoadedModel
 from service.models.served import ServedModel
@@ -86,7 +86,7 @@ class Assembly:
         manifest, settings = model.manifest, self._settings
         assert manifest.judge is not None
         timeout = settings.remote_timeout_ms / 1000
-        server = TextServer("the judge's server", settings.judge_url, self._judge_key, timeout=timeout)
+        server = GenerationClient("the judge's server", settings.judge_url, self._judge_key, timeout=timeout)
         source = JudgeSource(
             RemoteJudge(manifest.judge, manifest.template, server),
             self._scope(model),

@@ -1,1 +1,1 @@
-"""Redis from a URL, and what protects callers from a sick one."""
+"""Redis clients from a URL, and a circuit breaker for a Redis that fails."""

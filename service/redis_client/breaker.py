@@ -1,8 +1,8 @@
-"""A circuit breaker: after some failures in a row nobody tries any more, but one probe now and then.
+"""A circuit breaker: after a number of consecutive failures, only a probe tries again from time to time.
 
-closed ──failures in a row──> open ──after a pause──> half open ──probe──┬─ well ──> closed
-                                ^                                        │
-                                └──────────── twice the pause ───────────┘
+closed ──consecutive failures──> open ──after a pause──> half open ──probe──┬─ succeeds ──> closed
+                                   ^                                        │
+                                   └──────────── twice the pause ───────────┘
 """
 
 import asyncio
@@ -16,12 +16,13 @@ from typing import Final
 logger = logging.getLogger(__name__)
 
 FAILURES: Final = 3
-SHORTEST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 8.0
+"""Consecutive failures that open a breaker."""
+SHORTEST_PAUSE: Final = 0.25  # seconds
+LONGEST_PAUSE: Final = 8.0  # seconds
 
 
 class State(IntEnum):
-    """The numbers are those of the metric."""
+    """States of a breaker; the metric reports these numbers."""
 
     CLOSED = 0
     HALF_OPEN = 1
@@ -29,13 +30,15 @@ class State(IntEnum):
 
 
 class CircuitBreaker:
-    """Starts open, so that a first probe decides before anybody waits.
+    """Tells callers whether to try a service that may be failing.
+
+    It starts open, so that a first probe decides before any caller waits.
 
     Args:
-        name: of what it guards, for the log.
-        probe: tries what is guarded; raises while that is not well.
-        failures: how many in a row open it.
-        pause: seconds before a probe; doubled after each that failed, up to ``LONGEST_PAUSE``.
+        name: name of the service in the log.
+        probe: tries the service; raises while it fails.
+        failures: consecutive failures that open the breaker.
+        pause: seconds before a probe; doubled after each failed probe, up to ``LONGEST_PAUSE``.
     """
 
     def __init__(
@@ -49,10 +52,10 @@ class CircuitBreaker:
         self.state = State.OPEN
         self._name = name
         self._probe = probe
-        self._most = failures
+        self._max_failures = failures
         self._pause = pause
-        self._failed = 0
-        self._since = monotonic()
+        self._failures = 0
+        self._opened_at = monotonic()
         self._closed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -60,15 +63,15 @@ class CircuitBreaker:
     def is_closed(self) -> bool:
         return self.state is State.CLOSED
 
-    async def start(self, patience: float) -> None:
-        """Probes at once; returns when it is closed, or after so many seconds, whichever is first."""
+    async def start(self, max_wait: float) -> None:
+        """Probes at once. Returns when the breaker is closed, or after ``max_wait`` seconds; probes go on then."""
         self._task = asyncio.create_task(self._recover(0.0), name=f"probe {self._name}")
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(max_wait):
                 await self._closed.wait()
 
     async def stop(self) -> None:
-        """Opens it for good: what is guarded is about to go."""
+        """Stops the probes and opens the breaker for good."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -76,39 +79,39 @@ class CircuitBreaker:
         self._closed.clear()
 
     async def closed(self) -> None:
-        """Returns while or once it is closed."""
+        """Waits until the breaker is closed."""
         await self._closed.wait()
 
     def succeeded(self) -> None:
-        self._failed = 0
+        self._failures = 0
 
     def failed(self) -> None:
-        """Counts; nothing while it is open already."""
-        self._failed += 1
-        if self.is_closed and self._failed >= self._most:
+        """Counts a failure; opens the breaker at the last of ``failures`` consecutive ones."""
+        self._failures += 1
+        if self.is_closed and self._failures >= self._max_failures:
             logger.warning("%s: given up until a probe is well", self._name)
             self.state = State.OPEN
             self._closed.clear()
-            self._since = monotonic()
+            self._opened_at = monotonic()
             self._task = asyncio.create_task(self._recover(self._pause), name=f"probe {self._name}")
 
     async def _recover(self, pause: float) -> None:
         probes = 0
-        while not await self._probed_well(pause, probes):
+        while not await self._probe_succeeds(pause, probes):
             probes += 1
             pause = min(LONGEST_PAUSE, max(self._pause, 2 * pause))
-        self._failed = 0
+        self._failures = 0
         self.state = State.CLOSED
         self._closed.set()
         if probes or pause:
-            logger.info("%s: well again after %.1f s", self._name, monotonic() - self._since)
+            logger.info("%s: well again after %.1f s", self._name, monotonic() - self._opened_at)
 
-    async def _probed_well(self, pause: float, probes: int) -> bool:
+    async def _probe_succeeds(self, pause: float, probes: int) -> bool:
         await asyncio.sleep(pause)
         self.state = State.HALF_OPEN
         try:
             await self._probe()
-        except Exception as error:  # noqa: BLE001  (whatever a sick server makes the client raise)
+        except Exception as error:  # noqa: BLE001  (any error that a failing server makes the client raise)
             self.state = State.OPEN
             if not probes:
                 logger.warning("%s: a probe failed: %s", self._name, str(error) or type(error).__name__)

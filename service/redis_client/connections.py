@@ -1,4 +1,4 @@
-"""Redis from a URL: one server, a master found by Sentinel, or a Cluster.
+"""Redis clients from a URL: one server, a master found by Sentinel, or a Cluster.
 
 The only module that knows the client library.
 
@@ -45,9 +45,9 @@ _KINDS: Final[tuple[tuple[str, tuple[type[Exception], ...]], ...]] = (
 )
 
 _IN_PIPELINE: Final = re.compile(r"Command # .* caused error: \(['\"](.*)['\"],\)", re.DOTALL)
-"""How the client tells an error of a pipeline: with the command, that is a key and the bytes of a value."""
+"""The client's message for a failed pipeline. It quotes the command, with a key and the bytes of a value."""
 _CODE: Final = re.compile(r"([A-Z]{3,}) ")
-"""How a server begins an error."""
+"""The code at the beginning of a server's error."""
 
 _TAKE: Final = """
 local time = redis.call('TIME')
@@ -59,70 +59,75 @@ if wait > 0 then return wait end
 redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000))
 return 0
 """
-"""A token bucket as the time at which it is full, in microseconds; forgotten then, for a full one needs no memory."""
+"""Takes a token from a bucket, which is stored as the time in microseconds at which it is full. Its key expires then.
+
+KEYS: the bucket. ARGV: microseconds in which one token comes back, and in which the whole bucket fills. Returns 0, or
+the microseconds until there is a token.
+"""
 
 
 class RedisURLError(AgentPRMError):
-    """A Redis URL that cannot be used. The message does not quote it: it may hold a password."""
+    """A Redis URL cannot be used. The message does not quote it: it may hold a password."""
 
 
-def kind_of(error: BaseException) -> str:
-    """The label of an error, one of ``contract.ERROR_KINDS``."""
+def error_kind(error: BaseException) -> str:
+    """Returns the metric label of an error, one of ``score_cache.contract.ERROR_KINDS``."""
     return next((kind for kind, classes in _KINDS if isinstance(error, classes)), "other")
 
 
 def safe_message(error: BaseException) -> str:
-    """What a log may say of an error.
+    """Returns a message about ``error`` that may be logged: it holds no password, key or value.
 
-    Of an answer that the client does not know only the code is told: a server without AUTH repeats the password.
+    If the client has no class for the error, the message is only the error's code: a server without AUTH repeats the
+    password.
     """
     if isinstance(error, exceptions.InvalidResponse):
         return "what answers does not speak Redis"
-    told = _IN_PIPELINE.sub(r"\1", str(error))
+    message = _IN_PIPELINE.sub(r"\1", str(error))
     if type(error) is exceptions.ResponseError:
-        code = _CODE.match(told)
+        code = _CODE.match(message)
         return f"the server answers {code[1]}" if code else "the server answers with an error"
-    return told or type(error).__name__
+    return message or type(error).__name__
 
 
 class RedisServer:
-    """The few commands that a score cache needs, the same for one server and for a cluster.
+    """The few Redis commands that this service needs, the same for one server and for a cluster.
 
-    Every method raises what the client raises; nothing is tried twice here but a cluster's changed layout.
+    Methods raise the client's errors. Nothing is retried, except after a cluster has moved its slots.
     """
 
     def __init__(self, client: Redis | RedisCluster, *sentinels: Redis) -> None:
-        self._client: Any = client  # its own types promise less than it does
+        self._client: Any = client  # the library's types lack some of its methods
         self._sentinels = sentinels
         self._cluster = isinstance(client, RedisCluster)
 
     async def read(self, keys: Sequence[bytes]) -> list[object]:
-        """What lies under each key, None for nothing: one round trip (to each node of a cluster that has some)."""
+        """Returns the value of each key, None for a missing one. One round trip, or one to each node of a cluster."""
         values: object = await (self._client.mget_nonatomic if self._cluster else self._client.mget)(keys)
         if not isinstance(values, list) or len(values) != len(keys):
             raise ValueError(f"no list of {len(keys)} values for {len(keys)} keys")
         return values
 
     async def write(self, values: Mapping[bytes, bytes], ttl: int) -> None:
-        """Stores all in one round trip, to be forgotten after ``ttl`` seconds (0: never)."""
+        """Stores all in one round trip. They expire after ``ttl`` seconds; 0: never."""
         pipeline = self._client.pipeline() if self._cluster else self._client.pipeline(transaction=False)
         for key, value in values.items():
             pipeline.set(key, value, ex=ttl or None)
         await pipeline.execute()
 
     async def scan(self, prefix: bytes) -> AsyncIterator[bytes]:
-        """Every key that begins so, in small portions that let other clients in between; some may come twice."""
+        """Yields the keys that begin with ``prefix``, in batches too small to block other clients. Keys may repeat."""
         async for key in self._client.scan_iter(match=prefix + b"*", count=1000):
             yield key
 
-    async def forget(self, keys: Sequence[bytes]) -> int:
-        """Unlinks: the server frees the memory in a thread of its own. Returns how many there were."""
+    async def unlink(self, keys: Sequence[bytes]) -> int:
+        """Removes keys; the server frees their memory in the background. Returns how many of them existed."""
         return int(await self._client.unlink(*keys))
 
-    async def take(self, key: str, interval: float, seconds: float, *, within: float) -> float:
-        """Takes a token out of a bucket that holds ``seconds / interval`` of them, by the server's clock.
+    async def take_token(self, key: str, interval: float, seconds: float, *, within: float) -> float:
+        """Takes a token from a bucket of ``seconds / interval`` tokens, by the server's clock.
 
-        Returns 0, or in how many seconds there will be one. ``within``: seconds that it may take itself.
+        Returns 0, or the seconds until there will be one. Raises TimeoutError after ``within`` seconds.
         """
         async with asyncio.timeout(within):
             wait = await self._client.eval(_TAKE, 1, key, round(interval * 1e6), round(seconds * 1e6))
@@ -133,16 +138,16 @@ class RedisServer:
 
 
 def connect(url: str, *, timeout: float) -> RedisServer:
-    """A client that connects when it is first used; no step of any command takes longer than ``timeout`` seconds.
+    """Returns a client, which connects at its first command. ``timeout``: seconds for each step of a command.
 
     Raises:
-        RedisURLError: the URL cannot be read.
+        RedisURLError: the URL cannot be used.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,  # its handshake is shortest, and everything that calls itself Redis speaks it
+        "protocol": 2,  # the shortest handshake, and every server that calls itself Redis knows it
         "driver_info": None,
         "max_connections": MAX_CONNECTIONS,
     }
@@ -150,14 +155,14 @@ def connect(url: str, *, timeout: float) -> RedisServer:
     try:
         if scheme in _DIRECT:
             client = Redis.from_url(url, **options)
-            # Opens nothing, and refuses options that it does not know.
+            # Opens no connection, but refuses unknown options.
             client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
             return RedisServer(client)
         if scheme in ("redis+sentinel", "rediss+sentinel"):
             return _by_sentinel(url, options)
         if scheme in ("redis+cluster", "rediss+cluster"):
             return RedisServer(_cluster(url, options))
-    except (ValueError, TypeError):  # may quote a password, or a part of one that is not percent-encoded
+    except (ValueError, TypeError):  # the message may quote a password, or a part of one that is not percent-encoded
         raise RedisURLError(
             "the Redis URL cannot be read; is its password percent-encoded, and are its options the client's?"
         ) from None
@@ -187,7 +192,7 @@ def _cluster(url: str, options: dict[str, Any]) -> RedisCluster:
 
 
 def _parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
-    """Hosts, path and client options of a URL with several hosts."""
+    """Returns hosts, path and client options of a URL with several hosts."""
     parts = urlsplit(url)
     login, _, addresses = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
@@ -195,7 +200,7 @@ def _parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
     if parts.scheme.startswith("rediss"):
         given["ssl"] = True
     given |= {name: unquote(text) for name, text in (("username", user), ("password", password)) if text}
-    return [_address(one) for one in addresses.split(",")], parts.path.strip("/"), given
+    return [_address(address) for address in addresses.split(",")], parts.path.strip("/"), given
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -1,6 +1,6 @@
-"""``python -m service.score_cache``: shows and purges the scores that replicas share in Redis.
+"""``python -m service.score_cache``: counts and purges the scores that replicas share in Redis.
 
-A replica that runs keeps what it has in its own memory, and writes what it computes from now on.
+A running replica keeps the scores in its own memory, and goes on writing new ones.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from agentprm.errors import AgentPRMError
 from model_store.errors import CheckpointNotFound, ManifestInvalid
 from model_store.format.manifest import parse_manifest
 from model_store.format.store import MANIFEST, Store
-from service.score_cache.inspection import count, opened, purge
+from service.score_cache.inspection import count, open_server, purge
 from service.score_cache.keys import short_digest
 from service.settings import load_settings
 
@@ -28,11 +28,11 @@ Command = Callable[..., Awaitable[Counter[str]]]  # count or purge
 
 
 class NoRedis(AgentPRMError):
-    """Neither the settings nor the arguments say where Redis is."""
+    """Neither the settings nor the options give the URL of Redis."""
 
 
 class Row(NamedTuple):
-    """The scores of one checkpoint; no name if it is not in the store."""
+    """Number of scores of one checkpoint. ``checkpoint`` is None if the store does not have it."""
 
     checkpoint: str | None
     digest: str
@@ -140,7 +140,7 @@ def _source(url: str | None, namespace: str | None) -> Source:
 
 
 async def _ask(source: Source, digest: str | None, command: Command) -> Counter[str]:
-    async with opened(source.url) as server:
+    async with open_server(source.url) as server:
         return await command(server, source.namespace, digest)
 
 
@@ -152,7 +152,9 @@ def _rows(source: Source, scores: Counter[str]) -> list[Row]:
 
 
 def find_digest(store: Store, wanted: str) -> str:
-    """The digest of a checkpoint by ``name``, ``name@version``, alias or digest, which need not be in the store.
+    """Returns the digest of a checkpoint, given by ``name``, ``name@version``, alias or digest.
+
+    A digest need not be in the store.
 
     Raises:
         CheckpointError: it is neither a digest nor a sound checkpoint of the store.
@@ -166,7 +168,7 @@ def find_digest(store: Store, wanted: str) -> str:
 
 
 def names_by_digest(store: Store) -> dict[str, str]:
-    """``name@version`` by part of digest. Nothing is hashed: only names are wanted, and weights are large."""
+    """Returns ``name@version`` by short digest. Weights are not hashed: they are large, and only names are needed."""
     names = {}
     for reference in store.references():
         path = store.root / reference.replace("@", "/") / MANIFEST

@@ -1,4 +1,4 @@
-"""What a score cache is, and what it tells about itself. Memory and Redis are the two that there are."""
+"""The interface of a score cache and of its metrics. Memory and Redis implement the cache."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -7,25 +7,25 @@ from service.score_cache.keys import Key
 
 
 class ScoreCache(Protocol):
-    """Raw scores by key. A failure inside is a miss, never an error for the caller."""
+    """Raw scores by key. A failure inside the cache is a miss, never an error for the caller."""
 
     async def get(self, keys: Sequence[Key]) -> dict[Key, float]:
-        """What is known of these."""
+        """Returns the scores of those ``keys`` that are cached."""
         ...
 
     def put(self, scores: Mapping[Key, float]) -> None:
-        """Remembers finite scores, soon and perhaps not all. Does not wait."""
+        """Stores finite scores, later and perhaps not all. Does not wait."""
         ...
 
     async def start(self) -> None: ...
 
     async def close(self) -> None:
-        """Stores what waits to be stored, as far as that goes quickly."""
+        """Stores the scores that still wait to be written, within a short time limit."""
         ...
 
 
 class Watcher(Protocol):
-    """Who counts what happens in a cache; ``tier`` is memory or redis, ``operation`` read or write."""
+    """Receives the counts and durations of a cache. ``tier`` is memory or redis, ``operation`` is read or write."""
 
     def on_lookup(self, tier: str, *, hits: int, misses: int, skipped: int = 0) -> None: ...
 
@@ -37,4 +37,4 @@ class Watcher(Protocol):
 
 
 ERROR_KINDS = ("timeout", "connection", "auth", "loading", "readonly", "oom", "protocol", "value", "other")
-"""``value``: what lies under a key is no score of ours. ``protocol``: what answers does not speak Redis."""
+"""Kinds of errors. ``value``: a key holds something that is no score. ``protocol``: the server does not speak Redis."""

@@ -1,6 +1,6 @@
-"""The scores in Redis by checkpoint, and their purge: in portions, so that nobody else waits for long.
+"""Counts and purges the scores in Redis by checkpoint, in batches that do not block other clients for long.
 
-Knows a checkpoint only by the part of its digest that keys show.
+Checkpoints are identified by the part of their digest that keys show.
 """
 
 import re
@@ -10,17 +10,17 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from agentprm.errors import AgentPRMError
-from service.redis_client.connections import RedisServer, connect, kind_of
+from service.redis_client.connections import RedisServer, connect, error_kind
 from service.score_cache.keys import Key, checkpoint_prefix, namespace_prefix
 
-PORTION: Final = 500
-"""Keys in one UNLINK."""
-PATIENCE_SECONDS: Final = 5.0
-"""For each step of each command; a script must not hang."""
+BATCH_SIZE: Final = 500
+"""Keys in one UNLINK command."""
+TIMEOUT_SECONDS: Final = 5.0
+"""Time limit for each step of a command, so that a script that calls this does not hang."""
 _SCORE: Final = re.compile(rb"([0-9a-f]{16}):\{")
-"""How the key of a score goes on after its namespace; the service's probe does not."""
-_TROUBLES: Final = {
-    "timeout": f"Redis did not answer within {PATIENCE_SECONDS:g} seconds",
+"""Rest of a score's key after its namespace. The key of the service's probe does not match."""
+_MESSAGES: Final = {
+    "timeout": f"Redis did not answer within {TIMEOUT_SECONDS:g} seconds",
     "connection": "Redis cannot be reached",
     "auth": "Redis refuses the user or the password of the URL, or does not allow that user SCAN and UNLINK",
     "loading": "Redis is still loading its data",
@@ -29,73 +29,73 @@ _TROUBLES: Final = {
 }
 
 
-class RedisTrouble(AgentPRMError):
-    """Redis did not do what it was asked to. The message quotes no server: some repeat a password in their errors."""
+class RedisFailed(AgentPRMError):
+    """A Redis command failed. The message does not quote the server: some repeat a password in their errors."""
 
 
 async def count(server: RedisServer, namespace: str, digest: str | None = None) -> Counter[str]:
-    """Scores by part of digest: of one checkpoint, or of all.
+    """Counts the scores of one checkpoint, or of all, by the short digest of the checkpoint.
 
-    While Redis resizes its table, SCAN may show a key twice; such a score is counted twice.
+    While Redis resizes its table, SCAN may return a key twice. Its score is then counted twice.
     """
     scores = Counter[str]()
-    async for portion in _portions(server, namespace, digest):
-        scores.update({part: len(keys) for part, keys in portion.items()})
+    async for batch in _batches(server, namespace, digest):
+        scores.update({part: len(keys) for part, keys in batch.items()})
     return scores
 
 
 async def purge(server: RedisServer, namespace: str, digest: str | None = None) -> Counter[str]:
-    """Forgets scores: of one checkpoint, or of all. Returns how many there were by part of digest."""
+    """Removes the scores of one checkpoint, or of all. Returns how many there were by short digest."""
     scores = Counter[str]()
-    async for portion in _portions(server, namespace, digest):
-        for part, keys in portion.items():
-            scores[part] += await server.forget(keys)
+    async for batch in _batches(server, namespace, digest):
+        for part, keys in batch.items():
+            scores[part] += await server.unlink(keys)
     return scores
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[RedisServer]:
-    """A server, closed in the end.
+async def open_server(url: str) -> AsyncIterator[RedisServer]:
+    """Yields a server and closes it at the end of the block.
 
     Raises:
         RedisURLError: the URL cannot be used.
-        RedisTrouble: whatever the client raises inside, as one sentence.
+        RedisFailed: the block raised an error of the client; the message is one sentence.
     """
-    server = connect(url, timeout=PATIENCE_SECONDS)
+    server = connect(url, timeout=TIMEOUT_SECONDS)
     try:
         yield server
     except Exception as error:
-        raise RedisTrouble(_sentence(error)) from error
+        raise RedisFailed(_message(error)) from error
     finally:
-        with suppress(Exception):  # what was asked is done, or has failed already
+        with suppress(Exception):  # the commands are done, or have failed already
             await server.close()
 
 
-async def _portions(server: RedisServer, namespace: str, digest: str | None) -> AsyncIterator[dict[str, list[Key]]]:
-    """The keys of scores, some at a time, by part of digest."""
-    portion, size = defaultdict[str, list[Key]](list), 0
+async def _batches(server: RedisServer, namespace: str, digest: str | None) -> AsyncIterator[dict[str, list[Key]]]:
+    """Yields the keys of scores by short digest, at most ``BATCH_SIZE`` at a time."""
+    batch, size = defaultdict[str, list[Key]](list), 0
     start = len(namespace_prefix(namespace))
     async for key in server.scan(checkpoint_prefix(namespace, digest) if digest else namespace_prefix(namespace)):
         if not (found := _SCORE.match(key, start)):
             continue
-        portion[found[1].decode()].append(key)
+        batch[found[1].decode()].append(key)
         size += 1
-        if size == PORTION:
-            yield portion
-            portion, size = defaultdict(list), 0
-    if portion:
-        yield portion
+        if size == BATCH_SIZE:
+            yield batch
+            batch, size = defaultdict(list), 0
+    if batch:
+        yield batch
 
 
-def _sentence(error: Exception) -> str:
-    trouble = _TROUBLES.get(kind := kind_of(error), "a Redis command failed")
+def _message(error: Exception) -> str:
+    message = _MESSAGES.get(kind := error_kind(error), "a Redis command failed")
     if kind == "connection":
-        return f"{trouble}: {_os_reason(error) or type(error).__name__}"
-    return trouble if kind in _TROUBLES else f"{trouble} ({type(error).__name__})"
+        return f"{message}: {_os_reason(error) or type(error).__name__}"
+    return message if kind in _MESSAGES else f"{message} ({type(error).__name__})"
 
 
 def _os_reason(error: BaseException | None) -> str:
-    """What the operating system said at the bottom of an error, such as ``Connection refused``."""
+    """Returns the operating system's message at the root of an error, such as ``Connection refused``; empty if none."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error.strerror or str(error) if error is not None else ""

@@ -1,12 +1,12 @@
-"""What a score is bound to: one key per step end.
+"""Keys of scores: one per end of a step.
 
     agentprm:cb20a72d987347fe:{0Yp4uB7W3mE}:J8kz3nF0wq1Xh5s2VbQeLg
     namespace checkpoint       trajectory    everything up to the step's end
 
-The last part hashes the checkpoint's digest, the render version, the dtype and every token from the first to the one
-at which the score is read, so nothing that could change a score is left out and a trajectory that grew by a step has
-one new key. The parts before it are for Redis: whole namespaces and checkpoints can be found by their beginning, and
-the braces keep a task's keys on one node of a cluster.
+The last part hashes the checkpoint's digest, the render version, the dtype and every token up to the one at which the
+score is read. So the key covers all that could change a score, and a trajectory that grew by a step has one new key.
+The parts before it are for Redis: the scores of a namespace or a checkpoint share a beginning, and the braces keep a
+task's keys on one node of a cluster.
 """
 
 import struct
@@ -18,13 +18,13 @@ from typing import Final
 Key = bytes
 
 FORMAT: Final = 1
-"""Of keys and values together; another format never reads these."""
+"""Version of keys and values together. Scores of another version are never read."""
 _HASH_BYTES: Final = 16
 _TAG_BYTES: Final = 8
 
 
 class KeyScope:
-    """Makes the keys of one checkpoint as it is served: equal keys, equal scores."""
+    """Makes the keys of one checkpoint as it is served. Equal keys mean equal scores."""
 
     def __init__(self, namespace: str, digest: str, render_version: int, dtype: str) -> None:
         self._prefix = checkpoint_prefix(namespace, digest)
@@ -33,7 +33,7 @@ class KeyScope:
         )
 
     def begin(self, task_token_ids: Sequence[int]) -> "KeyChain":
-        """The chain of every trajectory with this task; ``task_token_ids`` are those before the first observation."""
+        """Starts the chain of a trajectory. ``task_token_ids`` are the tokens before the first observation."""
         hashed = self._seed.copy()
         hashed.update(_packed(task_token_ids))
         tag = _text(hashed.digest()[:_TAG_BYTES])
@@ -41,7 +41,7 @@ class KeyScope:
 
 
 class KeyChain:
-    """The hash of all tokens so far; ``extend`` it to each step end and take the ``key`` there."""
+    """A hash of all tokens so far. ``extend`` it to the end of a step and read its ``key`` there."""
 
     def __init__(self, prefix: bytes, hashed: "blake2b") -> None:
         self._prefix = prefix
@@ -52,7 +52,7 @@ class KeyChain:
         return self
 
     def branch(self) -> "KeyChain":
-        """One that grows apart from here on."""
+        """Returns a copy, which is extended independently."""
         return KeyChain(self._prefix, self._hashed.copy())
 
     @property
@@ -61,22 +61,22 @@ class KeyChain:
 
 
 def namespace_prefix(namespace: str) -> bytes:
-    """How every key of a namespace begins."""
+    """Returns the beginning of every key of a namespace."""
     return f"{namespace}:".encode()
 
 
 def checkpoint_prefix(namespace: str, digest: str) -> bytes:
-    """How every key of a checkpoint begins; ``digest`` as the manifest has it."""
+    """Returns the beginning of every key of a checkpoint. ``digest`` is the manifest's."""
     return namespace_prefix(namespace) + f"{short_digest(digest)}:".encode()
 
 
 def short_digest(digest: str) -> str:
-    """The part of a digest that keys show: 64 bits, enough to tell a store's checkpoints apart."""
+    """Returns the part of a digest that keys show: 64 bits, enough to tell the checkpoints of a store apart."""
     return digest.rpartition(":")[2][:16]
 
 
 def _packed(token_ids: Sequence[int]) -> bytes:
-    """Four bytes a token, so that no two sequences of tokens are the same bytes."""
+    """Returns four bytes per token, so that different sequences of tokens are different bytes."""
     return struct.pack(f"<{len(token_ids)}I", *token_ids)
 
 

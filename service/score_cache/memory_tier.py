@@ -1,4 +1,4 @@
-"""The score cache in the process: the last scores that were used, up to a number."""
+"""The score cache in memory: the scores used last, up to a number of them."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from service.score_cache.keys import Key
 
 
 class MemoryTier:
-    """Keeps ``max_items`` scores, least recently used out first; with 0 it keeps none."""
+    """Keeps up to ``max_items`` scores and evicts the least recently used; 0 keeps none."""
 
     def __init__(self, max_items: int, watcher: Watcher) -> None:
         self.max_items = max_items

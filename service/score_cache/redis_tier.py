@@ -1,7 +1,7 @@
-"""The score cache that replicas share: scores in Redis, read within a budget of time and written behind the answers.
+"""The score cache that replicas share: scores in Redis, read within a time budget and written after the reply.
 
-A sick Redis costs its callers at most the budget, and that only until the breaker opens. What could not be written
-waits, up to a number of scores, and is written when Redis is well again.
+A failing Redis delays a caller by at most the budget, and only until the breaker opens. Scores that cannot be written
+wait, up to a number of them, until Redis works again.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from time import monotonic, perf_counter
 from typing import Any, Final
 
 from service.redis_client.breaker import FAILURES, CircuitBreaker, State
-from service.redis_client.connections import MAX_CONNECTIONS, RedisServer, kind_of, safe_message
+from service.redis_client.connections import MAX_CONNECTIONS, RedisServer, error_kind, safe_message
 from service.score_cache.contract import Watcher
 from service.score_cache.keys import Key, namespace_prefix
 from service.score_cache.values import pack, unpack
@@ -22,21 +22,24 @@ from service.score_cache.values import pack, unpack
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 1.0
-"""For what nobody waits for: connecting, writing, and a read whose caller has gone on without it."""
-MAX_READS: Final = MAX_CONNECTIONS - 4
-MAX_UNWRITTEN: Final = 16_384
-WRITE_TOGETHER: Final = 512
-PROBE_SECONDS: Final = 60
-COMPLAINT_SECONDS: Final = 60.0
+"""Time limit where no caller waits: connecting, writing, and a read whose caller has gone on without it."""
+MAX_READS: Final = MAX_CONNECTIONS - 4  # the rest is for the writer and the probes
+MAX_UNWRITTEN: Final = 16_384  # scores; the oldest are dropped beyond it
+WRITE_BATCH_SIZE: Final = 512  # scores
+PROBE_TTL_SECONDS: Final = 60
+WARNING_INTERVAL_SECONDS: Final = 60.0
 
 
 class RedisTier:
     """A score cache in Redis.
 
     Args:
+        server: a client for this cache alone, closed with it.
+        namespace: beginning of the keys.
         budget: seconds that a caller waits for a read.
-        ttl: seconds after which a score is forgotten; 0: never.
-        pause: of the breakers, before their first probe.
+        ttl: seconds after which a score expires; 0: never.
+        watcher: receives counts and durations.
+        pause: seconds before the first probe of a breaker.
     """
 
     def __init__(
@@ -53,19 +56,20 @@ class RedisTier:
         self._unwritten: dict[Key, float] = {}
         self._some_unwritten, self._all_written = asyncio.Event(), asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
-        self._complained: dict[str, float] = {}
+        self._warned_at: dict[str, float] = {}
 
     @property
     def states(self) -> dict[str, State]:
-        """Of the breakers, by operation."""
+        """State of each breaker, by operation."""
         return {"read": self._reads.state, "write": self._writes.state}
 
     @property
     def unwritten(self) -> int:
+        """Number of scores that wait to be written."""
         return len(self._unwritten)
 
     async def start(self) -> None:
-        """Tries Redis once, so that the first caller finds it connected. A sick one does not keep the service down."""
+        """Probes Redis, so that the first caller finds a connection. A failing Redis does not stop the start."""
         await asyncio.gather(self._reads.start(GRACE_SECONDS), self._writes.start(GRACE_SECONDS))
         self._writer = asyncio.create_task(self._write_forever(), name="score cache writer")
 
@@ -108,18 +112,17 @@ class RedisTier:
             self._some_unwritten.set()
 
     async def _read_in_time(self, keys: Sequence[Key]) -> list[object]:
-        """What lies under each key; nothing anywhere if that cannot be known in time.
+        """Returns the value of each key; None for all of them if the read fails or exceeds the budget.
 
-        A read that is late goes on by itself, so that its connection is kept, and one that is still being made gets
-        made.
+        A late read goes on in the background: cancelling it would close its connection, or one that is being opened.
         """
         started = perf_counter()
         task = asyncio.create_task(self._server.read(keys))
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
-        task.add_done_callback(_look_at)
+        task.add_done_callback(_retrieve_exception)
         await asyncio.wait({task}, timeout=self._budget)
-        if task.cancelled():  # the cache closes
+        if task.cancelled():  # by close()
             return [None] * len(keys)
         self._watcher.on_operation("read", perf_counter() - started)
         failure = task.exception() if task.done() else self._too_slow()
@@ -136,7 +139,7 @@ class RedisTier:
                 continue
             if (raw := unpack(key, value)) is None:
                 self._watcher.on_cache_error("read", "value")
-                self._complain("read", "value", "what lies under a key is no score of ours; it will be overwritten")
+                self._warn("read", "value", "what lies under a key is no score of ours; it will be overwritten")
                 continue
             known[key] = raw
         return known
@@ -145,11 +148,11 @@ class RedisTier:
         while True:
             await self._writes.closed()
             await self._some_unwritten.wait()
-            batch = dict(islice(self._unwritten.items(), WRITE_TOGETHER))
+            batch = dict(islice(self._unwritten.items(), WRITE_BATCH_SIZE))
             started = perf_counter()
             try:
                 await self._write({key: pack(key, raw) for key, raw in batch.items()}, self._ttl)
-            except Exception as error:  # noqa: BLE001  (whatever a sick server makes the client raise)
+            except Exception as error:  # noqa: BLE001  (any error that a failing server makes the client raise)
                 self._failed("write", self._writes, error)
                 continue
             self._watcher.on_operation("write", perf_counter() - started)
@@ -165,8 +168,8 @@ class RedisTier:
             await self._server.write(values, ttl)
 
     async def _probe_read(self) -> None:
-        """Twice: the first read may have to connect, the second is timed as a caller's is."""
-        with self._counting("read"):
+        """Reads twice: the first read may have to connect, the second is timed like a caller's."""
+        with self._count_errors("read"):
             async with asyncio.timeout(GRACE_SECONDS):
                 await self._server.read([self._probe_key])
                 started = perf_counter()
@@ -175,34 +178,35 @@ class RedisTier:
                 raise self._too_slow()
 
     async def _probe_write(self) -> None:
-        with self._counting("write"):
-            await self._write({self._probe_key: b"well"}, PROBE_SECONDS)
+        with self._count_errors("write"):
+            await self._write({self._probe_key: b"well"}, PROBE_TTL_SECONDS)
 
     @contextmanager
-    def _counting(self, operation: str) -> Iterator[None]:
+    def _count_errors(self, operation: str) -> Iterator[None]:
+        """Counts an error of the block and raises it with a message that may be logged."""
         try:
             yield
         except Exception as error:
-            self._watcher.on_cache_error(operation, kind_of(error))
+            self._watcher.on_cache_error(operation, error_kind(error))
             raise RuntimeError(safe_message(error)) from error
 
     def _too_slow(self) -> TimeoutError:
         return TimeoutError(f"no answer within {self._budget * 1000:.0f} ms")
 
     def _failed(self, operation: str, breaker: CircuitBreaker, error: BaseException) -> None:
-        self._watcher.on_cache_error(operation, kind_of(error))
-        self._complain(operation, kind_of(error), safe_message(error))
+        self._watcher.on_cache_error(operation, error_kind(error))
+        self._warn(operation, error_kind(error), safe_message(error))
         breaker.failed()
 
-    def _complain(self, operation: str, kind: str, what: str) -> None:
-        """One line for each kind of trouble, and not again within a minute: the metrics count."""
+    def _warn(self, operation: str, kind: str, what: str) -> None:
+        """Logs one line for each kind of error, and not again within a minute: the metrics count the rest."""
         now = monotonic()
-        if now - self._complained.get(operation + kind, -COMPLAINT_SECONDS) >= COMPLAINT_SECONDS:
-            self._complained[operation + kind] = now
+        if now - self._warned_at.get(operation + kind, -WARNING_INTERVAL_SECONDS) >= WARNING_INTERVAL_SECONDS:
+            self._warned_at[operation + kind] = now
             logger.warning("a %s of the score cache failed (%s): %s", operation, kind, what)
 
 
-def _look_at(task: asyncio.Task[Any]) -> None:
-    """A late failure that nobody waits for is not a surprise."""
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Marks the exception of a late read as seen; asyncio would log it otherwise."""
     if not task.cancelled():
         task.exception()

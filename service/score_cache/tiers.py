@@ -1,4 +1,4 @@
-"""Memory in front of Redis: what Redis knew is kept near, what was computed goes to both."""
+"""Two score caches, one in front of the other: hits of the second are copied to the first, new scores go to both."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from service.score_cache.keys import Key
 
 
 class Tiers:
-    """A score cache of two: ``near`` is asked first and learns what ``far`` knew."""
+    """Looks scores up in ``near`` first, then in ``far``, and copies what ``far`` had to ``near``."""
 
     def __init__(self, near: ScoreCache, far: ScoreCache) -> None:
         self._near = near

@@ -1,7 +1,7 @@
-"""How a raw score lies in Redis: format, float64, and a check that binds both to their key.
+"""Bytes of a raw score in Redis: format, float64, and a checksum that covers both and the key.
 
-The check tells a score from whatever else may come back under its key: another program's value, a cut one, or the
-answer to another question.
+The checksum tells a score from anything else that may come back for its key: another program's value, a truncated one,
+or the reply to another command.
 """
 
 import math
@@ -16,13 +16,13 @@ _CHECK: Final = struct.Struct("<I")
 
 
 def pack(key: Key, raw: float) -> bytes:
-    """Thirteen bytes; the score comes back bit for bit."""
+    """Returns 13 bytes, from which ``unpack`` returns exactly the same score."""
     score = _SCORE.pack(FORMAT, raw)
     return score + _CHECK.pack(crc32(score, crc32(key)))
 
 
 def unpack(key: Key, value: object) -> float | None:
-    """The score under ``key``; None if this is not one that ``pack`` made for it."""
+    """Returns the score in ``value``; None if ``pack`` did not make it for ``key``."""
     if not isinstance(value, bytes) or len(value) != _SCORE.size + _CHECK.size:
         return None
     score, check = value[: _SCORE.size], value[_SCORE.size :]

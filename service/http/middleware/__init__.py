@@ -1,1 +1,1 @@
-"""Pure ASGI, outermost first."""
+"""Middleware in pure ASGI; ``asgi`` lists the layers, outermost first."""

@@ -1,8 +1,8 @@
-"""Types and header access of the middleware, all of it pure ASGI.
+"""ASGI types and header access for the middleware.
 
-The layers, outermost first: RequestRecord, ErrorReplies, Guard (with keys), ConcurrencyLimit, WholeBody, then the
-routes. With traces the middleware of ``service.tracing.requests`` surrounds them. None of them logs or answers with
-text from a body.
+The layers, outermost first: RequestLog, ErrorReplies, Authentication (only with API keys), ConcurrencyLimit,
+BufferedBody, then the routes. With traces, ``service.tracing.requests`` surrounds them all. None of them logs text of a
+body or repeats it in a reply.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -14,8 +14,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-CLIENT_LEFT: Final = 499  # nginx's code for a request whose client did not wait for the reply
+CLIENT_LEFT: Final = 499  # nginx's status for a client that closed the connection before the reply
 
 
 def header(scope: Scope, name: bytes) -> bytes:
+    """Returns the first header of that lower-case name; empty if there is none."""
     return next((value for key, value in scope["headers"] if key == name), b"")

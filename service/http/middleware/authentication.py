@@ -1,4 +1,4 @@
-"""Lets nobody in without a key, once there are keys: in pure ASGI, before a byte of the body is read."""
+"""API keys, checked before the body is read."""
 
 from collections.abc import Collection
 from typing import Final
@@ -10,10 +10,18 @@ from service.http.middleware.asgi import App, Receive, Scope, Send, header
 _BEARER: Final = b"bearer "
 
 
-class Guard:
-    """Answers 401 unless the request's ``Authorization: Bearer`` (RFC 6750) is a key; ``open_paths`` need none.
+class Authentication:
+    """Requires an API key in ``Authorization: Bearer`` (RFC 6750), and puts its name and rate into the request's state.
 
-    403 for a key without the scope that its path needs: ``admin`` below the prefix ``admin``, else ``score``.
+    Args:
+        app: the next layer.
+        keys: the keys that are accepted.
+        open_paths: paths that need no key.
+        admin: prefix of the paths that need the scope ``admin``; all others need ``score``.
+
+    Raises:
+        Unauthorized: the request has no key, or an unknown one.
+        Forbidden: the key lacks the scope that the path needs.
     """
 
     def __init__(self, app: App, keys: ApiKeys, open_paths: Collection[str], *, admin: str) -> None:

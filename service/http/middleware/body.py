@@ -1,4 +1,4 @@
-"""A whole body within its limit, cancelled when the client leaves."""
+"""Reads the whole body within its limits, and cancels the request when the client disconnects."""
 
 import asyncio
 from typing import Final
@@ -7,11 +7,21 @@ from agentprm.errors import TooLong, TooSlow
 from service.http.middleware.asgi import App, Message, Receive, Scope, Send, header
 
 BODY_SECONDS: Final = 30
-"""Until when a body has to be there: who sends none would keep a place for ever."""
+"""Time limit for the whole body. Without it a client that sends nothing would occupy a slot for ever."""
 
 
-class WholeBody:
-    """Hands the app a body that is whole and within the limit, and cancels the app when the client leaves."""
+class BufferedBody:
+    """Calls the app once the whole body is there, and cancels it when the client disconnects.
+
+    Args:
+        app: the next layer.
+        max_bytes: largest body that is accepted.
+        seconds: time within which the body must arrive.
+
+    Raises:
+        TooLong: the body is larger than ``max_bytes``.
+        TooSlow: the body did not arrive in time.
+    """
 
     def __init__(self, app: App, max_bytes: int, seconds: float = BODY_SECONDS) -> None:
         self._app = app
@@ -27,17 +37,17 @@ class WholeBody:
             await self._run(scope, body, receive, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The body; None if the client left before its end."""
+        """Returns the body; None if the client disconnects before its end."""
         announced = header(scope, b"content-length")
         if announced.isdigit() and int(announced[:19]) > self._max_bytes:  # Python refuses to read endless digits
             raise self._too_long()
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._received(receive)
+                return await self._receive_all(receive)
         except TimeoutError:
             raise TooSlow(f"the body did not arrive within {self._seconds:g} s") from None
 
-    async def _received(self, receive: Receive) -> bytes | None:
+    async def _receive_all(self, receive: Receive) -> bytes | None:
         body = bytearray()
         while True:
             message = await receive()
@@ -56,24 +66,24 @@ class WholeBody:
         task = asyncio.current_task()
         assert task is not None
         unread = [body]
-        left = False
+        disconnected = False
 
         async def receive_body() -> Message:
             if unread:
                 return {"type": "http.request", "body": unread.pop(), "more_body": False}
             return await receive()
 
-        async def cancel_when_client_leaves() -> None:
-            nonlocal left
+        async def cancel_on_disconnect() -> None:
+            nonlocal disconnected
             await receive()  # nothing but http.disconnect can follow the body
-            left = True
+            disconnected = True
             task.cancel()
 
-        watcher = asyncio.create_task(cancel_when_client_leaves())
+        watcher = asyncio.create_task(cancel_on_disconnect())
         try:
             await self._app(scope, receive_body, send)
         except asyncio.CancelledError:
-            if not left or task.uncancel():
+            if not disconnected or task.uncancel():
                 raise
         finally:
             watcher.cancel()

@@ -1,26 +1,26 @@
-"""Lets in as many requests for scores as there is room for: in pure ASGI, before a byte of the body is read.
+"""Limits requests for scores, before the body is read: requests in flight, the queue, and the rate of each API key.
 
-A refusal has to cost next to nothing, or a service under several times its load is busy refusing.
+A refusal must cost next to nothing, or a service under several times its load spends its time on refusals.
 """
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from agentprm.errors import Overloaded, RateLimited
-from service.access.rate_limits import Rates
+from service.access.rate_limits import RateLimiter
 from service.http.middleware.asgi import App, Receive, Scope, Send
 
 
-class Room:
-    """``running`` requests are inside, ``limit`` may be."""
+class InFlightRequests:
+    """Counts the requests in flight: ``running`` now, at most ``limit``."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.running = 0
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Raises Overloaded where there is none."""
+    def slot(self) -> Iterator[None]:
+        """Holds a slot for the length of the block. Raises Overloaded if all are taken."""
         if self.running >= self.limit:
             raise Overloaded(
                 f"{self.limit} requests are being answered, which is all that there is room for",
@@ -35,35 +35,48 @@ class Room:
 
 
 class ConcurrencyLimit:
-    """Answers 429 where there is no room, where the queue is full, or where the key has sent all that it may.
+    """Refuses a request for scores while too many are in flight, the queue is full, or its key is over its rate.
 
     Args:
-        paths: of the routes that score; all others pass.
-        refuse_if_full: raises Overloaded while no queue takes more.
+        app: the next layer.
+        paths: paths of the routes that score; all others pass.
+        in_flight: counts the requests that passed.
+        refuse_if_full: raises Overloaded while no queue accepts work.
+        rate_limiter: the rates of the API keys.
+
+    Raises:
+        Overloaded: there are ``in_flight.limit`` requests, or every queue is full.
+        RateLimited: the key has sent all that its rate allows; ``retry_after`` tells when the next may come.
     """
 
     def __init__(
-        self, app: App, *, paths: Collection[str], room: Room, refuse_if_full: Callable[[], None], rates: Rates
+        self,
+        app: App,
+        *,
+        paths: Collection[str],
+        in_flight: InFlightRequests,
+        refuse_if_full: Callable[[], None],
+        rate_limiter: RateLimiter,
     ) -> None:
         self._app = app
         self._paths = frozenset(paths)
-        self._room = room
+        self._in_flight = in_flight
         self._refuse_if_full = refuse_if_full
-        self._rates = rates
+        self._rate_limiter = rate_limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._paths:
             await self._app(scope, receive, send)
             return
-        with self._room.place():
+        with self._in_flight.slot():
             self._refuse_if_full()
-            await self._refuse_if_too_many(scope)
+            await self._take_from_rate(scope)
             await self._app(scope, receive, send)
 
-    async def _refuse_if_too_many(self, scope: Scope) -> None:
-        """Last, so that only a request that is let in counts."""
+    async def _take_from_rate(self, scope: Scope) -> None:
+        """Counts the request against its key's rate. Comes last, so that a request refused above does not count."""
         rate = scope["state"].get("rate")
-        if rate and (wait := await self._rates.wait(scope["state"]["key"], rate)):
+        if rate and (wait := await self._rate_limiter.take(scope["state"]["key"], rate)):
             raise RateLimited(
                 f"this key may send {rate.requests} requests in {rate.seconds:g} s",
                 details={"requests": rate.requests, "seconds": rate.seconds},

@@ -1,4 +1,4 @@
-"""Every exception to the one envelope."""
+"""Turns every exception into the error envelope of the wire format."""
 
 import json
 import logging
@@ -13,7 +13,12 @@ logger = logging.getLogger(__name__)
 
 
 class ErrorReplies:
-    """Answers every exception with the one envelope; one that nobody raised on purpose becomes InternalError."""
+    """Answers an exception with the error envelope; one that is no RequestError becomes InternalError.
+
+    Args:
+        app: the next layer.
+        on_error: called with each error that is answered.
+    """
 
     def __init__(self, app: App, on_error: Callable[[RequestError], None]) -> None:
         self._app = app
@@ -22,20 +27,20 @@ class ErrorReplies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
-        async def watched_send(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, watched_send)
+            await self._app(scope, receive, send_and_note)
         except Exception as error:
             if started or scope["type"] != "http":
                 raise
-            answer = error if isinstance(error, RequestError) else _unexpected(error, scope["state"]["request_id"])
-            scope["state"]["error"] = answer.code
-            self._on_error(answer)
-            await _send_error(answer, send)
+            reply = error if isinstance(error, RequestError) else _unexpected(error, scope["state"]["request_id"])
+            scope["state"]["error"] = reply.code
+            self._on_error(reply)
+            await _send_error(reply, send)
 
 
 async def _send_error(error: RequestError, send: Send) -> None:
@@ -54,7 +59,7 @@ async def _send_error(error: RequestError, send: Send) -> None:
 
 
 def _unexpected(error: Exception, request_id: str) -> InternalError:
-    # The frames, but not str(error): an exception's message may quote an agent's text.
+    # Only the frames: an exception's message may quote an agent's text.
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("request %s: %s. This is a bug\n%s", request_id, type(error).__name__, frames)
     return InternalError("the service failed; its log tells more under this id", details={"id": request_id})

@@ -1,4 +1,4 @@
-"""Request id, clock, one log line."""
+"""Request ids, durations, and one log line for each request."""
 
 import logging
 import random
@@ -14,13 +14,16 @@ logger = logging.getLogger(__name__)
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
-class RequestRecord:
-    """Gives a request its id, the caller's if it is printable and short, counts the reply and logs one line.
+class RequestLog:
+    """Gives each request an id, measures it, and logs one line.
+
+    The caller's ``x-request-id`` is kept if it is printable ASCII without spaces, at most 128 characters.
 
     Args:
-        on_request: hears path, status, seconds and model; that is empty where a request reached none.
-        routes: whose paths are logged; any other path is a caller's text.
-        quiet: those that are asked all day, logged at debug level.
+        app: the next layer.
+        on_request: called with path, status, seconds and model; the model is empty if the request reached none.
+        routes: paths that are logged; any other path is a caller's text, logged as "other".
+        quiet: paths that are polled all day, logged at debug level.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ import pytest
 from model_store.format.judge import Judge, Turn
 from model_store.format.recipe import ScoreRecipe
 from service.models.load import LoadedJudge
-from tests.service.echo_app import MANIFEST, PATIENCE, serving
+from tests.service.echo_app import MANIFEST, PATIENCE, item, serving
 
 ROOT = Path(__file__).parents[3]
 PROMPT = "Task: {task}\nSo far: {history}\nNow: {observation}\nAction: {action}\nGood?"
@@ -83,3 +83,7 @@ async def judging(server: Server, judge: Judge = CHAT, **settings: Any) -> Async
     """A client of a service with one judge; its warm-up is the first request that the server sees."""
     async with serving(loaded_judge(judge), judge_url=server.url, **settings) as client:
         yield client
+
+
+async def score(client: httpx.AsyncClient, *actions: str, **more: Any) -> httpx.Response:
+    return await client.post("/score_step", json={"items": [item("Craft.", *actions)], **more})

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agentprm.errors import UpstreamFailed
 from model_store.format.judge import Judge
-from service.generation.completions import Alternative, Generated, Token
+from service.generation.completions import Alternative, Completion, Token
 from service.generation.verdict import raw_score
 
 JUDGE = Judge(("Yes", "yes"), ("No",), text="{action}")
@@ -21,7 +21,7 @@ def token(text: str, **likeliest: float) -> Token:
 
 
 def read(judge: Judge, *tokens: Token, complete: bool = True) -> float:
-    return raw_score(judge, Generated("", list(tokens), complete, 0))
+    return raw_score(judge, Completion("", list(tokens), complete, 0))
 
 
 @given(shares=shares)

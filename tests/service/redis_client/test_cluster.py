@@ -64,8 +64,8 @@ def test_scores_are_spread_over_the_nodes_and_found_by_scanning_and_forgotten(no
         server = connect(url, timeout=1)
         found = {key async for key in server.scan(b"test:")}
         assert found == {*KEYS, b"test:probe"}
-        assert await server.forget(KEYS) == len(KEYS)
-        assert await server.forget(KEYS) == 0
+        assert await server.unlink(KEYS) == len(KEYS)
+        assert await server.unlink(KEYS) == 0
         await server.close()
 
     asyncio.run(scenario())

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from service.score_cache.keys import Key
-from service.score_cache.redis_tier import WRITE_TOGETHER
+from service.score_cache.redis_tier import WRITE_BATCH_SIZE
 from service.score_cache.values import pack
 from testbed.processes import PATIENCE
 from testbed.redis import RedisServer
@@ -91,7 +91,7 @@ def test_what_is_not_finite_is_never_stored(server: RedisServer, raw: float) -> 
 
 def test_closing_writes_what_waits(server: RedisServer) -> None:
     async def scenario() -> None:
-        scores = many(2 * WRITE_TOGETHER + 1)
+        scores = many(2 * WRITE_BATCH_SIZE + 1)
         async with caching(server.url) as cache:
             cache.put(scores)
             assert cache.unwritten == len(scores)

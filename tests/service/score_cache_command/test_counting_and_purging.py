@@ -143,7 +143,7 @@ class SeenTwice(RedisServer):
             if key.startswith(prefix):
                 yield key
 
-    async def forget(self, keys: Sequence[bytes]) -> int:
+    async def unlink(self, keys: Sequence[bytes]) -> int:
         before = len(self.left)
         self.left -= set(keys)
         return before - len(self.left)
