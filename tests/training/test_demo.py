@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from model_store.format.store import Store
 from training import demo
-from training.demo import DemoConfig, publish, train_seed
+from training.demo import DemoConfig, Trained, publish, train_seed
 from training.environments.textcraft.environment import TextCraft, held_out_goals, pretraining_goals, train_goals
 from training.environments.textcraft.planner import NoisyPlanner
 from training.evaluation.__main__ import load_critic
@@ -43,10 +43,22 @@ REPORT = Report(
 )
 
 
-def test_the_pipeline_trains_evaluates_and_publishes_a_checkpoint_that_scores_as_trained(tmp_path: Path) -> None:
-    trained = train_seed(MINIATURE, seed=0)
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    return train_seed(MINIATURE, seed=0)
+
+
+@pytest.fixture(scope="module")
+def report(trained: Trained) -> Report:
+    """The report of two equal training seeds."""
     judges = trained.judges()
-    report = evaluate([judges, judges], held_out_goals()[:6], TextCraft, NoisyPlanner(), MINIATURE.evaluation)
+    return evaluate([judges, judges], held_out_goals()[:6], TextCraft, NoisyPlanner(), MINIATURE.evaluation)
+
+
+def test_the_pipeline_trains_evaluates_and_publishes_a_checkpoint_that_scores_as_trained(
+    tmp_path: Path, trained: Trained, report: Report
+) -> None:
+    judges = trained.judges()
     store = Store(tmp_path)
     publish(trained, store, "1", config=MINIATURE, seed=0, report=report)
 
@@ -63,15 +75,14 @@ def test_the_pipeline_trains_evaluates_and_publishes_a_checkpoint_that_scores_as
     assert store.resolve("textcraft-demo-orm").manifest.training["train"]["labels"] == "final_outcome"
 
 
-def test_the_same_seed_trains_the_same_weights_and_another_seed_others() -> None:
-    first, again, other = (train_seed(MINIATURE, seed).agentprm.state_dict() for seed in (0, 0, 1))
+def test_the_same_seed_trains_the_same_weights_and_another_seed_others(trained: Trained) -> None:
+    first = trained.agentprm.state_dict()
+    again, other = (train_seed(MINIATURE, seed).agentprm.state_dict() for seed in (0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight_H"], other["head.weight_H"])
 
 
-def test_the_report_shows_every_method_at_every_n(tmp_path: Path) -> None:
-    judges = train_seed(MINIATURE, seed=0).judges()
-    report = evaluate([judges], held_out_goals()[:6], TextCraft, NoisyPlanner(), MINIATURE.evaluation)
+def test_the_report_shows_every_method_at_every_n(report: Report) -> None:
     table = as_text(report)
     for method in (
         "policy alone",
@@ -88,14 +99,20 @@ def test_the_report_shows_every_method_at_every_n(tmp_path: Path) -> None:
     assert report.best_of["oracle"][2].mean >= report.best_of["AgentPRM"][2].mean
 
 
+def test_the_evaluation_plays_the_recorded_episodes(report: Report) -> None:
+    """Holds what depends on no model; whoever chooses meets the same episodes."""
+    assert report.steps["policy alone"][1].mean == pytest.approx(1 / 6)
+    assert report.best_of["oracle"][1].mean == pytest.approx(11 / 48)
+    assert report.best_of["oracle"][2].mean == pytest.approx(10 / 24)
+
+
 @pytest.mark.parametrize(
     ("flags", "seeds"), [(["--seeds", "3", "1", "2"], [3, 1, 2]), (["--seeds", "4"], [4]), ([], [0])]
 )
 def test_the_command_trains_every_seed_and_publishes_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], seeds: list[int]
 ) -> None:
-    models = train_seed(MINIATURE, seed=0)
-    train, published = Mock(return_value=[models] * len(seeds)), Mock()
+    train, published = Mock(return_value=[Mock() for _ in seeds]), Mock()
     monkeypatch.setattr(demo, "train_seeds", train)
     monkeypatch.setattr(demo, "evaluate", Mock(return_value=REPORT))
     monkeypatch.setattr(demo, "publish", published)
@@ -105,6 +122,7 @@ def test_the_command_trains_every_seed_and_publishes_the_first(
     assert (done.exit_code, done.stdout) == (0, as_text(REPORT) + "\n")
     assert json.loads(path.read_text()) == REPORT.to_json()
     assert train.call_args.args[1] == seeds
+    assert published.call_args.args[0] is train.return_value[0]
     assert (published.call_args.args[2], published.call_args.kwargs["seed"]) == ("7", seeds[0])
 
 

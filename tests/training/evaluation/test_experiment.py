@@ -1,12 +1,6 @@
-"""The evaluation as a whole: any environment, and the recorded figures that depend on no model."""
-
-import numpy as np
-
 from agentprm.search.choosers import first
 from tests.training.guessing import NUMBERS, Guesser, Guessing, random_model, renderer
 from training.demo import SCORE
-from training.environments.textcraft.environment import TextCraft, held_out_goals
-from training.environments.textcraft.planner import NoisyPlanner
 from training.evaluation.acting import act
 from training.evaluation.critic import Critic
 from training.evaluation.experiment import EvaluationConfig, Judges, evaluate
@@ -26,11 +20,3 @@ def test_any_environment_is_evaluated() -> None:
     assert report.steps["policy alone"][1].mean == played.mean()
     assert report.best_of["oracle"][2].mean >= report.best_of["AgentPRM"][2].mean
     assert report.offline["AgentPRM"] == report.offline["outcome model (ORM)"]
-
-
-def test_the_sampled_episodes_are_the_recorded_ones() -> None:
-    config = EvaluationConfig(proposals=(1, 2), episodes=1, trajectories=8)
-    report = evaluate([judges()], held_out_goals()[:6], TextCraft, NoisyPlanner(), config)
-    assert np.isclose(report.steps["policy alone"][1].mean, 1 / 6)
-    assert np.isclose(report.best_of["oracle"][1].mean, 11 / 48)
-    assert np.isclose(report.best_of["oracle"][2].mean, 10 / 24)
