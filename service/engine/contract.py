@@ -10,7 +10,7 @@ Sequences = Sequence[Sequence[int]]
 
 
 class SequenceScores(NamedTuple):
-    """What an engine answers for one sequence."""
+    """The result for one sequence."""
 
     raw: list[float]
     """Raw score (before the activation) at each read position, in the order asked: [R]."""

@@ -20,7 +20,7 @@ from service.settings import Settings
 
 
 class Assembly:
-    """What all models of a process share: one engine thread, one tokenizer thread, one score cache.
+    """Builds served models around one engine thread, one tokenizer thread and one score cache, which they share.
 
     Raises KeyUnreadable if the settings name a judge's key that cannot be read.
     """

@@ -9,7 +9,7 @@ from service.score_cache.keys import Key
 
 
 class Question(Protocol):
-    """What a source asks its model at once. Only the source that made it knows what else is in it."""
+    """One piece of work for a source's model. Only the source that made it knows what else is in it."""
 
     @property
     def keys(self) -> Sequence[Key]:

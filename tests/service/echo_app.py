@@ -39,7 +39,7 @@ MANIFEST = Manifest(
 ALIASES = {"demo": "echo@1"}
 PATIENCE = 30  # seconds; only a test that fails waits so long
 LONGEST = 90.0
-"""Seconds in which everything ends that is done with one service: less than the limit of a test, which tells less."""
+"""Seconds that a test may use one service. Shorter than the limit of a test, whose report says less."""
 
 
 def byte_renderer() -> Renderer:
@@ -121,7 +121,7 @@ def _shared_len(left: Sequence[int], right: Sequence[int]) -> int:
 
 
 class ThreadDied(BaseException):
-    """What no engine may raise."""
+    """An exception that no engine may raise."""
 
 
 class BrokenEngine(EchoEngine):

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 
+from service.engine.contract import SequenceScores
 from service.http.middleware.asgi import Message, Scope
 from tests.service.echo_app import GatedEngine, item, pass_time, proposal
 from tests.service.score_cache.caching import samples
@@ -78,3 +81,11 @@ async def ask_all_kinds(client: httpx.AsyncClient, engine: GatedEngine) -> None:
         await engine.entered()
         pass_time(5.0)
         assert (await late).status_code == 504
+
+
+class NaNEngine(GatedEngine):
+    """Its warm-up is well; then one score of each sequence is NaN."""
+
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
+        scored = super().score(token_ids, reads)
+        return scored if len(self.calls) == 1 else [SequenceScores([*raw[:-1], math.nan], new) for raw, new in scored]

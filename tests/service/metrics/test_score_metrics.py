@@ -1,7 +1,6 @@
 """The answered scores, and where their time went."""
 
 import asyncio
-import math
 import re
 from collections.abc import Sequence
 
@@ -10,22 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Histogram, generate_latest
 
-from service.engine.contract import SequenceScores
 from service.metrics.buckets import PROGRESS, PROMISE
 from service.metrics.families import Distribution, Registry
-from tests.service.echo_app import GatedEngine, item, metric, proposal, serving
-from tests.service.metrics.asking import total
+from tests.service.echo_app import item, metric, proposal, serving
+from tests.service.metrics.asking import NaNEngine, total
 from tests.service.score_cache.caching import samples
 
 STAGES = ("tokenize", "cache", "queue", "forward")
-
-
-class NaNEngine(GatedEngine):
-    """Its warm-up is well; then one score of each sequence is NaN."""
-
-    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
-        scored = super().score(token_ids, reads)
-        return scored if len(self.calls) == 1 else [SequenceScores([*raw[:-1], math.nan], new) for raw, new in scored]
 
 
 def test_every_answered_score_is_in_the_histograms_of_promise_and_progress() -> None:

@@ -77,14 +77,14 @@ def shop(tmp_path: Path) -> Shop:
 
 
 async def score(client: httpx.AsyncClient, model: str | None = None) -> str:
-    """Who answered."""
+    """Returns the version that answered."""
     reply = await client.post("/score_step", json={"items": [item()], **({"model": model} if model else {})})
     assert reply.status_code == 200, reply.text
     return str(reply.json()["model"]["version"])
 
 
 async def change(client: httpx.AsyncClient, act: str, **body: Any) -> list[tuple[str, list[str], bool]]:
-    """What is served after a change: version, aliases, whether it is the default."""
+    """Makes a change and returns what is served then: version, aliases, whether it is the default."""
     reply = await client.post(f"/admin/{act}", json=body)
     assert reply.status_code == 200, reply.text
     return [(model["version"], model["aliases"], model["default"]) for model in reply.json()["models"]]

@@ -10,7 +10,7 @@ def entry(cost: int) -> Entry:
 
 
 def test_a_full_queue_that_has_refused_is_closed_until_a_part_of_it_has_drained() -> None:
-    queue: FairQueue[Entry] = FairQueue(lambda one, index: one.costs[index])
+    queue: FairQueue[Entry] = FairQueue(lambda entry, index: entry.costs[index])
     admission = Admission(queue, 100)
     for _ in range(19):
         queue.add(entry(5))
@@ -28,7 +28,7 @@ def test_a_full_queue_that_has_refused_is_closed_until_a_part_of_it_has_drained(
 
 
 def test_a_large_request_that_was_refused_closes_no_queue_that_has_room() -> None:
-    queue: FairQueue[Entry] = FairQueue(lambda one, index: one.costs[index])
+    queue: FairQueue[Entry] = FairQueue(lambda entry, index: entry.costs[index])
     admission = Admission(queue, 100)
     queue.add(entry(50))
     with pytest.raises(Overloaded):

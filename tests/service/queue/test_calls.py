@@ -106,7 +106,7 @@ def test_what_was_answered_while_it_waited_is_not_called_when_its_turn_comes() -
         requests = [await submitted(calls, "ab"), await submitted(calls, "ac")]
         while gated.running:
             await gated.end(*gated.running)
-        assert [one.results.keys() for one in await asyncio.gather(*requests)] == [{"a", "b"}, {"a", "c"}]
+        assert [answers.results.keys() for answers in await asyncio.gather(*requests)] == [{"a", "b"}, {"a", "c"}]
         assert gated.asked == ["a", "b", "c"]
 
     run(scenario, at_once=1)
@@ -146,9 +146,9 @@ def test_a_place_is_free_again_when_its_call_is_cancelled() -> None:
 
 def test_a_failure_reaches_all_who_wait_for_it_and_ends_what_they_alone_asked() -> None:
     async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
-        one, other, well = await submitted(calls, "abx"), await submitted(calls, "a"), await submitted(calls, "c")
+        three, single, well = await submitted(calls, "abx"), await submitted(calls, "a"), await submitted(calls, "c")
         await gated.end("a", error=UpstreamFailed("no"))
-        for failed in (one, other):
+        for failed in (three, single):
             with pytest.raises(UpstreamFailed):
                 await failed
         await settled()

@@ -54,7 +54,7 @@ def test_only_what_does_not_fit_into_memory_alone_fails() -> None:
             assert isinstance(wrong, TooLong)
             assert wrong.details == {"tokens": 4}
             assert isinstance(right, Answer)
-            assert all(isinstance(one, Answer) for one in same)
+            assert all(isinstance(answer, Answer) for answer in same)
             assert engine.calls == [4, 1, 1, 1], "what failed in part is not computed further"
             assert isinstance(await submit(batcher, [5]), Answer)
 

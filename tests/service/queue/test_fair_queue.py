@@ -17,8 +17,8 @@ def entry(*costs: int, caller: str = "a", priority: Priority = INTERACTIVE, in_p
 
 def queue_of(*entries: Entry) -> FairQueue[Entry]:
     queue: FairQueue[Entry] = FairQueue(lambda entry, index: entry.costs[index])
-    for one in entries:
-        queue.add(one)
+    for added in entries:
+        queue.add(added)
     return queue
 
 
@@ -178,23 +178,23 @@ class Queueing(RuleBasedStateMachine):
         in_pieces=st.booleans(),
     )
     def add(self, costs: list[int], caller: str, priority: Priority, in_pieces: bool) -> None:
-        one = Held(costs=[*costs], caller=caller, priority=priority, in_pieces=in_pieces, truth=costs)
-        self.queue.add(one)
-        self.waiting.append(one)
-        self.finished[one] = []
+        held = Held(costs=[*costs], caller=caller, priority=priority, in_pieces=in_pieces, truth=costs)
+        self.queue.add(held)
+        self.waiting.append(held)
+        self.finished[held] = []
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), cost=st.integers(1, 40))
     def cache_changes(self, data: st.DataObject, cost: int) -> None:
-        one = data.draw(st.sampled_from(self.waiting))
-        one.truth[data.draw(st.integers(0, len(one.truth) - 1))] = cost
+        held = data.draw(st.sampled_from(self.waiting))
+        held.truth[data.draw(st.integers(0, len(held.truth) - 1))] = cost
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def discard(self, data: st.DataObject) -> None:
-        one = data.draw(st.sampled_from(self.waiting))
-        self.queue.discard(one)
-        self.waiting.remove(one)
+        held = data.draw(st.sampled_from(self.waiting))
+        self.queue.discard(held)
+        self.waiting.remove(held)
 
     @rule(budget=st.integers(1, 30))
     def take(self, budget: int) -> None:
@@ -207,31 +207,31 @@ class Queueing(RuleBasedStateMachine):
             assert part.entry in self.waiting, "what was discarded does not come back"
             if not part.left:
                 self.finished[part.entry].append(part.index)
-        for one in [one for one in self.waiting if one.spent]:
-            assert self.finished[one] == list(range(len(one.costs))), "each sequence is finished once, in order"
-            self.waiting.remove(one)
+        for held in [held for held in self.waiting if held.spent]:
+            assert self.finished[held] == list(range(len(held.costs))), "each sequence is finished once, in order"
+            self.waiting.remove(held)
 
     def leaders(self) -> list[Held]:
         oldest: dict[tuple[str, Priority], Held] = {}
-        for one in self.waiting:
-            oldest.setdefault((one.caller, one.priority), one)
+        for held in self.waiting:
+            oldest.setdefault((held.caller, held.priority), held)
         return list(oldest.values())
 
     @invariant()
     def tokens_are_counted_for_each_caller(self) -> None:
         for priority in Priority:
             line = self.queue._lines[priority]
-            waiting = [one for entries in line._callers.values() for one in entries]
-            assert +line.tokens == sum((Counter({one.caller: one.waiting}) for one in waiting), Counter())
+            waiting = [held for entries in line._callers.values() for held in entries]
+            assert +line.tokens == sum((Counter({held.caller: held.waiting}) for held in waiting), Counter())
 
     @invariant()
     def tokens_and_sequences_are_the_sum_of_what_waits(self) -> None:
-        assert self.queue.tokens == sum(one.waiting for one in self.waiting)
-        assert self.queue.sequences == sum(len(one.costs) - one.taken for one in self.waiting)
+        assert self.queue.tokens == sum(held.waiting for held in self.waiting)
+        assert self.queue.sequences == sum(len(held.costs) - held.taken for held in self.waiting)
         assert bool(self.queue) == bool(self.waiting)
 
     def teardown(self) -> None:
-        bound = sum(one.waiting for one in self.waiting) + sum(len(one.costs) for one in self.waiting)
+        bound = sum(held.waiting for held in self.waiting) + sum(len(held.costs) for held in self.waiting)
         for _ in range(bound + 100):
             self.take(7)
         assert not self.waiting, "every sequence leaves in the end"

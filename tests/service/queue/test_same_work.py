@@ -17,7 +17,7 @@ KEY = ["same"]
 
 
 def run(scenario: Scenario, max_batch_tokens: int = 100) -> list[list[list[int]]]:
-    """What the engine was asked while ``scenario`` ran."""
+    """Runs ``scenario`` and returns the engine's calls."""
 
     async def inside() -> list[list[list[int]]]:
         engine = GatedEngine()
@@ -38,7 +38,7 @@ def test_two_that_wait_share_one_computation() -> None:
         await first
         assert leader.raw == followers[0].raw == followers[1].raw
         assert (leader.shared, leader.reused) == ([False], [0])
-        assert all((one.shared, one.reused) == ([True], [3]) for one in followers)
+        assert all((answer.shared, answer.reused) == ([True], [3]) for answer in followers)
 
     assert run(scenario) == [[OTHER], [SAME]]
 

@@ -1,4 +1,4 @@
-"""Who gets in between: pieces of long work, classes and callers, seen through the batcher."""
+"""Turns as the batcher gives them: pieces of long work, priorities and callers."""
 
 import asyncio
 
@@ -96,13 +96,13 @@ def test_the_same_long_work_of_two_callers_is_computed_once() -> None:
     async def scenario() -> None:
         engine = PrefixEchoEngine(10**6)
         async with batching(engine, in_pieces=True) as batcher:
-            one, other = await asyncio.gather(
+            first, second = await asyncio.gather(
                 submit(batcher, [1] * 300, caller="a"), submit(batcher, [1] * 300, caller="b")
             )
-        assert one.raw == other.raw
+        assert first.raw == second.raw
         assert sum(engine.computed) == 300
         assert len(engine.calls) == 4  # each finds what the other has computed, so six pieces are not needed
-        assert sum(one.reused) + sum(other.reused) == 300
+        assert sum(first.reused) + sum(second.reused) == 300
 
     asyncio.run(scenario())
 

@@ -1,4 +1,4 @@
-"""What is scored of an item: the same tokens, reads and keys whichever route asks."""
+"""The same tokens, reads and keys are scored of an item, whichever route asks."""
 
 import pytest
 from hypothesis import given, settings
@@ -46,7 +46,7 @@ def test_a_candidate_has_the_keys_of_the_step_it_would_be(
     (sequences,) = sequencer.candidates([state], [candidates])
     taken = [of_trajectory(sequencer, state.take(action), 2) for action in dict.fromkeys(candidates)]
     assert sequences[0] == taken[0], "the first reads the step before too"
-    assert sequences[1:] == [KeyedSequence(one.token_ids, one.reads[-1:], one.keys[-1:]) for one in taken[1:]]
+    assert sequences[1:] == [KeyedSequence(whole.token_ids, whole.reads[-1:], whole.keys[-1:]) for whole in taken[1:]]
 
 
 SEQUENCE = KeyedSequence([5, 6, 7, 8, 9], [1, 2, 4], [b"a", b"b", b"c"])

@@ -17,8 +17,7 @@ from service.http.middleware.asgi import Message, Receive, Scope, Send
 from service.tracing import open_tracing
 from service.tracing.events import MAX_EVENTS
 from tests.service.echo_app import GatedEngine, item, proposal, serving
-from tests.service.metrics.asking import ask_all_kinds
-from tests.service.metrics.test_score_metrics import NaNEngine
+from tests.service.metrics.asking import NaNEngine, ask_all_kinds
 from tests.service.tracing.collector import Collector, attributes
 
 ROOT = Path(__file__).parents[3]

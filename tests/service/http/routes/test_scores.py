@@ -1,4 +1,4 @@
-"""What a caller gets when all is well."""
+"""Replies to a caller when all is well."""
 
 import asyncio
 import re

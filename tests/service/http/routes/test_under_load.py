@@ -1,4 +1,4 @@
-"""What callers get when others are there too."""
+"""Replies to callers while others use the service too."""
 
 import asyncio
 
@@ -53,7 +53,7 @@ def test_a_full_queue_answers_429_with_retry_after() -> None:
 async def order_of_computing(
     engine: GatedEngine, *requests: tuple[httpx.AsyncClient, str, dict[str, str]]
 ) -> list[int]:
-    """Which of the requests, that all come while the engine is busy, is computed first, second and so on."""
+    """Indices of the requests in the order of their computing; all of them come while the engine is busy."""
     client = requests[0][0]
     async with engine.held():
         running = [asyncio.create_task(client.post("/score_step", json={"items": [item("t")]}))]
