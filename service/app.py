@@ -92,14 +92,7 @@ def create_app(
     app = _without_routes(_lifespan(lifecycle, assembly, registry, tracing))
     probes = Probes(lifecycle.why_broken, lifecycle.why_not_ready, metrics.exposition)
     _add_routes(app, settings, models=models, registry=registry, probes=probes, policy=policy)
-    limit = partial(
-        ConcurrencyLimit,
-        paths=SCORE_ROUTES,
-        in_flight=in_flight,
-        refuse_if_full=models.refuse_if_full,
-        rate_limiter=rate_limiter,
-    )
-    _add_middleware(app, settings, metrics, limit, tracing)
+    _add_middleware(app, settings, metrics, _limit(models, in_flight, rate_limiter), tracing)
     return app
 
 
@@ -123,6 +116,16 @@ def _add_routes(
     if settings.api_keys_file is not None:
         app.include_router(build_admin_router(registry, models))
     add_exception_handlers(app)
+
+
+def _limit(models: Models, in_flight: InFlightRequests, rate_limiter: RateLimiter) -> Limit:
+    return partial(
+        ConcurrencyLimit,
+        paths=SCORE_ROUTES,
+        in_flight=in_flight,
+        refuse_if_full=models.refuse_if_full,
+        rate_limiter=rate_limiter,
+    )
 
 
 def _watch(metrics: Metrics, settings: Settings, lifecycle: Lifecycle, in_flight: InFlightRequests) -> None:
@@ -164,7 +167,7 @@ def _add_middleware(
     app: FastAPI,
     settings: Settings,
     metrics: Metrics,
-    limit: Callable[[App], ConcurrencyLimit],
+    limit: Limit,
     tracing: Tracing | None,
 ) -> None:
     """The last one added is the outermost."""

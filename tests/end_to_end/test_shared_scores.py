@@ -71,21 +71,21 @@ def test_a_thousand_trajectories_are_computed_by_one_replica_and_known_to_all(
 
 
 def assert_known(found: list[TrajectoryResult], computed: list[TrajectoryResult]) -> None:
-    assert [one.steps for one in found] == [one.steps for one in computed], "bit for bit"
-    assert {one.usage.computed for one in found} == {0}
-    assert [one.usage.score_cache for one in found] == [one.usage.tokens for one in computed]
+    assert [result.steps for result in found] == [result.steps for result in computed], "bit for bit"
+    assert {result.usage.computed for result in found} == {0}
+    assert [result.usage.score_cache for result in found] == [result.usage.tokens for result in computed]
 
 
 def test_progress_takes_the_step_before_from_another_replica(redis_url: str, server: str, tmp_path: Path) -> None:
     (trajectory,) = random_trajectories(1, seed=2)
     state = State(trajectory.task, trajectory.steps, "Got 1 stick")
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.mkdir()
-    other.mkdir()
-    with serving(one, redis_url=redis_url) as first, Client(first) as client:
+    first_log, second_log = tmp_path / "first", tmp_path / "second"
+    first_log.mkdir()
+    second_log.mkdir()
+    with serving(first_log, redis_url=redis_url) as first, Client(first) as client:
         before = client.score(trajectory)
         wait_until_written(first)
-    with serving(other, redis_url=redis_url) as second, Client(second) as client:
+    with serving(second_log, redis_url=redis_url) as second, Client(second) as client:
         ranked = client.rank(state, ["craft 1 stick using 2 birch_planks"]).ranking[0]
     with Client(server) as client:
         fresh = client.rank(state, ["craft 1 stick using 2 birch_planks"]).ranking[0]

@@ -13,7 +13,7 @@ def _free_port(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:
-    """What a start that fails says: one line."""
+    """Returns the one line that a failed start prints."""
     assert main() == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
