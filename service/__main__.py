@@ -1,4 +1,4 @@
-"""``python -m service``: listens until told to stop."""
+"""``python -m service``: loads the models and serves them until a signal to stop."""
 
 import gc
 import logging
@@ -21,12 +21,12 @@ from service.tracing import open_tracing
 logger = logging.getLogger("service")
 
 KEEP_ALIVE_SECONDS: Final = 75  # above the 60 that load balancers usually keep an idle connection
-DRAIN_SECONDS: Final = 30
-BACKLOG: Final = 2048
+DRAIN_SECONDS: Final = 30  # for requests in flight, after a signal to stop
+BACKLOG: Final = 2048  # connections that wait to be accepted
 
 
 class CannotListen(AgentPRMError):
-    """The address is taken or is not this machine's, or the certificate cannot be used."""
+    """The address is taken or does not belong to this machine, or the certificate cannot be used."""
 
 
 class CannotStart(AgentPRMError):
@@ -34,17 +34,17 @@ class CannotStart(AgentPRMError):
 
 
 def main() -> int:
-    # uvicorn drains on SIGTERM and then raises it again for whoever had it before: to be told to stop is no failure.
+    # uvicorn drains on SIGTERM and then raises the signal again, for the handler before its own. Exit code 0 then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes too early or too late ends nothing
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload during start or drain must not end the process
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, settings.log_format)
-        # The port comes first, so that a taken one is known before minutes of loading.
+        # The port comes first: if it is taken, that is known before minutes of loading.
         check_certificate(settings)
         if settings.guard_metrics and settings.api_keys_file is None:
             raise SettingsError("AGENTPRM_GUARD_METRICS is of no use without AGENTPRM_API_KEYS_FILE")
-        with take_port(settings.host, settings.port) as listener:
+        with bind_socket(settings.host, settings.port) as listener:
             return serve(settings, listener)
     except AgentPRMError as error:
         print(f"agentprm: {error}", file=sys.stderr)
@@ -52,13 +52,13 @@ def main() -> int:
 
 
 def serve(settings: Settings, listener: socket.socket) -> int:
-    """Loads the models, then answers until told to stop.
+    """Loads the models, then answers requests until a signal to stop. Returns the exit code.
 
     Raises:
-        CannotListen: another process was quicker.
-        CannotStart: it never became ready.
+        CannotListen: another process listens on the port since it was bound.
+        CannotStart: the service failed before it was ready.
     """
-    tracing = open_tracing(settings.otel)  # first too: it may lack a package
+    tracing = open_tracing(settings.otel)  # before the models too: a package may be missing
     models = load_models(settings)
     config = uvicorn.Config(
         create_app(models, settings, tracing=tracing),
@@ -73,27 +73,27 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     scheme = "https" if settings.tls_certfile else "http"
     logger.info("serving %s on %s://%s:%d", names, scheme, settings.host, listener.getsockname()[1])
     gc.collect()
-    gc.freeze()  # what was loaded stays; no collection during a request needs to walk it
-    start_to_listen(listener)
+    gc.freeze()  # keeps the loaded models out of every later garbage collection
+    start_listening(listener)
     server = uvicorn.Server(config)
     try:
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
     except SystemExit as ended:
-        if ended.code:  # how uvicorn tells that the start failed
+        if ended.code:  # uvicorn's way to report a failed start
             raise CannotStart("the service could not start; the log above says why") from ended
         raise
     return 0
 
 
 def check_certificate(settings: Settings) -> None:
-    """Raises CannotListen for what would fail only once the models are loaded."""
+    """Raises CannotListen if uvicorn could not use the certificate, which it would find out only after loading."""
     if settings.tls_certfile is None:
         if settings.tls_keyfile is not None:
             raise CannotListen("AGENTPRM_TLS_KEYFILE is of no use without AGENTPRM_TLS_CERTFILE")
         return
     try:
-        # With a password for keys that have one, or it would be asked for on the terminal.
+        # An empty password: without one, OpenSSL would ask for that of an encrypted key on the terminal.
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
             settings.tls_certfile, settings.tls_keyfile, password=""
         )
@@ -101,14 +101,14 @@ def check_certificate(settings: Settings) -> None:
         raise CannotListen(f"the certificate in {settings.tls_certfile} cannot be used: {error}") from error
 
 
-def take_port(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen yet: until the models are loaded, clients are refused and not kept waiting.
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Returns a bound socket that does not listen yet: while models load, clients are refused instead of kept waiting.
 
     Raises:
         CannotListen: the address cannot be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's delay off only on sockets that say they are TCP.
+    # asyncio disables Nagle's algorithm only on sockets created with IPPROTO_TCP.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,8 +119,8 @@ def take_port(host: str, port: int) -> socket.socket:
     return listener
 
 
-def start_to_listen(listener: socket.socket) -> None:
-    """Raises CannotListen where somebody else has begun to listen since the port was taken: both could bind it."""
+def start_listening(listener: socket.socket) -> None:
+    """Listens. Raises CannotListen if another process that bound the port, which SO_REUSEADDR allows, listens first."""
     try:
         listener.listen(BACKLOG)
     except OSError as error:

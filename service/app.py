@@ -86,14 +86,7 @@ def create_app(
     _watch(metrics, settings, lifecycle, in_flight)
     app = _without_routes(_lifespan(lifecycle, assembly, registry, tracing))
     _add_routes(app, settings, lifecycle, models=models, registry=registry, policy=policy, metrics=metrics)
-    limit = partial(
-        ConcurrencyLimit,
-        paths=SCORE_ROUTES,
-        in_flight=in_flight,
-        refuse_if_full=models.refuse_if_full,
-        rate_limiter=rate_limiter,
-    )
-    _add_middleware(app, settings, metrics, limit, tracing)
+    _add_middleware(app, settings, metrics, _limit(models, in_flight, rate_limiter), tracing)
     return app
 
 
@@ -150,6 +143,16 @@ def _add_routes(
         exposition=metrics.exposition,
     )
     store_state(app, state)
+
+
+def _limit(models: Models, in_flight: InFlightRequests, rate_limiter: RateLimiter) -> Limit:
+    return partial(
+        ConcurrencyLimit,
+        paths=SCORE_ROUTES,
+        in_flight=in_flight,
+        refuse_if_full=models.refuse_if_full,
+        rate_limiter=rate_limiter,
+    )
 
 
 def _watch(metrics: Metrics, settings: Settings, lifecycle: Lifecycle, in_flight: InFlightRequests) -> None:

@@ -1,6 +1,6 @@
 """Traces over OTLP: a span for each request and each of its stages, an event for each score (docs/tracing.md).
 
-The packages that they need are imported when traces are on, and not before.
+OpenTelemetry is imported only when traces are on, because it is an optional requirement.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,17 +13,17 @@ from service.settings import SettingsError, Telemetry
 
 
 class Tracing(NamedTuple):
-    """``middleware``, to be the outermost, takes an app, ``routes`` and ``quiet``; ``close`` sends what is left."""
+    """``middleware(app, routes=, quiet=)`` makes the outermost layer; ``close`` sends the last spans and events."""
 
     middleware: Callable[..., App]
     close: Callable[[], Awaitable[None]]
 
 
 def open_tracing(otel: Telemetry) -> Tracing | None:
-    """None where it is off.
+    """Returns the tracing that ``AGENTPRM_OTEL`` asks for; None if it is off.
 
     Raises:
-        SettingsError: a package is missing, or an ``OTEL_`` variable holds what cannot be used.
+        SettingsError: a package is missing, or an ``OTEL_`` variable has a value that cannot be used.
     """
     if otel == "off":
         return None

@@ -1,4 +1,4 @@
-"""What a step is worth, as the event ``gen_ai.evaluation.result`` of the span that was judged: the caller's."""
+"""Scores as events ``gen_ai.evaluation.result`` of the span that they judge, which is the caller's."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -10,21 +10,28 @@ from opentelemetry.context import Context
 from agentprm import wire
 
 MAX_EVENTS: Final = 16
-"""Of one request, of a ranking the best: an event costs some 45 us of CPU, more than a score that is known."""
+"""Most events of one request; of a ranking, its first places. An event costs 45 us of CPU, more than a cached score."""
 
 ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActionsReply
 
 
 def emit(events: Logger, reply: ScoresReply, judged: Context, timestamp: int) -> int:
-    """How many scores the reply has; the first ``MAX_EVENTS`` of them were told."""
+    """Emits the first ``MAX_EVENTS`` scores of a reply and returns how many it has.
+
+    Args:
+        events: takes the events.
+        reply: the scores.
+        judged: context with the span that they judge.
+        timestamp: time of the reply, in nanoseconds since the epoch.
+    """
     model = f"{reply.model.name}@{reply.model.version}"
     scores = list(_scores(reply))
-    for place, score in islice(scores, MAX_EVENTS):
+    for position, score in islice(scores, MAX_EVENTS):
         attributes: dict[str, str | float] = {
             "gen_ai.evaluation.name": "promise",
             "gen_ai.evaluation.score.value": score.promise,
             "gen_ai.response.model": model,
-            **place,
+            **position,
         }
         if score.progress is not None:
             attributes["agentprm.progress"] = score.progress
@@ -33,7 +40,7 @@ def emit(events: Logger, reply: ScoresReply, judged: Context, timestamp: int) ->
 
 
 def _scores(reply: ScoresReply) -> Iterator[tuple[dict[str, int], wire.ScoreBody]]:
-    """Each score, and which of the request it is."""
+    """Yields each score with its position in the request, as attributes."""
     for item, result in enumerate(reply.results):
         match result:
             case wire.TrajectoryResult():

@@ -1,7 +1,7 @@
-"""Where spans and events go: batched by two threads of the OpenTelemetry SDK, posted to a collector.
+"""Exports spans and events: two threads of the OpenTelemetry SDK batch them and post them to a collector.
 
-All of it is this application's own; nothing is registered globally. The SDK reads the ``OTEL_`` variables itself. Its
-queues are bounded and drop what is too much, so a collector that is slow or down costs callers nothing.
+The providers belong to this application; none is registered globally. The SDK reads the ``OTEL_`` variables itself. Its
+queues are bounded and drop what exceeds them, so a collector that is slow or down costs callers nothing.
 """
 
 import asyncio
@@ -12,9 +12,10 @@ from threading import Thread
 from typing import Final, TypeVar
 from uuid import uuid4
 
+# OpenTelemetry has no public name for logs: all of it is in modules with an underscore, which any minor version may
+# change. So the requirement has an upper bound.
 from opentelemetry._logs import Logger
 from opentelemetry.exporter.otlp.proto.http import _log_exporter, trace_exporter
-from opentelemetry.sdk import _shared_internal
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -27,11 +28,13 @@ logger = logging.getLogger(__name__)
 
 SCOPE: Final = "agentprm"
 FLUSH_SECONDS: Final = 5
+_BATCH_PROCESSORS: Final = "opentelemetry.sdk._shared_internal"
+"""Logger of the SDK's batch processors, which complain when a queue is full."""
 R = TypeVar("R", bound=Enum)
 
 
 class Exports:
-    """``tracer`` makes spans; ``events`` takes events of scores, None where they are not wanted."""
+    """``tracer`` makes spans; ``events`` takes events of scores, None if they are off."""
 
     def __init__(self, *, events: bool) -> None:
         resource, version = _resource(), version_of(SCOPE)
@@ -47,8 +50,9 @@ class Exports:
             self.events = records.get_logger(SCOPE, version)
 
     async def close(self) -> None:
-        """Sends what is left, as long as that takes at most ``FLUSH_SECONDS``."""
-        closing = Thread(target=self._shut_down, name="traces", daemon=True)  # ends with the process if it hangs
+        """Sends the last spans and events; gives up after ``FLUSH_SECONDS``."""
+        # A daemon thread: one that hangs ends with the process.
+        closing = Thread(target=self._shut_down, name="traces", daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, FLUSH_SECONDS)
         if closing.is_alive():
@@ -60,38 +64,44 @@ class Exports:
 
 
 def _resource() -> Resource:
-    """Who sends: what ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` say, before what is known here."""
-    told = OTELResourceDetector().detect().attributes
-    known = {
+    """Returns the sender's attributes; ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` override the defaults."""
+    configured = OTELResourceDetector().detect().attributes
+    defaults = {
         "service.name": SCOPE,
         "service.version": version_of(SCOPE),
         "service.instance.id": str(uuid4()),
     }
-    return Resource.create({**known, **told})
+    return Resource.create({**defaults, **configured})
 
 
 class _Outage(logging.Filter):
-    """Lets loggers complain once, and not again until something was delivered."""
+    """Lets loggers complain once, and not again until an export succeeds.
+
+    Args:
+        what: name of what is exported, for the log.
+        loggers: names of the loggers that complain.
+    """
 
     def __init__(self, what: str, *loggers: str) -> None:
         super().__init__()
         self._what = what
-        self._record = False
+        self._complained = False
         for name in loggers:
             logging.getLogger(name).addFilter(self)
 
     def filter(self, _: logging.LogRecord) -> bool:
-        told, self._record = self._record, True
-        return not told
+        complained, self._complained = self._complained, True
+        return not complained
 
     def passed(self, result: R) -> R:
-        if self._record and result.name == "SUCCESS":
-            self._record = False
+        """Returns ``result`` of an export, and ends the outage if it is a success."""
+        if self._complained and result.name == "SUCCESS":
+            self._complained = False
             logger.info("%s are delivered again", self._what)
         return result
 
 
-_spans_outage: Final = _Outage("spans", trace_exporter.__name__, _shared_internal.__name__)
+_spans_outage: Final = _Outage("spans", trace_exporter.__name__, _BATCH_PROCESSORS)
 _events_outage: Final = _Outage("events", _log_exporter.__name__)
 
 

@@ -1,8 +1,8 @@
-"""A request as a span, its stages as children: in pure ASGI, the outermost middleware where traces are on.
+"""A request as a span, its stages as children; the outermost middleware when traces are on.
 
-The caller's ``traceparent`` (W3C Trace Context) is the parent. All but the start of the span happens once the reply has
-been sent. Names are those of the semantic conventions for HTTP and generative AI where there are any. What a caller
-wrote never becomes an attribute, nor does a path that is no route.
+The caller's ``traceparent`` (W3C Trace Context) is the parent. Only the start of the span happens before the reply is
+sent. Names follow the semantic conventions for HTTP and generative AI where there are any. A caller's text never
+becomes an attribute, nor does a path that is no route.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,11 +23,13 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", 
 
 
 class TracedRequests:
-    """A span for every request but those of ``quiet`` paths.
+    """Makes a span for every request, except those of ``quiet`` paths.
 
     Args:
-        routes: whose paths are told.
-        quiet: those that are asked all day.
+        app: the next layer.
+        exports: takes spans and events.
+        routes: paths that become attributes.
+        quiet: paths that are polled all day.
     """
 
     def __init__(self, app: App, exports: Exports, *, routes: Collection[str], quiet: Collection[str]) -> None:
@@ -43,19 +45,19 @@ class TracedRequests:
         trace = RequestTrace(self._exports, scope, scope["path"] if scope["path"] in self._routes else None)
         scope.setdefault("state", {}).update(trace=trace, trace_id=trace.trace_id)
 
-        async def send_watched(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             if message["type"] == "http.response.start":
                 trace.status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, send_watched)
+            await self._app(scope, receive, send_and_note)
         finally:
             trace.end(scope["state"])
 
 
 class RequestTrace:
-    """``status`` is that of the reply, once there is one."""
+    """The span of one request. ``status`` is the HTTP status of the reply, 499 until there is one."""
 
     def __init__(self, exports: Exports, scope: Scope, route: str | None) -> None:
         self._exports = exports
@@ -70,7 +72,7 @@ class RequestTrace:
             f"{method} {route}" if route else method,
             self._caller,
             SpanKind.SERVER,
-            {"http.request.method": method, "url.scheme": scope["scheme"], **_place(route)},
+            {"http.request.method": method, "url.scheme": scope["scheme"], **_route_attributes(route)},
             start_time=self._epoch,
         )
 
@@ -79,27 +81,27 @@ class RequestTrace:
         return format_trace_id(self._span.get_span_context().trace_id)
 
     def on_answer(self, reply: ScoresReply, seconds: Mapping[str, float]) -> None:
-        """The scores are there; ``seconds`` of its stages, in their order."""
+        """Takes the reply with its scores, and the seconds of each stage in order."""
         self._answered, self._reply, self._seconds = perf_counter(), reply, seconds
 
     def end(self, state: Mapping[str, Any]) -> None:
-        """``state``: what the request left behind for log and metrics."""
+        """Ends the span. ``state`` is the request's state, which the layers filled for log and metrics."""
         if not self._span.is_recording():
             return
         ended = perf_counter()
-        _tell_outcome(self._span, self.status, state)
+        _set_outcome(self._span, self.status, state)
         if "model" in state:
-            self._span.set_attributes(_asked(state))
+            self._span.set_attributes(_evaluation_attributes(state))
         if self._reply is not None:
-            self._tell_answer(self._reply, state["scored"], ended)
+            self._set_scores(self._reply, state["scored"], ended)
         self._span.end(self._at(ended))
 
-    def _tell_answer(self, reply: ScoresReply, scored: Mapping[str, Any], ended: float) -> None:
+    def _set_scores(self, reply: ScoresReply, scored: Mapping[str, Any], ended: float) -> None:
         context = set_span_in_context(self._span, self._caller)
         self._add_stages(context)
-        told = 0
+        scores = 0
         if self._exports.events is not None:
-            told = emit(self._exports.events, reply, self._caller or context, self._at(self._answered))
+            scores = emit(self._exports.events, reply, self._caller or context, self._at(self._answered))
         self._span.set_attributes(
             {
                 "gen_ai.usage.input_tokens": scored["tokens"],
@@ -110,11 +112,14 @@ class RequestTrace:
                 "agentprm.items": scored["items"],
             }
         )
-        if told > MAX_EVENTS:
-            self._span.set_attribute("agentprm.evaluations_left_out", told - MAX_EVENTS)
+        if scores > MAX_EVENTS:
+            self._span.set_attribute("agentprm.evaluations_left_out", scores - MAX_EVENTS)
 
     def _add_stages(self, context: Context) -> None:
-        """One after the other up to the answer: a request in several forwards waits between them, and here before."""
+        """Adds the stages as spans one after the other, the last ending with the answer.
+
+        A request of several forwards also waits between them; these spans show all its waiting before the first.
+        """
         at = self._answered - sum(self._seconds.values())
         for stage, seconds in self._seconds.items():
             if seconds:
@@ -122,15 +127,15 @@ class RequestTrace:
             at += seconds
 
     def _at(self, moment: float) -> int:
-        """Nanoseconds since the epoch, by a clock that nobody sets in between."""
+        """Returns nanoseconds since the epoch; a change of the system's clock during the request has no effect."""
         return self._epoch + round((moment - self._began) * 1e9)
 
 
-def _place(route: str | None) -> dict[str, str]:
+def _route_attributes(route: str | None) -> dict[str, str]:
     return {"http.route": route, "url.path": route} if route else {}
 
 
-def _asked(state: Mapping[str, Any]) -> dict[str, str]:
+def _evaluation_attributes(state: Mapping[str, Any]) -> dict[str, str]:
     return {
         "gen_ai.operation.name": "evaluate",
         "gen_ai.provider.name": "agentprm",
@@ -140,8 +145,8 @@ def _asked(state: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _tell_outcome(span: Span, status: int, state: Mapping[str, Any]) -> None:
-    """As the conventions want it only what is the service's fault makes a span an error."""
+def _set_outcome(span: Span, status: int, state: Mapping[str, Any]) -> None:
+    """Sets the status. By the semantic conventions, only a fault of the service makes a server's span an error."""
     span.set_attribute("http.response.status_code", status)
     if status >= 400:
         span.set_attribute("error.type", "cancelled" if status == CLIENT_LEFT else state.get("error", str(status)))

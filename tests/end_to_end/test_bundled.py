@@ -68,7 +68,7 @@ def test_a_candidate_alone_and_among_63_others_has_the_same_promise(
     trajectory = trajectories[0]
     state = State(trajectory.task, trajectory.steps[:-1], trajectory.steps[-1].observation)
     candidates = [trajectory.steps[-1].action, *(f"get {count} birch_logs" for count in range(1, 64))]
-    among = {one.index: one for one in client.rank(state, candidates).ranking}
+    among = {candidate.index: candidate for candidate in client.rank(state, candidates).ranking}
     for index in (0, 1, 63):
         alone = client.rank(state, [candidates[index]]).ranking[0]
         assert alone.promise == pytest.approx(among[index].promise, abs=TOLERANCE)
@@ -79,9 +79,11 @@ def test_a_candidate_alone_and_among_63_others_has_the_same_promise(
 def test_the_ranking_is_sorted_and_names_every_candidate_once(client: Client, trajectories: list[Trajectory]) -> None:
     state = State(trajectories[1].task)
     ranking = client.rank(state, [step.action for step in trajectories[1].steps]).ranking
-    assert [one.rank for one in ranking] == list(range(len(ranking)))
-    assert sorted(one.index for one in ranking) == list(range(len(ranking)))
-    assert [one.promise for one in ranking] == sorted((one.promise for one in ranking), reverse=True)
+    assert [candidate.rank for candidate in ranking] == list(range(len(ranking)))
+    assert sorted(candidate.index for candidate in ranking) == list(range(len(ranking)))
+    assert [candidate.promise for candidate in ranking] == sorted(
+        (candidate.promise for candidate in ranking), reverse=True
+    )
 
 
 def test_a_chat_scores_as_the_same_trajectory_in_plain_text(client: Client, trajectories: list[Trajectory]) -> None:
@@ -96,8 +98,8 @@ def test_a_chat_scores_as_the_same_trajectory_in_plain_text(client: Client, traj
 def test_the_promise_tells_success_from_failure_on_unseen_goals(client: Client) -> None:
     rollouts = list(collect(held_out_goals(), TextCraft, NoisyPlanner(), count=60, seed=5))
     results = client.score_step([rollout.trajectory for rollout in rollouts]).results
-    succeeded = [one.promise for one, rollout in zip(results, rollouts, strict=True) if rollout.outcome]
-    failed = [one.promise for one, rollout in zip(results, rollouts, strict=True) if not rollout.outcome]
+    succeeded = [result.promise for result, rollout in zip(results, rollouts, strict=True) if rollout.outcome]
+    failed = [result.promise for result, rollout in zip(results, rollouts, strict=True) if not rollout.outcome]
     assert min(len(succeeded), len(failed)) > 5
     assert sum(succeeded) / len(succeeded) > 0.5 + sum(failed) / len(failed)
 
@@ -129,11 +131,11 @@ def test_a_server_with_quantised_weights_tells_its_error_and_keeps_its_scores_ap
         f"with int8 weights: promise off by {model.weights.error['promise_rms']:.2g}" in (tmp_path / "log").read_text()
     )
     pairs = [
-        (one.promise, other.promise)
+        (step.promise, quantised_step.promise)
         for results in zip(full, quantised, strict=True)
-        for one, other in zip(*(result.steps for result in results), strict=True)
+        for step, quantised_step in zip(*(result.steps for result in results), strict=True)
     ]
-    assert 0 < max(abs(one - other) for one, other in pairs) < 0.05
+    assert 0 < max(abs(step - quantised_step) for step, quantised_step in pairs) < 0.05
 
 
 def test_every_example_of_the_documentation_page_works(server: str) -> None:

@@ -1,4 +1,4 @@
-"""How the process ends: told to, it answers what it has accepted; killed, its next start knows what it knew."""
+"""The end of the process: SIGTERM lets it answer what it has accepted, and SIGKILL loses no score that Redis has."""
 
 import os
 import re
@@ -69,7 +69,7 @@ def test_told_to_stop_in_the_middle_of_load_it_answers_all_that_it_has_accepted(
         # When the first is answered the last are still in the queue.
         wait_until_queued(url, tokens=sum(len(part) for part in parts))
         process.terminate()
-        replies = [one.result(timeout=PATIENCE) for one in asked]
+        replies = [future.result(timeout=PATIENCE) for future in asked]
         assert process.wait(timeout=PATIENCE) == 0
     assert all(isinstance(reply, ScoreTrajectoryReply) for reply in replies)
     assert [len(reply.results) for reply in replies] == [AT_ONCE] * REQUESTS

@@ -89,9 +89,9 @@ def test_a_thousand_trajectories_are_computed_by_one_replica_and_known_to_all(
 
 
 def assert_known(found: list[TrajectoryResult], computed: list[TrajectoryResult]) -> None:
-    assert [one.steps for one in found] == [one.steps for one in computed], "bit for bit"
-    assert {one.usage.computed for one in found} == {0}
-    assert [one.usage.score_cache for one in found] == [one.usage.tokens for one in computed]
+    assert [result.steps for result in found] == [result.steps for result in computed], "bit for bit"
+    assert {result.usage.computed for result in found} == {0}
+    assert [result.usage.score_cache for result in found] == [result.usage.tokens for result in computed]
 
 
 def test_progress_takes_the_step_before_from_another_replica(replicas: tuple[str, str], server: str) -> None:

@@ -1,4 +1,4 @@
-"""The servers that tests run against: Redis and Valkey, and a collector of traces."""
+"""Fixtures of the servers that tests run against: Redis, Valkey and a collector of traces."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
 def binary(request: pytest.FixtureRequest) -> str:
-    """The path of a server. Valkey comes with the development requirements, Redis with the machine."""
+    """Path of a server. Valkey comes with the development requirements, Redis with the machine."""
     if request.param == "valkey":
         return str(find_valkey())
     path = shutil.which("redis-server")
@@ -55,12 +55,12 @@ def ample_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def brief_grace(ample_grace: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From its call on, what nobody waits for gives up soon: for a Redis that hangs."""
+    """Returns a function that makes background work on Redis give up soon: for a Redis that hangs."""
     return partial(monkeypatch.setattr, GRACE, BRIEF)
 
 
 @pytest.fixture
 def brief_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start does not wait long for a first probe to be well: for a Redis that is sick from the start."""
+    """Makes the start wait only briefly for the first probe: for a Redis that fails from the start."""
     start = CircuitBreaker.start
     monkeypatch.setattr(CircuitBreaker, "start", lambda breaker, _: start(breaker, BRIEF))

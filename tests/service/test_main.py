@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.__main__ import CannotListen, main, start_to_listen, take_port
+from service.__main__ import CannotListen, bind_socket, main, start_listening
 
 
 @pytest.fixture(autouse=True)
@@ -13,7 +13,7 @@ def _free_port(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:
-    """What a start that fails says: one line."""
+    """Returns the one line that a failed start prints."""
     assert main() == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -67,12 +67,12 @@ def test_guarded_metrics_without_keys_stop_the_start(
 
 
 def test_of_two_that_load_at_the_same_time_one_is_told_that_the_port_is_taken() -> None:
-    with take_port("127.0.0.1", 0) as first, take_port(*first.getsockname()) as second:
-        start_to_listen(second)
+    with bind_socket("127.0.0.1", 0) as first, bind_socket(*first.getsockname()) as second:
+        start_listening(second)
         with pytest.raises(CannotListen, match=r"cannot listen on 127.0.0.1"):
-            start_to_listen(first)
+            start_listening(first)
 
 
 def test_a_taken_port_refuses_clients_until_the_server_listens() -> None:
-    with take_port("127.0.0.1", 0) as listener, pytest.raises(ConnectionRefusedError):
+    with bind_socket("127.0.0.1", 0) as listener, pytest.raises(ConnectionRefusedError):
         socket.create_connection(listener.getsockname())

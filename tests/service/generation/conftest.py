@@ -1,4 +1,4 @@
-"""The text-generation server, started once and as new for each test; judges that run on it."""
+"""The text-generation server, started once and reset for each test, and judges that run on it."""
 
 import subprocess
 import sys
@@ -24,26 +24,26 @@ JUDGES = pytest.mark.parametrize("judge", [CHAT, TEXT], ids=["chat", "text"])
 
 
 class Server:
-    """What the server's process is told, and what it tells."""
+    """Controls the server's process and reads its counts."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     async def told(self, *answers: dict[str, Any]) -> None:
-        """What it does on the next requests; after that, what it always does."""
+        """Sets what it does on the next requests; afterwards it answers as usual."""
         await self._post("/script", answers)
 
     async def recovers(self) -> None:
-        """It does again what it always does."""
+        """Makes it answer as usual again."""
         await self._post("/reset", {})
 
     async def happened(self, **least: int) -> dict[str, Any]:
-        """Its counts, once they are so many."""
+        """Returns its counts once they are at least these."""
         return await self._post("/wait", least)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Requests come in and are not answered."""
+        """Leaves requests without an answer until the end of the block."""
         await self._post("/gate", body=False)
         try:
             yield

@@ -48,10 +48,10 @@ def test_candidates_are_ranked_by_raw_and_equal_ones_asked_about_once(server: Se
             asked = (await server.happened())["asked"]
         raws = [log_odds(written_prompt(judge, action, "a table", HISTORY)) for action in "abac"]
         previous = PROMISE(log_odds(written_prompt(judge, "look", "saw 0")))
-        assert [one["index"] for one in ranking] == sorted(range(4), key=lambda index: -raws[index])
-        for one in ranking:
-            assert math.isclose(one["raw"], raws[one["index"]], abs_tol=1e-9)
-            assert math.isclose(one["progress"], one["promise"] - previous, abs_tol=1e-9)
+        assert [candidate["index"] for candidate in ranking] == sorted(range(4), key=lambda index: -raws[index])
+        for candidate in ranking:
+            assert math.isclose(candidate["raw"], raws[candidate["index"]], abs_tol=1e-9)
+            assert math.isclose(candidate["progress"], candidate["promise"] - previous, abs_tol=1e-9)
         assert all(better["raw"] >= worse["raw"] for better, worse in pairwise(ranking))
         assert asked == 1 + 1 + 3  # the warm-up, the step before, three different candidates
 
@@ -107,7 +107,7 @@ def test_equal_work_in_flight_is_asked_once(server: Server) -> None:
             async with server.held():
                 waiting = [asyncio.create_task(score(client)) for _ in range(5)]
                 await server.happened(asked=2, running=1)
-            replies = [one.json()["results"][0] for one in await asyncio.gather(*waiting)]
+            replies = [reply.json()["results"][0] for reply in await asyncio.gather(*waiting)]
             assert (await server.happened())["asked"] == 2
         usages = [reply["usage"] for reply in replies]
         assert sum(usage["computed"] for usage in usages) == usages[0]["tokens"]

@@ -39,11 +39,11 @@ def test_sampled_actions_are_ranked_as_if_they_had_been_sent_and_come_back_with_
         async with acting(server, remote_calls=1) as client:  # one at a time, so that the script's order is theirs
             await server.told(*acts("go", "stay", "go"))
             reply = await rank(client, sampling(), proposal("go", "stay", "go"))
-            sampled, given = (one["ranking"] for one in reply.json()["results"])
-        assert [one["action"] for one in sampled] == [["go", "stay", "go"][one["index"]] for one in sampled]
-        assert all(one["complete"] for one in sampled)
+            sampled, given = (result["ranking"] for result in reply.json()["results"])
+        assert [action["action"] for action in sampled] == [["go", "stay", "go"][action["index"]] for action in sampled]
+        assert all(action["complete"] for action in sampled)
         told = {"action", "complete"}
-        assert [{name: one[name] for name in one.keys() - told} for one in sampled] == given
+        assert [{name: action[name] for name in action.keys() - told} for action in sampled] == given
         assert reply.headers["server-timing"].startswith("sample;dur=")
         assert wire.RankActionsReply.model_validate_json(reply.content).results[0].ranking[0].action is not None
 
@@ -158,7 +158,7 @@ def test_a_judge_ranks_what_a_policy_samples_for_the_client(server: Server) -> N
         ):
             best = await prm.rank(State("Craft.", observation="a table"), Sample(n=4, temperature=1.0))
         assert len(best.ranking) == 4
-        assert all(one.action and one.complete is not None for one in best.ranking)
-        assert [one.raw for one in best.ranking] == sorted((one.raw for one in best.ranking), reverse=True)
+        assert all(ranked.action and ranked.complete is not None for ranked in best.ranking)
+        assert [ranked.raw for ranked in best.ranking] == sorted((ranked.raw for ranked in best.ranking), reverse=True)
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""From the tokens of a judge to its raw score."""
+"""Raw scores of judges from the tokens that they wrote."""
 
 import math
 
@@ -12,7 +12,9 @@ from service.generation.completions import Alternative, Completion, Token
 from service.generation.verdict import raw_score
 
 JUDGE = Judge(("Yes", "yes"), ("No",), text="{action}")
-shares = st.lists(st.floats(1e-6, 1.0), min_size=5, max_size=5).map(lambda some: [one / sum(some) for one in some])
+shares = st.lists(st.floats(1e-6, 1.0), min_size=5, max_size=5).map(
+    lambda weights: [weight / sum(weights) for weight in weights]
+)
 
 
 def token(text: str, **likeliest: float) -> Token:
@@ -36,9 +38,9 @@ def test_raw_is_the_log_odds_of_all_spellings(shares: list[float]) -> None:
 @given(shares=shares)
 @settings(max_examples=100, deadline=None)
 def test_a_bound_has_the_right_sign_and_never_says_more_than_the_whole_distribution(shares: list[float]) -> None:
-    """Of five tokens, one each, the server tells the three likeliest."""
+    """The server reports the three likeliest of five tokens."""
     all_of_them = dict(zip(("Yes", "No", "Hm", "So", "Oh"), shares, strict=True))
-    told = dict(sorted(all_of_them.items(), key=lambda one: -one[1])[:3])
+    told = dict(sorted(all_of_them.items(), key=lambda token: -token[1])[:3])
     whole = math.log(all_of_them["Yes"] / all_of_them["No"])
     if len({"Yes", "No"} & told.keys()) == 1:
         try:

@@ -1,4 +1,4 @@
-"""A text-generation server of its own process that speaks both wire forms, and does on them what it is told.
+"""A text-generation server in its own process that speaks both wire forms and can be told how to answer.
 
 ``python -m tests.service.generation.text_server`` prints its port. What it writes is a closed form of the prompt
 unless ``/script`` holds something else; ``/gate`` keeps answers back; ``/wait`` answers once so much has happened.
@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.02  # how often a kept-back request looks whether its client is
 
 
 def log_odds(prompt: str) -> float:
-    """What the server thinks of a prompt, in [-4, 4]."""
+    """Returns the log odds that the server gives a prompt, in [-4, 4]."""
     return crc32(prompt.encode()) % 8001 / 1000 - 4
 
 

@@ -60,7 +60,7 @@ def check(case: Case, service: FastAPI) -> None:
     case.call_and_validate(app=service, headers=KEY, additional_checks=[an_error_is_the_envelope])
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.label)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_wrong_methods_missing_parts_and_values_at_their_bounds_get_documented_replies(
     operation: Any, tmp_path: Path
 ) -> None:
@@ -72,7 +72,7 @@ def test_wrong_methods_missing_parts_and_values_at_their_bounds_get_documented_r
         check(case, service)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.label)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_random_requests_get_documented_replies(operation: Any, tmp_path: Path) -> None:
     service = new_service(tmp_path)
 
@@ -84,7 +84,7 @@ def test_random_requests_get_documented_replies(operation: Any, tmp_path: Path) 
     reply_is_as_documented()
 
 
-@pytest.mark.parametrize("operation", SCORES, ids=lambda one: one.label)
+@pytest.mark.parametrize("operation", SCORES, ids=lambda operation: operation.label)
 def test_what_the_description_allows_is_scored(operation: Any, tmp_path: Path) -> None:
     service = new_service(tmp_path)
     statuses = set()
@@ -110,7 +110,7 @@ def with_unstated_rules(case: Case) -> Case:
         if case.path == "/rank_actions":
             item.pop("sample", None)  # there is no policy here
             proposed = item.get("candidates") or ["look"]
-            item["candidates"] = [one if isinstance(one, str) else "look" for one in proposed]
+            item["candidates"] = [action if isinstance(action, str) else "look" for action in proposed]
         else:
             item["steps"] = item.get("steps") or [{"action": "look"}]
     return case

@@ -52,13 +52,13 @@ def is_whole(node: RedisServer) -> bool:
 def test_scores_are_spread_over_the_nodes_and_found_by_scanning_and_forgotten(nodes: list[RedisServer]) -> None:
     async def scenario() -> None:
         url = "redis+cluster://" + ",".join(f"{HOST}:{node.port}" for node in nodes[:2])
-        async with caching(url) as one, caching(url) as other:
-            await one.well()
-            await other.well()
-            one.put(SCORES)
-            await one.stored()
-            assert await other.get(KEYS) == SCORES
-            assert one.errors == other.errors == {}
+        async with caching(url) as first, caching(url) as second:
+            await first.well()
+            await second.well()
+            first.put(SCORES)
+            await first.stored()
+            assert await second.get(KEYS) == SCORES
+            assert first.errors == second.errors == {}
         assert all(node.command("DBSIZE") > 5 for node in nodes)
 
         server = connect(url, timeout=1)

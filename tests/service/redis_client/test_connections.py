@@ -54,18 +54,18 @@ def test_a_url_that_cannot_be_used_is_refused_and_not_quoted(url: str, complaint
 
 
 async def shares_scores(url: str) -> None:
-    """What one replica writes there another finds, and all connections are closed in the end."""
-    async with caching(url) as one, caching(url) as other:
-        await one.well()
-        await other.well()
-        one.put(SCORES)
-        await one.stored()
-        assert await other.get(KEYS) == SCORES
-        assert one.errors == other.errors == {}
+    """Asserts that a second replica finds what a first one wrote, and that both close their connections."""
+    async with caching(url) as first, caching(url) as second:
+        await first.well()
+        await second.well()
+        first.put(SCORES)
+        await first.stored()
+        assert await second.get(KEYS) == SCORES
+        assert first.errors == second.errors == {}
 
 
 def connections_of(server: RedisServer) -> int:
-    """Of clients, but for the one that asks; replicas and sentinels keep theirs."""
+    """Counts the connections of clients, without the one that asks and those of replicas and sentinels."""
     return len(server.command("CLIENT", "LIST", "TYPE", "normal").splitlines()) - 1
 
 

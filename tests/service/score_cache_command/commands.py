@@ -66,21 +66,21 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def answer(*arguments: str, **settings: str) -> str:
-    """What a command says that went well."""
+    """Returns the output of a command that succeeds."""
     done = command(*arguments, **settings)
     assert (done.status, done.err) == (0, "")
     return done.out
 
 
 def report(*arguments: str, **settings: str) -> dict[str | None, int]:
-    """The same as JSON: scores by checkpoint."""
+    """Returns the scores of each checkpoint from the JSON output of a command."""
     found: dict[str, Any] = json.loads(answer(*arguments, "--json", **settings))
     assert found["scores"] == sum(row["scores"] for row in found["checkpoints"])
     return {row["checkpoint"]: row["scores"] for row in found["checkpoints"]}
 
 
 def complaint(*arguments: str, **settings: str) -> str:
-    """What a command says that failed: one line, without the password."""
+    """Returns the error of a command that fails: one line, without the password."""
     done = command(*arguments, **settings)
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith("agentprm: ")
@@ -90,7 +90,7 @@ def complaint(*arguments: str, **settings: str) -> str:
 
 
 def score_keys(namespace: str, digest: str, number: int) -> list[Key]:
-    """Each of another task."""
+    """Returns keys of scores, each of another task."""
     scope = KeyScope(namespace, digest, 1, "float32")
     return [scope.begin([task]).extend([1]).key for task in range(number)]
 

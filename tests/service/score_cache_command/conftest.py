@@ -85,5 +85,5 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def namespace() -> str:
-    """That no other test uses."""
+    """A namespace that no other test uses."""
     return uuid4().hex

@@ -1,4 +1,4 @@
-"""What keeps scores from being counted or purged is one line, which quotes no password."""
+"""Errors of counting and purging are one line, which quotes no password."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How traces are switched on and off, who they come from, and what happens where nobody takes them."""
+"""Switching traces on and off, the sender's attributes, and collectors that fail."""
 
 import asyncio
 import logging
@@ -43,7 +43,7 @@ def test_a_collector_that_fails_is_complained_of_once_until_it_takes_something(
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
-    lines = [one.message for one in caplog.records if "tracing" in one.name or "opentelemetry" in one.name]
+    lines = [record.message for record in caplog.records if "tracing" in record.name or "opentelemetry" in record.name]
     failed = "Failed to export spans batch code: 400, reason: Bad Request"
     assert lines == [failed, "spans are delivered again", failed]
 

@@ -1,4 +1,4 @@
-"""What a collector is sent, and that docs/tracing.md says so."""
+"""Spans and events as a collector receives them, and as docs/tracing.md describes them."""
 
 import asyncio
 import logging
@@ -59,8 +59,8 @@ def test_the_stages_follow_each_other_within_the_request_and_last_what_server_ti
     reply = asked("/rank_actions", proposal("a", "b"))
     request, *stages = [collector.span(name) for name in ("POST /rank_actions", *STAGES)]
     assert request.start_time_unix_nano <= stages[0].start_time_unix_nano
-    for one, following in pairwise(stages):
-        assert one.end_time_unix_nano == following.start_time_unix_nano
+    for stage, following in pairwise(stages):
+        assert stage.end_time_unix_nano == following.start_time_unix_nano
     assert stages[-1].end_time_unix_nano <= request.end_time_unix_nano
     told = {stage: float(ms) for stage, ms in re.findall(r"(\w+);dur=([\d.]+)", reply.headers["server-timing"])}
     took = {span.name: (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6 for span in stages}
@@ -83,7 +83,7 @@ def test_an_event_for_each_score_carries_its_promise_to_the_callers_span(collect
         return [
             *((one["promise"], one["progress"], index, None, None) for index, one in enumerate(step)),
             *((one["promise"], one["progress"], 0, at, None) for at, one in enumerate(trajectory[0]["steps"])),
-            *((one["promise"], one["progress"], 0, None, one["index"]) for one in ranked[0]["ranking"]),
+            *((action["promise"], action["progress"], 0, None, action["index"]) for action in ranked[0]["ranking"]),
         ]
 
     answered = asyncio.run(scenario())
@@ -239,4 +239,4 @@ def test_every_attribute_has_its_row_in_the_docs_and_every_row_its_attribute(col
     for section, sent in (("spans", collector.spans), ("events", collector.events)):
         table = page.partition(f"## Attributes of {section}")[2].partition("\n## ")[0]
         rows = re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)
-        assert sorted(rows) == sorted({name for one in sent for name in attributes(one.attributes)})
+        assert sorted(rows) == sorted({name for event in sent for name in attributes(event.attributes)})

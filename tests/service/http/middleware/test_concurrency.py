@@ -1,4 +1,4 @@
-"""What is refused before a byte of its body is read, and that it costs nobody else anything."""
+"""Requests refused before their body is read, and that refusals cost other callers nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator
