@@ -140,12 +140,17 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(encrypted: Encrypt
     asyncio.run(scenario())
 
 
-def sentinel_of(port: int, start: Start, tmp_path: Path, *arguments: str) -> RedisServer:
-    """One that knows the master at that port as ``scores``."""
+def sentinel_of(
+    port: int, start: Start, tmp_path: Path, *arguments: str, down_after: float = 2 * PATIENCE
+) -> RedisServer:
+    """Starts a sentinel that knows the master at that port as ``scores``.
+
+    It calls the master down after ``down_after`` seconds without an answer: late, since a busy machine may delay one.
+    """
     configuration = tmp_path / "sentinel.conf"
     configuration.write_text(
         f"sentinel monitor scores {HOST} {port} 1\n"
-        "sentinel down-after-milliseconds scores 200\n"
+        f"sentinel down-after-milliseconds scores {round(down_after * 1000)}\n"
         "sentinel failover-timeout scores 2000\n"
     )
     return start(*arguments, sentinel=configuration)
@@ -177,7 +182,7 @@ def test_a_new_master_is_followed(start: Start, tmp_path: Path) -> None:
         master = start("--repl-diskless-sync-delay", "0")
         replica = start("--replicaof", f"{HOST} {master.port}")
         await until(lambda: master.command("INFO", "replication")["connected_slaves"] == 1)
-        sentinel = sentinel_of(master.port, start, tmp_path)
+        sentinel = sentinel_of(master.port, start, tmp_path, down_after=0.2)
         async with caching(f"redis+sentinel://{HOST}:{sentinel.port}/scores") as cache:
             await cache.well()
             cache.put(SCORES)
