@@ -10,7 +10,7 @@ import httpx
 from agentprm import calls, wire
 from agentprm.calls import Candidates, Chat, R, RankLike, TrajectoryLike
 from agentprm.errors import ConnectionFailed, NotReady, UnexpectedReply
-from agentprm.exchange import FAILURES, PROBE, Exchange, Patience, authorization, checked_url, means_not_ready
+from agentprm.exchange import FAILURES, PROBE, Exchange, RetryPolicy, authorization, checked_url, means_not_ready
 from agentprm.types import State
 
 # Every connection may be kept: opening one costs more than a cached score.
@@ -63,7 +63,7 @@ class Client:
             ValueError: a ``base_url`` or an ``api_key`` that cannot be used.
         """
         self._model = model
-        self._patience = Patience(timeout, max_retries)
+        self._policy = RetryPolicy(timeout, max_retries)
         self._sleep = sleep
         self._http = httpx.Client(
             base_url=checked_url(base_url),
@@ -97,25 +97,25 @@ class Client:
     ) -> wire.ScoreStepReply:
         """Promise, progress and raw score of the last step of each trajectory."""
         call = calls.score_step(items, self._model)
-        return self._run(Exchange(call, self._patience, deadline_ms, request_id))
+        return self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     def score_trajectory(
         self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.ScoreTrajectoryReply:
         """Promise, progress and raw score of every step: ``results[i].steps[t]`` is step t of item i."""
         call = calls.score_trajectory(items, self._model)
-        return self._run(Exchange(call, self._patience, deadline_ms, request_id))
+        return self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     def rank_actions(
         self, items: Iterable[RankLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.RankActionsReply:
         """Ranks the candidates of each ``(state, candidates)`` or ``wire.RankItem``; ``results`` are in item order."""
         call = calls.rank_actions(items, self._model)
-        return self._run(Exchange(call, self._patience, deadline_ms, request_id))
+        return self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     def models(self) -> wire.ModelsReply:
         """The loaded models, the default first, with their limits."""
-        return self._run(Exchange(calls.MODELS, self._patience))
+        return self._run(Exchange(calls.MODELS, self._policy))
 
     def ready(self) -> bool:
         """Returns whether a request sent now would be scored; asks once and waits 5 seconds at most.
@@ -165,7 +165,7 @@ class AsyncClient:
     ) -> None:
         """Takes the arguments of ``Client``; ``sleep`` is awaited."""
         self._model = model
-        self._patience = Patience(timeout, max_retries)
+        self._policy = RetryPolicy(timeout, max_retries)
         self._sleep = sleep
         self._http = httpx.AsyncClient(
             base_url=checked_url(base_url),
@@ -201,25 +201,25 @@ class AsyncClient:
     ) -> wire.ScoreStepReply:
         """Promise, progress and raw score of the last step of each trajectory."""
         call = calls.score_step(items, self._model)
-        return await self._run(Exchange(call, self._patience, deadline_ms, request_id))
+        return await self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     async def score_trajectory(
         self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.ScoreTrajectoryReply:
         """Promise, progress and raw score of every step: ``results[i].steps[t]`` is step t of item i."""
         call = calls.score_trajectory(items, self._model)
-        return await self._run(Exchange(call, self._patience, deadline_ms, request_id))
+        return await self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     async def rank_actions(
         self, items: Iterable[RankLike], *, deadline_ms: float | None = None, request_id: str | None = None
     ) -> wire.RankActionsReply:
         """Ranks the candidates of each ``(state, candidates)`` or ``wire.RankItem``; ``results`` are in item order."""
         call = calls.rank_actions(items, self._model)
-        return await self._run(Exchange(call, self._patience, deadline_ms, request_id))
+        return await self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     async def models(self) -> wire.ModelsReply:
         """The loaded models, the default first, with their limits."""
-        return await self._run(Exchange(calls.MODELS, self._patience))
+        return await self._run(Exchange(calls.MODELS, self._policy))
 
     async def ready(self) -> bool:
         """Returns whether a request sent now would be scored; asks once and waits 5 seconds at most.

@@ -36,14 +36,14 @@ _GATEWAY_STATUSES: Final = (502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """Limits of a call: ``timeout`` seconds for each phase of an attempt, ``max_retries`` attempts after the first."""
 
     timeout: float
     max_retries: int
 
 
-PROBE: Final = Patience(timeout=5.0, max_retries=0)
+PROBE: Final = RetryPolicy(timeout=5.0, max_retries=0)
 
 
 class Exchange(Generic[R]):
@@ -53,10 +53,10 @@ class Exchange(Generic[R]):
     """
 
     def __init__(
-        self, call: Call[R], patience: Patience, deadline_ms: float | None = None, request_id: str | None = None
+        self, call: Call[R], policy: RetryPolicy, deadline_ms: float | None = None, request_id: str | None = None
     ) -> None:
         self._call = call
-        self._patience = patience
+        self._policy = policy
         self._deadline = math.inf if deadline_ms is None else monotonic() + deadline_ms / 1000
         self._headers = {"x-request-id": request_id} if request_id is not None else {}
         self._retries = 0
@@ -77,7 +77,7 @@ class Exchange(Generic[R]):
             headers["x-trajectory-id"] = self._call.trajectory_id
         if remaining < math.inf:
             headers["x-deadline-ms"] = str(max(1, round(remaining * 1000)))
-        seconds = min(self._patience.timeout, remaining)
+        seconds = min(self._policy.timeout, remaining)
         timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
         return http.build_request(
             self._call.method, self._call.path, content=self._call.body, headers=headers, timeout=timeout
@@ -109,7 +109,7 @@ class Exchange(Generic[R]):
         pause = retry_pause(
             error,
             retries=self._retries,
-            max_retries=self._patience.max_retries,
+            max_retries=self._policy.max_retries,
             remaining=self._remaining(),
             jitter=random.random(),
         )

@@ -15,4 +15,4 @@ class AliasTarget(Body):
     """Body of `/admin/alias`."""
 
     alias: NonEmpty
-    model: NonEmpty = Field(description="What the alias is to stand for: alias, name or `name@version`.")
+    model: NonEmpty = Field(description="The model that the alias is to point to: alias, name or `name@version`.")

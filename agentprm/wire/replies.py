@@ -46,11 +46,11 @@ def _is_none(value: object) -> bool:
 class RankedCandidate(ScoreBody):
     index: int = Field(description="Position of this candidate in the request, or among those sampled.")
     rank: int = Field(description="0 for the best; ties keep the request's order.")
-    action: str | None = Field(None, exclude_if=_is_none, description="Its text; only where it was sampled.")
+    action: str | None = Field(None, exclude_if=_is_none, description="Text of the action; only if it was sampled.")
     complete: bool | None = Field(
         None,
         exclude_if=_is_none,
-        description="Whether the policy ended it itself and was not cut at `max_tokens`; only where it was sampled.",
+        description="Whether the policy ended the action itself, before `max_tokens`; only if it was sampled.",
     )
 
 
@@ -78,14 +78,18 @@ class Limits(Reply):
     items: int = Field(description="Most items in one request.")
     candidates: int = Field(description="Most candidates in one item.")
     tokens: int = Field(description="Most tokens in one item: the model's context length.")
-    body_bytes: int = Field(description="Longest request body.")
-    queue_tokens: int = Field(description="Most tokens still to be computed that may wait, of all requests together.")
-    requests: int = Field(description="Most requests for scores at once.")
+    body_bytes: int = Field(description="Most bytes of a request body.")
+    queue_tokens: int = Field(
+        description="Most tokens that may wait in the queue to be computed, of all requests together."
+    )
+    requests: int = Field(description="Most scoring requests at the same time.")
 
 
 class Weights(Reply):
     quantised: str
-    error: dict[str, float] = Field(description="`rms` and `max` of promises; of `raw` in its standard deviations.")
+    error: dict[str, float] = Field(
+        description="Differences from full weights: of promises, and of `raw` in its standard deviations."
+    )
     measured_on: str
 
 

@@ -1,4 +1,4 @@
-"""Strict reading of JSON into dataclasses by pydantic, and what it found wrong in one sentence."""
+"""Reads JSON strictly into dataclasses by pydantic, and says in one sentence what is wrong with it."""
 
 from collections.abc import Sequence
 from typing import Annotated, Final, TypeVar, get_args

@@ -22,7 +22,7 @@ _UNSUPPORTED: Final = ("use_dora", "rank_pattern", "alpha_pattern", "lora_bias",
 
 
 class Adapter:
-    """The changes of an adapter. Pass each tensor of the base to ``merged``; ``left`` then returns the rest."""
+    """The changes of an adapter. Pass each tensor of the base to ``merged``; ``remaining`` then returns the rest."""
 
     def __init__(self, path: Path) -> None:
         config = _read_config(path)
@@ -59,7 +59,7 @@ class Adapter:
         change = change.T if self._transposed else change
         return (tensor.float() + self._same_shape(name, tensor, change)).to(tensor.dtype)
 
-    def left(self) -> dict[str, Tensor]:
+    def remaining(self) -> dict[str, Tensor]:
         """Tensors that the base does not have: modules that the adapter brought, such as a head.
 
         Raises:

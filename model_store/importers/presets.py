@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-TextPair = tuple[str, str]
+from model_store.format.validation import TextPair
+
 CHAT: Final = ("{start}", "{user}", "{user_end}", "{assistant}", "{assistant_end}")
 _MATH_SYSTEM: Final = (
     "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from model_store.errors import CheckpointCorrupt, one_line
 from model_store.importers.lora import WEIGHTS as ADAPTER_WEIGHTS
 from model_store.importers.lora import Adapter
-from model_store.network.tensors import opened
+from model_store.network.tensors import open_tensors
 
 INDEX: Final = "model.safetensors.index.json"
 SINGLE: Final = "model.safetensors"
@@ -42,14 +42,14 @@ def stage_weights(source: Path, into: Path, adapter: Adapter | None) -> None:
         return
     index: dict[str, str] = {}
     for file, target in targets.items():
-        with opened(file) as tensors:
+        with open_tensors(file) as tensors:
             held = {name: torch.as_tensor(tensors.get_tensor(name)) for name in _names(file)}
         changed = {
             name.removeprefix(prefix): adapter.merged(name, tensor) if adapter else tensor
             for name, tensor in held.items()
         }
         if adapter and file == files[-1]:
-            changed |= adapter.left()
+            changed |= adapter.remaining()
         index |= dict.fromkeys(changed, target)
         contiguous = {name: tensor.contiguous() for name, tensor in changed.items()}
         save_file(contiguous, into / target, metadata={"format": "pt"})
@@ -104,5 +104,5 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def _names(file: Path) -> list[str]:
-    with opened(file) as tensors:
+    with open_tensors(file) as tensors:
         return sorted(tensors.keys())

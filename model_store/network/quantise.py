@@ -62,7 +62,7 @@ def quantise(
         AgentPRMError: torchao is missing, or has no kernel for this device and dtype.
         CheckpointError: no layer can be quantised.
     """
-    _torchao(bits)  # raises before scores are computed
+    _torchao_module("quantization", bits)  # raises before scores are computed
     token_ids = _random_tokens(model, min(LENGTH, longest))
     full = _scores(model, token_ids)
     quantise_layers(model, bits, device=device)
@@ -75,7 +75,7 @@ def quantise_layers(model: RewardModel, bits: Bits, *, device: str) -> int:
 
     Raises as ``quantise`` does.
     """
-    torchao = _torchao(bits)
+    torchao = _torchao_module("quantization", bits)
     config, count = _config(torchao, bits, device, model.backbone.dtype), 0
     for backbone in model.backbones():
         count += sum(_suits(layer, bits) for layer in backbone.modules())
@@ -115,12 +115,13 @@ def may_be_quantised(name: str, shape: Sequence[int]) -> bool:
     return len(shape) == 2 and name.endswith("weight") and not any(word in name for word in excluded)
 
 
-def _torchao(bits: Bits) -> Any:
+def _torchao_module(name: str, bits: Bits) -> Any:
     try:
-        return import_module("torchao.quantization")
+        return import_module(f"torchao.{name}")
     except ImportError as error:
         raise AgentPRMError(
-            f"{bits} weights need torchao, which is not installed; pip install 'agentprm[quant]' brings it"
+            f"{bits} weights need torchao, which is absent or of an unsupported version; "
+            "pip install 'agentprm[quant]' brings it"
         ) from error
 
 
@@ -129,8 +130,8 @@ def _config(torchao: Any, bits: Bits, device: str, dtype: torch.dtype) -> Any:
         return torchao.Int8WeightOnlyConfig(set_inductor_config=False)
     dtype_of(str(dtype).removeprefix("torch."), bits)
     if device == "cpu":
-        workflow = import_module("torchao.prototype.quantization.int4.inference_workflow")
-        return workflow.PrototypeInt4WeightOnlyConfig(group_size=GROUP, set_inductor_config=False)
+        prototype = _torchao_module("prototype.quantization.int4", bits)
+        return prototype.PrototypeInt4WeightOnlyConfig(group_size=GROUP, set_inductor_config=False)
     if torch.cuda.get_device_capability(device)[0] < 8:
         raise AgentPRMError(f"int4 weights need compute capability 8.0 or more, which {device} has not; int8 would do")
     return torchao.Int4WeightOnlyConfig(

@@ -20,7 +20,7 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     """
     shapes: dict[str, list[int]] = {}
     for file in sorted(path.glob("*.safetensors")):
-        with opened(file) as tensors:
+        with open_tensors(file) as tensors:
             shapes |= {name: list(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
     return shapes
 
@@ -33,13 +33,13 @@ def read_tensors(path: Path, names: set[str]) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     for file in sorted(path.glob("*.safetensors")):
-        with opened(file) as tensors:
+        with open_tensors(file) as tensors:
             found |= {name: torch.as_tensor(tensors.get_tensor(name)) for name in names & set(tensors.keys())}
     return found
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Any]:
+def open_tensors(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as tensors:
             yield tensors

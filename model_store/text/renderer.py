@@ -43,7 +43,7 @@ class _Segment(NamedTuple):
     together: bool
 
 
-class _Line:
+class _RunBuilder:
     """Runs and token ids in order; the text since the last cut can still grow."""
 
     __slots__ = ("items", "place", "text")
@@ -90,7 +90,7 @@ class Renderer:
         self._task = self._segment(template.task, task_together)
         self._observation = self._segment(template.observation, self._together)
         self._action = self._segment(template.action, self._together)
-        end = _Line(Run("", Place.WITHIN))
+        end = _RunBuilder(Run("", Place.WITHIN))
         end.put(self._action.after)
         end.cut()
         if not any(self._ids([end])[0]):
@@ -111,78 +111,80 @@ class Renderer:
 
     def trajectory(self, trajectory: Trajectory) -> Rendered:
         """Token ids of the whole trajectory, up to the end of its last action."""
-        line, task_items, end_items = self._line(trajectory)
-        return self._rendered(line, task_items, end_items)
+        builder, task_items, end_items = self._build(trajectory)
+        return self._rendered(builder, task_items, end_items)
 
     def state(self, state: State) -> Rendered:
         """Token ids of everything before the next action; ``actions`` returns those that follow."""
-        line, task_items, end_items = self._line(Trajectory(state.task, state.steps))
+        builder, task_items, end_items = self._build(Trajectory(state.task, state.steps))
         if state.steps:
-            line.put(self._next)
-        self._observe(line, state.observation)
-        return self._rendered(line, task_items, end_items)
+            builder.put(self._next)
+        self._observe(builder, state.observation)
+        return self._rendered(builder, task_items, end_items)
 
     def actions(self, actions: Sequence[str], after: Rendered) -> list[list[int]]:
         """The token ids that each action adds to its state, [actions][tokens]; the last is its step end.
 
         ``state(s).token_ids + actions([a], state(s))[0] == trajectory(s.take(a)).token_ids``
         """
-        lines = [_Line(after.rest) for _ in actions]
-        for line, action in zip(lines, actions, strict=True):
-            self._act(line, action)
-        return [list(chain.from_iterable(ids)) for ids in self._ids(lines)]
+        builders = [_RunBuilder(after.rest) for _ in actions]
+        for builder, action in zip(builders, actions, strict=True):
+            self._act(builder, action)
+        return [list(chain.from_iterable(ids)) for ids in self._ids(builders)]
 
-    def _line(self, trajectory: Trajectory) -> tuple[_Line, int, list[int]]:
-        """The line of a trajectory, and the numbers of its items up to the task's end and up to each action's end."""
-        line, ends = _Line(), list[int]()
-        line.put(self._begin)
-        task_items = self._begin_task(line, trajectory.task)
+    def _build(self, trajectory: Trajectory) -> tuple[_RunBuilder, int, list[int]]:
+        """The runs of a trajectory, and the numbers of its items up to the task's end and up to each action's end."""
+        builder, ends = _RunBuilder(), list[int]()
+        builder.put(self._begin)
+        task_items = self._begin_task(builder, trajectory.task)
         for index, step in enumerate(trajectory.steps):
             if index:
-                line.put(self._next)
-            self._observe(line, step.observation)
-            ends.append(self._act(line, step.action))
-        return line, task_items, ends
+                builder.put(self._next)
+            self._observe(builder, step.observation)
+            ends.append(self._act(builder, step.action))
+        return builder, task_items, ends
 
-    def _begin_task(self, line: _Line, task: str) -> int:
+    def _begin_task(self, builder: _RunBuilder, task: str) -> int:
         """Cuts after the task, so that its tokens are the same whatever follows; returns the number of items so far.
 
         A task that is tokenised together with what follows is cut behind the token that it ends in: a newline may be
         part of the same token as its last full stop.
         """
         before, after, together = self._task
-        line.add(_Segment(before, [], together), self._stripped(task))
+        builder.add(_Segment(before, [], together), self._stripped(task))
         if not self._together:
-            line.put(after)
-            return line.cut()
+            builder.put(after)
+            return builder.cut()
         following = after[0] if after and isinstance(after[0], str) else ""
-        joined, end = line.text + following, len(line.text)
+        joined, end = builder.text + following, len(builder.text)
         if following:
-            end = self._runs.token_end(Run(joined, line.place), end)
-        line.text = joined[:end]
-        items = line.cut()
-        line.put([joined[end:], *after[bool(following) :]])
+            end = self._runs.token_end(Run(joined, builder.place), end)
+        builder.text = joined[:end]
+        items = builder.cut()
+        builder.put([joined[end:], *after[bool(following) :]])
         return items
 
-    def _observe(self, line: _Line, observation: str) -> None:
+    def _observe(self, builder: _RunBuilder, observation: str) -> None:
         text = self._stripped(observation)
         if text or not self._template.skip_empty_observation:
-            line.add(self._observation, text)
+            builder.add(self._observation, text)
 
-    def _act(self, line: _Line, action: str) -> int:
-        line.add(self._action, self._stripped(action))
-        return line.cut()
+    def _act(self, builder: _RunBuilder, action: str) -> int:
+        builder.add(self._action, self._stripped(action))
+        return builder.cut()
 
-    def _rendered(self, line: _Line, task_items: int, end_items: Sequence[int]) -> Rendered:
-        (ids,) = self._ids([line])
+    def _rendered(self, builder: _RunBuilder, task_items: int, end_items: Sequence[int]) -> Rendered:
+        (ids,) = self._ids([builder])
         lens = [0, *accumulate(map(len, ids))]
-        token_ids, rest = list(chain.from_iterable(ids)), Run(line.text, line.place)
+        token_ids, rest = list(chain.from_iterable(ids)), Run(builder.text, builder.place)
         return Rendered(token_ids, lens[task_items], [lens[items] - 1 for items in end_items], rest)
 
-    def _ids(self, lines: Sequence[_Line]) -> list[list[list[int]]]:
-        """Token ids [lines][items][tokens]; all runs go to the tokenizer at once."""
-        found = iter(self._runs.encode([item for line in lines for item in line.items if isinstance(item, Run)]))
-        return [[next(found) if isinstance(item, Run) else item for item in line.items] for line in lines]
+    def _ids(self, builders: Sequence[_RunBuilder]) -> list[list[list[int]]]:
+        """Token ids [builders][items][tokens]; all runs go to the tokenizer at once."""
+        found = iter(
+            self._runs.encode([item for builder in builders for item in builder.items if isinstance(item, Run)])
+        )
+        return [[next(found) if isinstance(item, Run) else item for item in builder.items] for builder in builders]
 
     def _segment(self, texts: tuple[str, str], together: bool) -> _Segment:
         before, after = (self._parts(text, together) for text in texts)
