@@ -1,4 +1,4 @@
-"""What can be set, from ``AGENTPRM_*`` variables. The only module that reads the environment."""
+"""Settings of the service, from ``AGENTPRM_*`` variables. The only module that reads the environment."""
 
 import difflib
 import os
@@ -17,137 +17,156 @@ CHECKPOINTS: Final = Path(__file__).parent.parent / "model_store" / "checkpoints
 
 
 class SettingsError(AgentPRMError):
-    """A variable that is unknown or holds a value that cannot be used."""
+    """A variable is unknown, or has a value that cannot be used."""
 
 
-def _split(names: Any) -> Any:
+def _split_at_commas(names: Any) -> Any:
     return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else names
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Telemetry = Literal["off", "traces", "events"]
 Devices = Annotated[str, Field(pattern=PLACEMENT)]
 Url = Annotated[str, Field(pattern=r"^(https?://[^/]\S*)?$")]
 
 
-def _pairs(text: Any) -> Any:
+def _parse_pairs(text: Any) -> Any:
     if not isinstance(text, str):
         return text
-    return dict([part.strip() for part in one.partition("=")[::2]] for one in text.split(";") if one.strip())
+    return dict([part.strip() for part in pair.partition("=")[::2]] for pair in text.split(";") if pair.strip())
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0: a free one.")
     model_store: Path = Field(default=CHECKPOINTS, description="Directory of checkpoints.")
     models: Names = Field(
-        default=("demo",), description="Names or aliases to load, comma-separated; the first is the default."
+        default=("demo",),
+        description="Names or aliases of the models to load, comma-separated; the first is the default model.",
     )
     device: str = Field(
         default="auto",
         pattern=PLACEMENT,
-        description="auto, cpu, cuda or cuda:N; auto: cuda if there is one. With commas one worker each, with + one "
-        "worker over several.",
+        description="auto, cpu, cuda or cuda:N; auto: cuda if there is one. A comma separates devices with a "
+        "worker each; + joins devices into one worker.",
     )
-    placement: Annotated[dict[str, Devices], NoDecode, BeforeValidator(_pairs)] = Field(
-        default={}, description="The devices of single models instead, as prod=cuda:0+cuda:1;demo=cuda:2."
+    placement: Annotated[dict[str, Devices], NoDecode, BeforeValidator(_parse_pairs)] = Field(
+        default={},
+        description="Devices of single models, as prod=cuda:0+cuda:1;demo=cuda:2; empty: AGENTPRM_DEVICE holds "
+        "for all.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="The backbone's dtype; auto: the checkpoint's on cuda, float32 on cpu."
+        default="auto", description="Data type of the backbone; auto: the checkpoint's on cuda, float32 on cpu."
     )
     weights: Literal["auto", "int8", "int4"] = Field(
         default="auto",
-        description="Of the backbone's linear layers; auto: as the dtype has them. int4 goes with bfloat16.",
+        description="Quantisation of the backbone's linear layers; auto: none, they have the dtype. int4 needs "
+        "bfloat16.",
     )
     cpu_threads: Count | None = Field(
         default=None, description="Threads of a forward on a CPU; unset: one for each core that this process may use."
     )
     prefix_cache_bytes: int = Field(
-        default=1024**3, ge=0, description="Bytes of keys and values that each model keeps for later requests; 0: off."
+        default=1024**3,
+        ge=0,
+        description="Bytes of keys and values that each model keeps for later requests; 0: no prefix cache.",
     )
     score_cache_items: int = Field(
-        default=100_000, ge=0, description="Scores kept in the process for later requests; 0: none."
+        default=100_000, ge=0, description="Scores kept in memory for later requests; 0: none."
     )
     score_cache_namespace: str = Field(
         default="agentprm",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="What the keys of this service's scores begin with in Redis.",
+        description="Beginning of the keys of this service's scores in Redis.",
     )
     score_cache_ttl_seconds: int = Field(
-        default=604_800, ge=0, description="How long Redis keeps a score; 0: until it is evicted."
+        default=604_800, ge=0, description="Seconds that Redis keeps a score; 0: until Redis evicts it."
     )
     redis_url: str = Field(
         default="",
-        description="Redis for the scores that replicas share: redis://, rediss://, redis+sentinel:// or "
-        "redis+cluster://; empty: none.",
+        description="URL of the Redis whose scores all replicas share: redis://, rediss://, redis+sentinel:// or "
+        "redis+cluster://; empty: no Redis.",
     )
     redis_timeout_ms: float = Field(
-        default=25, gt=0, le=1000, description="How long a request waits for Redis before it computes."
+        default=25, gt=0, le=1000, description="Milliseconds that a request waits for Redis before it computes."
     )
     judge_url: Url = Field(
-        default="", description="Text-generation server that judges run on; empty: none, and no judge can be loaded."
+        default="", description="URL of the text-generation server of all judges; empty: no judge can be loaded."
     )
-    judge_api_key_file: Path | None = Field(default=None, description="Holds the key for it; unset: it wants none.")
+    judge_api_key_file: Path | None = Field(
+        default=None, description="File with the API key of the judges' server; unset: it needs none."
+    )
     policy_url: Url = Field(
-        default="", description="Text-generation server that actions are sampled from; empty: none are."
+        default="", description="URL of the text-generation server that samples actions; empty: requests cannot sample."
     )
-    policy_api_key_file: Path | None = Field(default=None, description="Holds the key for it; unset: it wants none.")
-    policy_model: str = Field(default="", description="Name of the model on that server; a TGI server needs none.")
+    policy_api_key_file: Path | None = Field(
+        default=None, description="File with the API key of the policy's server; unset: it needs none."
+    )
+    policy_model: str = Field(
+        default="",
+        description="Name of the model on the policy's server; empty: for a TGI server, which has one model.",
+    )
     remote_calls: Count = Field(
-        default=32, description="Calls that may run at once to such a server, for each judge and for the policy."
+        default=32, description="Most calls at once to a text-generation server, for each judge and for the policy."
     )
     max_remote_queue: Count = Field(
-        default=4096, description="Calls that may wait for that; over it 429, a request over it by itself 413."
+        default=4096,
+        description="Most calls that may wait for a text-generation server; above it 429, or 413 if the request "
+        "alone has more.",
     )
-    remote_timeout_ms: Count = Field(default=120_000, description="How long one attempt of a call may take.")
+    remote_timeout_ms: Count = Field(
+        default=120_000, description="Milliseconds for one attempt of a call to a text-generation server."
+    )
     tls_certfile: Path | None = Field(
-        default=None, description="Certificate chain in PEM; with it the service speaks HTTPS. Unset: HTTP."
+        default=None, description="PEM file with the certificate chain of HTTPS; unset: plain HTTP."
     )
     tls_keyfile: Path | None = Field(
-        default=None, description="Private key of the certificate; unset: it is in the same file."
+        default=None,
+        description="PEM file with the private key of the certificate; unset: it is in AGENTPRM_TLS_CERTFILE.",
     )
     api_keys_file: Path | None = Field(
-        default=None, description="Hashes of the keys that may ask; unset: whoever reaches the port may."
+        default=None,
+        description="File with hashes of API keys; unset: requests need no key, and there are no admin routes.",
     )
-    guard_metrics: bool = Field(default=False, description="Whether /metrics needs a key too.")
+    guard_metrics: bool = Field(default=False, description="Whether /metrics needs an API key too.")
     max_batch_tokens: Count | None = Field(
         default=None,
-        description="Tokens computed in one forward, longer sequences in pieces; unset: what suits the device.",
+        description="Most tokens computed in one forward; longer sequences run in pieces. Unset: chosen for the "
+        "device.",
     )
     max_queue_tokens: Count = Field(
         default=131_072,
-        description="Tokens still to be computed that may wait; over it 429, a request over it by itself 413.",
+        description="Most tokens to compute that may wait; above it 429, or 413 if the request alone has more.",
     )
-    max_requests: Count = Field(
-        default=1024, description="Requests for scores that may be in the service at once; over it 429."
-    )
+    max_requests: Count = Field(default=1024, description="Most requests for scores in flight; above it 429.")
     max_wait_ms: float = Field(
-        default=0, ge=0, le=1000, description="How long an idle engine waits for a batch to fill."
+        default=0, ge=0, le=1000, description="Milliseconds that an idle engine waits for a batch to fill; 0: none."
     )
     max_items: Count = Field(default=64, description="Most items in one request.")
     max_candidates: Count = Field(default=64, description="Most candidates in one item.")
-    max_body_bytes: Count = Field(default=4 * 1024 * 1024, description="Longest request body.")
+    max_body_bytes: Count = Field(default=4 * 1024 * 1024, description="Most bytes in a request body.")
     log_format: Literal["text", "json"] = Field(
-        default="text", description="text for a person, json for a collector; one line a request."
+        default="text", description="text for people or json for log collectors; one line for each request."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least level that is logged."
+        default="info", description="Lowest level that is logged."
     )
     otel: Telemetry = Field(
         default="off",
-        description="traces: spans go to a collector by OTLP; events: scores do too. The OTEL_ variables say where.",
+        description="off, traces or events; traces: spans are sent over OTLP; events: so are scores. OTEL_ "
+        "variables say where.",
     )
 
     def devices_of(self, *names: str) -> str:
-        """What ``placement`` says of a model under the first of its names that it knows, else ``device``."""
+        """Returns the devices of a model: those of the first of its ``names`` in ``placement``, else ``device``."""
         return next((self.placement[name] for name in names if name in self.placement), self.device)
 
 
 def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores that this process may use: those it may run on, and no more than its container's quota."""
+    """Returns the number of cores that this process may use: its CPU affinity, limited by its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if quota.exists():
         microseconds, _, period = quota.read_text(encoding="ascii").partition(" ")
@@ -157,10 +176,10 @@ def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 def load_settings() -> Settings:
-    """The settings of this process.
+    """Reads the settings of this process.
 
     Raises:
-        SettingsError: an unknown ``AGENTPRM_`` variable or a wrong value; says which and what would do.
+        SettingsError: a variable is unknown, or has a wrong value; the message says which, and what is allowed.
     """
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     for variable in sorted(os.environ):
@@ -170,9 +189,9 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(wrong["loc"], wrong) for wrong in error.errors())) from error
+        raise SettingsError("; ".join(_sentence(each) for each in error.errors())) from error
 
 
-def _sentence(loc: tuple[int | str, ...], wrong: Any) -> str:
-    _, complaint = wrong["msg"].split(" ", maxsplit=1)  # "Input should be greater than ..."
-    return f"{PREFIX}{str(loc[0]).upper()} is {wrong['input']!r} but {complaint}"
+def _sentence(error: Any) -> str:
+    _, complaint = error["msg"].split(" ", maxsplit=1)  # "Input should be greater than ..."
+    return f"{PREFIX}{str(error['loc'][0]).upper()} is {error['input']!r} but {complaint}"
