@@ -40,12 +40,12 @@ def rounded(value: Any) -> Any:
     """Numbers to four places, and no counts of what happened to be cached."""
     if isinstance(value, dict):
         return {
-            name: rounded(part)
-            for name, part in value.items()
+            name: rounded(item)
+            for name, item in value.items()
             if name not in ("computed", "prefix_cache", "score_cache")
         }
     if isinstance(value, list):
-        return [rounded(part) for part in value]
+        return [rounded(item) for item in value]
     return round(value, 4) if isinstance(value, float) else value
 
 
