@@ -105,7 +105,7 @@ def _registry(
 
 
 def _without_routes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
-    return FastAPIOffline(  # whose /docs needs no other host
+    return FastAPIOffline(  # its /docs page needs no other host
         title="AgentPRM",
         summary="Scores the steps of LLM agents: promise = Q(s, a), progress = what the step changed.",
         lifespan=lifespan,
@@ -230,7 +230,7 @@ def _reloaded_by_hangup(registry: Registry) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # instead of the death that is its default
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # its default would end the process
 
 
 def _policy(settings: Settings) -> Policy | None:

@@ -52,7 +52,7 @@ def byte_renderer() -> Renderer:
 
 
 class GatedEngine(EchoEngine):
-    """Echoes, but only while the gate is open; remembers what it was asked."""
+    """Echoes, but only while the gate is open. ``calls`` has the token ids of each call."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -67,12 +67,12 @@ class GatedEngine(EchoEngine):
         return super().score(token_ids, reads)
 
     async def entered(self) -> None:
-        """Returns once per forward that has begun."""
+        """Waits until the next forward has begun; each forward counts once."""
         assert await asyncio.to_thread(self._entered.acquire, timeout=PATIENCE)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """The next forward begins and does not end; forwards before it are not counted."""
+        """Holds the next forward until the block ends. Forwards before it are not counted by ``entered``."""
         while self._entered.acquire(blocking=False):
             pass
         self.gate.clear()
@@ -137,7 +137,7 @@ class BrokenEngine(EchoEngine):
 
 
 def loaded(engine: Engine, name: str = "echo") -> LoadedModel:
-    """A model of its own: other names have other digests."""
+    """A loaded model around an engine. Other names have other digests."""
     digest = MANIFEST.digest if name == MANIFEST.name else f"sha256:{name}"
     return LoadedModel(
         replace(MANIFEST, name=name, digest=digest),
@@ -185,7 +185,7 @@ def proposal(*candidates: Any, **more: Any) -> dict[str, Any]:
 
 
 def pass_time(seconds: float) -> None:
-    """The clock of the running loop jumps: what was due within so many seconds is due now."""
+    """Moves the running loop's clock forward: timers due within ``seconds`` are due now."""
     loop = asyncio.get_running_loop()
     now = loop.time
     loop.time = lambda: now() + seconds  # type: ignore[method-assign]

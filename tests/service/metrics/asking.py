@@ -31,7 +31,7 @@ async def total(client: httpx.AsyncClient, name: str, **labels: str) -> float:
 
 
 async def ask_and_leave(client: httpx.AsyncClient, engine: GatedEngine) -> None:
-    """A request whose client leaves while its forward runs."""
+    """Sends a request whose client leaves while its forward runs."""
     body = json.dumps({"items": [item("leaves")]}).encode()
     entered = asyncio.Event()
     messages = iter([{"type": "http.request", "body": body}])
@@ -60,7 +60,7 @@ async def ask_and_leave(client: httpx.AsyncClient, engine: GatedEngine) -> None:
 
 
 async def ask_all_kinds(client: httpx.AsyncClient, engine: GatedEngine) -> None:
-    """Requests that end in every way that there is without a broken part."""
+    """Sends requests that end in every way that is possible without a broken part."""
     body = {"items": [item("Craft.", "look", "go")]}
     for route in ("/score_step", "/score_trajectory"):
         assert (await client.post(route, json=body)).status_code == 200
@@ -84,7 +84,7 @@ async def ask_all_kinds(client: httpx.AsyncClient, engine: GatedEngine) -> None:
 
 
 class NaNEngine(GatedEngine):
-    """Its warm-up is well; then one score of each sequence is NaN."""
+    """An engine that scores its warm-up, and from then on one NaN per sequence."""
 
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         scored = super().score(token_ids, reads)

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:
-    """Name -> type and labels, from the rows of the page."""
+    """Type and labels by metric name, from the rows of the page."""
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `((?:agentprm|process)_\w+)` \| (\w+) \| (.*?) \|", page, re.MULTILINE)
     assert len(rows) == len({name for name, _, _ in rows})
@@ -17,7 +17,7 @@ def documented() -> dict[str, tuple[str, set[str]]]:
 
 
 def registered() -> dict[str, tuple[str, set[str]]]:
-    """The same of a metrics object with every part connected."""
+    """Type and labels by metric name, from a metrics object with every part connected."""
     metrics = Metrics(["/score_step"], ["/score_step"])
     metrics.add_model("m@1")
     metrics.process.show_model("m@1", digest="0", device="cpu", dtype="float32")

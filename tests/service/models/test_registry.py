@@ -203,7 +203,7 @@ def test_the_default_model_stays(shop: Shop) -> None:
 
 
 async def all_have_left() -> None:
-    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "leaving model"))
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "unloading model"))
 
 
 def test_the_series_of_a_model_come_and_go_with_it(shop: Shop) -> None:

@@ -48,20 +48,20 @@ def ends(token_ids: Sequences) -> Sequences:
 
 
 def unequal(token_ids: Sequence[object]) -> list[object]:
-    """A key of its own for each sequence: nobody else's work answers it."""
+    """Keys that differ for every sequence, so that no other request answers it."""
     return [object() for _ in token_ids]
 
 
 def submit(
     batcher: Batcher, *token_ids: list[int], keys: Sequence[Hashable] | None = None, **terms: Any
 ) -> asyncio.Task[Answer]:
-    """A request with these terms: ``caller``, ``priority``, ``deadline``."""
+    """Submits a request with these terms: ``caller``, ``priority``, ``deadline``."""
     work = batcher.measure(token_ids, ends(list(token_ids)), keys or unequal(token_ids))
     return asyncio.create_task(batcher.submit(work, Terms(**terms)))
 
 
 async def queued(batcher: Batcher, *token_ids: list[int], **options: Any) -> asyncio.Task[Answer]:
-    """A request that has reached the queue; ``options`` as for ``submit``."""
+    """Submits a request and returns it once it is queued; ``options`` as for ``submit``."""
     task = submit(batcher, *token_ids, **options)
     await asyncio.sleep(0)
     return task

@@ -1,4 +1,4 @@
-"""Calls: so many at once, in fair turns, equal ones once, and none that nobody waits for."""
+"""Calls run a limited number at once, in fair turns, equal ones once, and none that nobody waits for."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -45,7 +45,7 @@ class Gated:
 
 
 async def settled() -> None:
-    """Everything that can happen has happened."""
+    """Lets the event loop do everything that is ready."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -66,7 +66,7 @@ def run(scenario: Scenario, at_once: int = 2, max_waiting: int = 100) -> None:
 async def submitted(
     calls: Calls[str, str, str], works: str, terms: Terms = INTERACTIVE
 ) -> asyncio.Task[Answers[str, str]]:
-    """A request of one call for each letter, that has come as far as it can."""
+    """Submits one call per letter, and returns the request once it has got as far as it can."""
     task = asyncio.create_task(calls.submit({work: work for work in works}, terms))
     await settled()
     return task

@@ -1,4 +1,4 @@
-"""Engines that fail in their several ways: who is answered what, and whether the next request is scored."""
+"""Engines that fail in several ways: which requests get which error, and the next request is scored."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from tests.service.queue.batching import batching, submit
 
 
 class SmallEngine(EchoEngine):
-    """A device with room for so many tokens at once."""
+    """An engine with room for ``room`` tokens at once."""
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -115,7 +115,7 @@ def test_a_failure_takes_the_rest_of_its_request_out_of_the_queue() -> None:
 
 
 class Wrong(EchoEngine):
-    """Answers as told for every sequence that begins with 666."""
+    """Gives ``answer`` for every sequence that begins with 666."""
 
     def __init__(self, answer: list[float]) -> None:
         self.answer = answer
