@@ -1,4 +1,4 @@
-"""Results of all benchmarks as one markdown document; the README quotes it."""
+"""Results of all benchmarks as one markdown document; docs/results.md quotes it."""
 
 from collections.abc import Sequence
 

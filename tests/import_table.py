@@ -122,7 +122,7 @@ INTERNAL: dict[str, set[str]] = {
     "benchmarks": {"agentprm", "benchmarks", "model_store", "service", "testbed", "training"},
     "deploy.grafana": {"deploy.grafana"},
     "deploy.observe": {"agentprm", "deploy.observe", "service.settings", "testbed", "training"},
-    "tests.agentprm": {"agentprm", "tests.agentprm"},
+    "tests.agentprm": {"agentprm", "model_store.errors", "tests.agentprm"},
     "tests.benchmarks": {
         "agentprm",
         "benchmarks",
@@ -170,6 +170,7 @@ INTERNAL: dict[str, set[str]] = {
         "tests.service",
     },
     "tests.stress": {"agentprm", "benchmarks", "model_store", "service", "testbed", "tests.service", "tests.stress"},
+    "tests.testbed": {"testbed", "tests.testbed"},
     "tests.training": {"agentprm", "model_store", "tests.training", "training"},
 }
 """What a module or package may import from this repository; the longest matching name decides."""

@@ -1,7 +1,7 @@
 """Trains the bundled ``textcraft-demo`` checkpoint from nothing: rollouts, language model, Algorithm 1, evaluation.
 
 ``python -m training.demo`` trains one seed and publishes it. ``--seeds 0 1 2`` trains several and evaluates them
-together (the figures of the README); the first is published.
+together (the figures of docs/results.md); the first is published.
 """
 
 import copy

@@ -118,7 +118,7 @@ def agent_loop(steps: int) -> Workload:
 
 
 def full() -> list[Workload]:
-    """Returns the workloads of the README's table."""
+    """Returns the workloads of the table in docs/results.md."""
     return [
         *(rank(history, candidates) for history in (256, 1024, 2048) for candidates in (4, 16, 64)),
         grow(30, 1),

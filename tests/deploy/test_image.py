@@ -60,11 +60,8 @@ def test_every_file_that_the_image_copies_is_there_and_sent_to_the_builder() -> 
 
 
 def test_every_package_that_the_service_imports_is_in_the_image() -> None:
-    used = {
-        name.partition(".")[0] for scope, names in INTERNAL.items() if scope.startswith("service") for name in names
-    }
-    assert used
-    for package in used:
+    imported = {name for module, names in INTERNAL.items() if module.startswith("service") for name in names}
+    for package in {name.partition(".")[0] for name in imported}:
         assert f"\nCOPY {package} {package}\n" in DOCKERFILE
 
 

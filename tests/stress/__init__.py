@@ -1,1 +1,1 @@
-"""The whole service under more than it can take (``overload``) and with everything failing around it (``chaos``)."""
+"""The whole service under overload, with everything around it failing (``chaos``), and while models are swapped."""

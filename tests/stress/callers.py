@@ -1,4 +1,4 @@
-"""Many callers at once, who send what the mixture plans and judge what they get."""
+"""Many concurrent callers, who send the requests of a mixture and check the answers."""
 
 import asyncio
 import json
@@ -19,10 +19,9 @@ PATIENCE: Final = 90.0
 
 
 class Callers:
-    """``answers`` counts by kind of request and code, ``violations`` what must never be.
+    """Callers of a run. ``answers`` counts by kind of request and code; ``violations`` counts wrong answers.
 
-    ``served``: digests of the checkpoints that may answer now to a request that names no version; whoever swaps them
-    keeps it right.
+    ``served`` are the digests that may answer a request without a version; whoever swaps models updates it.
     """
 
     def __init__(self, port: int, oracle: Oracle, mixture: Mixture, digests: Mapping[str, str]) -> None:
@@ -49,7 +48,7 @@ class Callers:
             await self._marks.setdefault(number, asyncio.Event()).wait()
 
     async def ask(self, planned: Planned, connection: Connection | None = None) -> Connection | None:
-        """Sends and judges; returns the connection if it may be used again."""
+        """Sends a request and checks the answer; returns the connection if it can be used again."""
         before = self.served
         code = "none"
         try:
@@ -90,14 +89,15 @@ class Callers:
             connection.hang_up()
 
     async def _leave(self, planned: Planned, how: HangUp) -> None:
-        connection = await self.connect()
+        async with asyncio.timeout(PATIENCE):
+            connection = await self.connect()
         connection.send(planned.request[: how.sent])
         await asyncio.sleep(how.seconds)
         connection.hang_up(rudely=how.rudely)
         self.answers[planned.kind, "none"] += 1
 
     def _judge(self, planned: Planned, answer: Answer, served: Iterable[str]) -> str:
-        """The code of an allowed answer.
+        """Returns the code of an allowed answer.
 
         Raises:
             WrongAnswer: it is not allowed, or not well-formed.

@@ -1,10 +1,10 @@
-"""Thousands of mixed requests while everything around them fails: each gets one well-formed answer that is allowed.
+"""Sends thousands of mixed requests while everything fails: each must get one well-formed answer that is allowed.
 
     python -m tests.stress.chaos --requests 10000 --seed 0
 
-A real application over loaded checkpoints and a real Redis. Meanwhile forwards fail, callers hang up or send nonsense,
-Redis is killed and comes back twice, the model is swapped again and again, and another comes and goes. Every score is
-compared with the plain forward's. Ends with 1 and a sentence for everything that is not as it should be.
+The application, its checkpoints and Redis are real. Forwards fail, callers hang up or send nonsense, Redis is killed
+and comes back twice, the model is swapped several times, and another is loaded and unloaded. Every score is compared
+with that of a plain forward. The exit status is 1 if anything is wrong, with a sentence for each violation.
 """
 
 import argparse
@@ -35,15 +35,15 @@ from tests.stress.stage import OTHER_MODEL, Stage
 from tests.stress.unreliable import Complaints, RunningApp, Unreliable, serving
 
 FAILURE_SHARE: Final = 0.02
-"""Of the layers of forwards."""
+"""Share of all layers' forwards that fail."""
 SWAPS: Final = 5
 ATTEMPTS: Final = 20
-"""The forward with which a model warms up may fail like any other; then nothing has changed."""
+"""Tries of an operator's change, which fails without effect if the model's warm-up forward fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``counts`` is what was done to the service, ``violations`` what it must never do, by how often."""
+    """Answers by kind and code; ``counts`` of events, and of ``violations``, which must never happen."""
 
     answers: Counter[tuple[str, str]]
     counts: Counter[str]
@@ -52,6 +52,8 @@ class Outcome:
 
 
 class Chaos:
+    """One run: the callers, and the disturbances at their time."""
+
     def __init__(self, stage: Stage, app: RunningApp, unreliable: Unreliable) -> None:
         self._stage = stage
         self._app = app
@@ -61,7 +63,7 @@ class Chaos:
         self.counts: Counter[str] = Counter()
 
     async def run(self, requests: int) -> Outcome:
-        """At least so many requests; more, until everything has happened that is to happen meanwhile."""
+        """Sends at least ``requests`` requests, and more until every disturbance has happened."""
         started = time.monotonic()
         await self._settled(Counter())
         tasks = self._app.tasks()
@@ -78,7 +80,7 @@ class Chaos:
         return Outcome(self._callers.answers, self.counts, self._callers.violations, time.monotonic() - started)
 
     async def _count(self) -> None:
-        """What has been tried, so that all can see that it has."""
+        """Counts cache hits and failed forwards, which show that the run has tested them."""
         total = await self._metrics()
         for tier in ("memory", "redis"):
             hits = total(f'agentprm_score_cache_lookups_total{{result="hit",tier="{tier}"}}')
@@ -87,7 +89,7 @@ class Chaos:
             self.counts[f"forwards that raised {kind}"] = failures
 
     async def _disturb(self, requests: int) -> None:
-        """At these shares of the requests; the swaps come while Redis is down."""
+        """Disturbs the service at fixed shares of the requests; two swaps happen while Redis is down."""
         first, second = self._stage.versions
         acts: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (0.15, self._kill_redis),
@@ -112,17 +114,17 @@ class Chaos:
         self.counts["Redis started again"] += 1
 
     async def _swap(self, reference: str) -> None:
-        """From the moment of the reply only the new version answers."""
+        """Swaps the model; after the reply only the new version may answer."""
         new = self._stage.digests[reference]
         await asyncio.to_thread(self._stage.store.set_alias, "demo", reference)
         self._callers.served |= {new}
         models = await self._change("/admin/reload", {})
         self._callers.served = frozenset({new})
-        if [one["digest"] for one in models if one["default"]] != [new]:
+        if [model["digest"] for model in models if model["default"]] != [new]:
             self._callers.violations[f"a reload does not serve {reference} by default"] += 1
 
     async def _swap_to_and_fro(self) -> None:
-        """Often, since the moment is short in which a request has found its model and is not yet in the queue."""
+        """Swaps several times, since a request is only for a moment between finding its model and the queue."""
         first, second = self._stage.versions
         for _ in range(SWAPS):
             await self._swap(second)
@@ -130,12 +132,12 @@ class Chaos:
 
     async def _load_and_unload_another(self) -> None:
         both = await self._change("/admin/load", {"model": OTHER_MODEL})
-        one = await self._change("/admin/unload", {"model": OTHER_MODEL})
-        if (len(both), len(one)) != (2, 1):
+        remaining = await self._change("/admin/unload", {"model": OTHER_MODEL})
+        if (len(both), len(remaining)) != (2, 1):
             self._callers.violations["loading and unloading do not serve one model more and one less"] += 1
 
     async def _change(self, path: str, body: dict[str, str]) -> list[dict[str, Any]]:
-        """The models that are served after an operator's change."""
+        """Makes an operator's change and returns the models that are served afterwards."""
         headers = {"authorization": f"Bearer {self._stage.admin_key}", "connection": "close"}
         request = request_bytes("POST", path, json.dumps(body).encode(), headers)
         for _ in range(ATTEMPTS):
@@ -151,13 +153,13 @@ class Chaos:
         return []
 
     async def _look_around(self, tasks: Counter[str]) -> None:
-        """When nothing is asked any more, nothing may be left of what was."""
+        """Checks that nothing is left of the requests once all are answered."""
         for what, wrong in {**await self._settled(tasks), **self._harm_to_caches()}.items():
             if wrong:
                 self._callers.violations[f"afterwards {what}"] += 1
 
     async def _settled(self, tasks: Counter[str]) -> dict[str, object]:
-        """What is unsettled, at last after ``PATIENCE``: a breaker may need 8 s to close again."""
+        """Waits for the service to be idle, at most ``PATIENCE`` (a breaker may need 8 s); returns what is not."""
         deadline = time.monotonic() + PATIENCE
         while any((left := await self._unsettled(tasks)).values()) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)  # HTTP offers no event
@@ -174,7 +176,7 @@ class Chaos:
         }
 
     async def _metrics(self) -> Callable[[str], float]:
-        """Sums the samples that begin so, whatever their other labels."""
+        """Reads ``/metrics``; returns a function that sums the samples whose line starts with a text."""
         async with asyncio.timeout(PATIENCE):
             connection = await self._callers.connect()
             answer = await connection.ask(request_bytes("GET", "/metrics", headers={"connection": "close"}))
@@ -197,9 +199,10 @@ class Chaos:
 
 
 def run(requests: int, seed: int, directory: Path, failure_share: float = FAILURE_SHARE) -> Outcome:
+    """Runs the service in this process under chaos."""
     threads = set(threading.enumerate())
     unreliable, complaints = Unreliable(seed, failure_share), Complaints()
-    with complaints.heard(), unreliable.loading(), _stage(directory, requests, seed) as stage:
+    with complaints.recording(), unreliable.loading(), _stage(directory, requests, seed) as stage:
         unreliable.reliable = True
         app = create_app(load_models(stage.settings), stage.settings)
         with serving(app) as running_app, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -227,8 +230,8 @@ def table(outcome: Outcome) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Lets everything fail around a real service.")
-    parser.add_argument("--requests", type=int, default=10_000, help="at least")
+    parser = argparse.ArgumentParser(description="Makes everything around a real service fail.")
+    parser.add_argument("--requests", type=int, default=10_000, help="least number of requests")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)

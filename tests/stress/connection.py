@@ -1,6 +1,6 @@
-"""A connection to the service in plain bytes: cheap enough to offer overload, and rude enough to hang up half way.
+"""A client connection in plain bytes: cheap enough for overload, and able to hang up half way.
 
-Reads only what the service writes: HTTP/1.1 with a content-length. Anything else is ``IllFormed``.
+It reads only what the service writes: HTTP/1.1 with a content-length. Anything else is ``IllFormed``.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ from typing import NamedTuple, Self
 
 
 class IllFormed(Exception):
-    """What came back is no HTTP answer of this service. Never quotes it: an agent's text may be in it."""
+    """The reply is no HTTP answer of this service. Messages never quote it, since it may hold an agent's text."""
 
 
 class Answer(NamedTuple):
-    """``headers`` by lower-case name."""
+    """One HTTP answer; ``headers`` are keyed by lower-case name."""
 
     status: int
     headers: dict[str, str]
@@ -28,7 +28,7 @@ def request_bytes(method: str, path: str, body: bytes = b"", headers: Mapping[st
 
 
 class Connection:
-    """One request at a time; after anything but an answer it is of no more use."""
+    """A connection for one request at a time; it cannot be used after an error."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -40,17 +40,17 @@ class Connection:
 
     @property
     def usable(self) -> bool:
-        """Whether the service has kept it open, as far as is known."""
+        """False once the service is known to have closed it."""
         return not self._reader.at_eof() and not self._writer.is_closing()
 
     def send(self, request: bytes) -> None:
         self._writer.write(request)
 
     async def receive(self) -> Answer:
-        """The next answer.
+        """Returns the next answer.
 
         Raises:
-            IllFormed: the connection ended before it, or it is no answer.
+            IllFormed: the connection ended first, or the bytes are no answer.
         """
         try:
             head = await self._reader.readuntil(b"\r\n\r\n")
@@ -66,17 +66,17 @@ class Connection:
         return await self.receive()
 
     async def end(self) -> None:
-        """Returns when the service closes, as it was asked to.
+        """Returns when the service has closed the connection, as it was asked to.
 
         Raises:
-            IllFormed: it sends more than the answers that were received.
+            IllFormed: the service sends more bytes.
         """
-        with suppress(ConnectionError):  # closed without manners, but closed
+        with suppress(ConnectionError):  # a reset also closes
             if await self._reader.read():
                 raise IllFormed("more than one answer to one request")
 
     def hang_up(self, *, rudely: bool = False) -> None:
-        """Closes; ``rudely`` at once and with a reset, whatever is still to be sent."""
+        """Closes the connection; ``rudely`` closes at once with a reset and drops unsent bytes."""
         if rudely:
             self._writer.transport.abort()
         else:

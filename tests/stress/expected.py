@@ -1,4 +1,4 @@
-"""What the service must answer, known before it is asked: every score of a forest of trajectories, by checkpoint.
+"""Computes the right answers in advance: every score of a forest of trajectories, by checkpoint.
 
 The scores are those of the plain padded forward, which knows no prefixes, no batches and no caches.
 """
@@ -23,7 +23,7 @@ CANDIDATES: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A trajectory, and what else could have been done at its last step: the action itself comes first."""
+    """A trajectory and the candidates of its last step, of which the first is the action taken."""
 
     trajectory: Trajectory
     candidates: tuple[str, ...]
@@ -41,8 +41,8 @@ class Raw(NamedTuple):
     candidates: list[float]
 
 
-class Asked(NamedTuple):
-    """An item of a request: a ``Played`` up to so many steps, or some of its candidates by their indices."""
+class RequestItem(NamedTuple):
+    """An item of a request: the first steps of a ``Played``, or some of its candidates by index."""
 
     played: int
     steps: int
@@ -50,46 +50,46 @@ class Asked(NamedTuple):
 
 
 class WrongAnswer(Exception):
-    """An answer that is not what it must be. Says how, without quoting a text."""
+    """An answer is wrong. The message says how, without quoting a text."""
 
 
 class Oracle:
     """Expected scores of each checkpoint by its digest."""
 
     def __init__(self, forest: Sequence[Played], checkpoints: Sequence[Checkpoint]) -> None:
-        self._raw = {one.manifest.digest: _score(forest, one) for one in checkpoints}
-        self._recipes = {one.manifest.digest: one.manifest.score for one in checkpoints}
+        self._raw = {checkpoint.manifest.digest: _score(forest, checkpoint) for checkpoint in checkpoints}
+        self._recipes = {checkpoint.manifest.digest: checkpoint.manifest.score for checkpoint in checkpoints}
 
-    def check(self, route: str, items: Sequence[Asked], reply: Mapping[str, Any]) -> str:
-        """The digest of the model that answered.
+    def check(self, route: str, items: Sequence[RequestItem], reply: Mapping[str, Any]) -> str:
+        """Checks a reply and returns the digest of the model that answered.
 
         Raises:
-            WrongAnswer: a checkpoint, an id, an order, a sum of tokens or a score that is not the right one.
+            WrongAnswer: a checkpoint, an id, an order, a sum of tokens or a score is wrong.
         """
         digest: str = reply["model"]["digest"]
         if digest not in self._raw:
             raise WrongAnswer("a checkpoint that nobody published answered")
         if [result["id"] for result in reply["results"]] != [str(place) for place in range(len(items))]:
             raise WrongAnswer("the results are not those of the items, in their order")
-        for asked, result in zip(items, reply["results"], strict=True):
-            self._check_item(route, asked, result, digest)
+        for wanted, result in zip(items, reply["results"], strict=True):
+            self._check_item(route, wanted, result, digest)
         return digest
 
-    def _check_item(self, route: str, asked: Asked, result: Mapping[str, Any], digest: str) -> None:
-        raw, recipe = self._raw[digest][asked.played], self._recipes[digest]
+    def _check_item(self, route: str, wanted: RequestItem, result: Mapping[str, Any], digest: str) -> None:
+        raw, recipe = self._raw[digest][wanted.played], self._recipes[digest]
         usage = result["usage"]
         if usage["tokens"] != usage["computed"] + usage["prefix_cache"] + usage["score_cache"]:
             raise WrongAnswer("the tokens of an item do not add up")
         if route == "/rank_actions":
-            _check_ranking(asked, result["ranking"], raw, recipe)
+            _check_ranking(wanted, result["ranking"], raw, recipe)
             return
-        due = _with_progress(raw.steps[: asked.steps], recipe)
+        due = _with_progress(raw.steps[: wanted.steps], recipe)
         found = result["steps"] if route == "/score_trajectory" else [result]
         _compare(found, due if route == "/score_trajectory" else due[-1:])
 
 
 def grow_forest(random: Random, words: Sequence[str], count: int) -> list[Played]:
-    """Trajectories that leave each other at every depth, and some that are alone."""
+    """Returns trajectories that branch off each other at every depth, and some that share nothing."""
 
     def text(longest: int) -> str:
         return " ".join(random.choices(words, k=random.randint(1, longest)))
@@ -105,17 +105,17 @@ def grow_forest(random: Random, words: Sequence[str], count: int) -> list[Played
     return forest
 
 
-def as_body(route: str, forest: Sequence[Played], items: Sequence[Asked], model: str | None) -> bytes:
-    bodies = [_item(route, forest[asked.played], asked, str(place)) for place, asked in enumerate(items)]
+def as_body(route: str, forest: Sequence[Played], items: Sequence[RequestItem], model: str | None) -> bytes:
+    bodies = [_item(route, forest[wanted.played], wanted, str(place)) for place, wanted in enumerate(items)]
     return json.dumps({"items": bodies} | ({"model": model} if model else {})).encode()
 
 
-def _item(route: str, played: Played, asked: Asked, item_id: str) -> dict[str, Any]:
+def _item(route: str, played: Played, wanted: RequestItem, item_id: str) -> dict[str, Any]:
     steps = [{"observation": step.observation, "action": step.action} for step in played.trajectory.steps]
-    item = {"id": item_id, "task": played.trajectory.task, "steps": steps[: asked.steps]}
+    item = {"id": item_id, "task": played.trajectory.task, "steps": steps[: wanted.steps]}
     if route != "/rank_actions":
         return item
-    candidates = [played.candidates[index] for index in asked.candidates]
+    candidates = [played.candidates[index] for index in wanted.candidates]
     return {**item, "steps": steps[:-1], "observation": played.state.observation, "candidates": candidates}
 
 
@@ -128,39 +128,41 @@ def _score(forest: Sequence[Played], checkpoint: Checkpoint) -> list[Raw]:
 
 
 def _rows(renderer: Renderer, played: Played) -> list[tuple[list[int], list[int]]]:
-    """The whole trajectory, read at every step; then each candidate after the state, read at its end."""
+    """Scores each trajectory at every step, and each candidate after the state."""
     whole = renderer.trajectory(played.trajectory)
     state = renderer.state(played.state)
     ranked = [state.token_ids + action for action in renderer.actions(played.candidates, state)]
     return [(whole.token_ids, whole.step_ends), *((ids, [len(ids) - 1]) for ids in ranked)]
 
 
-def _check_ranking(asked: Asked, ranking: Sequence[Mapping[str, Any]], raw: Raw, recipe: ScoreRecipe) -> None:
-    places = range(len(asked.candidates))
-    if sorted(one["index"] for one in ranking) != [*places] or [one["rank"] for one in ranking] != [*places]:
+def _check_ranking(wanted: RequestItem, ranking: Sequence[Mapping[str, Any]], raw: Raw, recipe: ScoreRecipe) -> None:
+    places = range(len(wanted.candidates))
+    if sorted(entry["index"] for entry in ranking) != [*places] or [entry["rank"] for entry in ranking] != [*places]:
         raise WrongAnswer("a ranking does not hold every candidate once, by rank")
-    if any(one["promise"] < other["promise"] for one, other in pairwise(ranking)):
+    if any(above["promise"] < below["promise"] for above, below in pairwise(ranking)):
         raise WrongAnswer("a ranking is not sorted by promise")
     before = raw.steps[:-1][-1:]
-    due = [_with_progress([*before, raw.candidates[asked.candidates[one["index"]]]], recipe)[-1] for one in ranking]
+    due = [
+        _with_progress([*before, raw.candidates[wanted.candidates[entry["index"]]]], recipe)[-1] for entry in ranking
+    ]
     _compare(ranking, due)
 
 
 def _with_progress(raw: Sequence[float], recipe: ScoreRecipe) -> list[dict[str, float | None]]:
-    promises = [recipe.promise(one) for one in raw]
+    promises = [recipe.promise(score) for score in raw]
     progress = [None, *(after - before for before, after in pairwise(promises))]
     return [
-        {"raw": one, "promise": promise, "progress": change}
-        for one, promise, change in zip(raw, promises, progress, strict=True)
+        {"raw": score, "promise": promise, "progress": change}
+        for score, promise, change in zip(raw, promises, progress, strict=True)
     ]
 
 
 def _compare(found: Sequence[Mapping[str, Any]], due: Sequence[Mapping[str, float | None]]) -> None:
     if len(found) != len(due):
         raise WrongAnswer(f"{len(found)} scores where {len(due)} are due")
-    for one, right in zip(found, due, strict=True):
+    for result, right in zip(found, due, strict=True):
         for name, value in right.items():
-            if (one[name] is None) != (value is None):
-                raise WrongAnswer(f"{name} is {one[name]} where {value} is due")
-            if value is not None and not abs(one[name] - value) <= TOLERANCE:
-                raise WrongAnswer(f"{name} is off by {abs(one[name] - value):.2g}")
+            if (result[name] is None) != (value is None):
+                raise WrongAnswer(f"{name} is {result[name]} where {value} is due")
+            if value is not None and not abs(result[name] - value) <= TOLERANCE:
+                raise WrongAnswer(f"{name} is off by {abs(result[name] - value):.2g}")

@@ -1,4 +1,4 @@
-"""The load generator, a process of its own: orders from stdin, what happened to every request to stdout, both JSON.
+"""The load generator, run as a process: orders from stdin and samples of all requests to stdout, both as JSON.
 
 Closed loop: so many callers, each with its next request when it has its answer. Open loop: requests come at random
 moments of a given rate, however the earlier ones fare. A request's work is new: its task begins with words that no
@@ -22,9 +22,9 @@ from service.settings import CHECKPOINTS
 from tests.stress.connection import Answer, Connection, IllFormed, request_bytes
 
 HANG_SECONDS: Final = 20.0
-"""A request that has no answer by then never gets one."""
+"""A request without an answer after this time counts as hung."""
 WORDS: Final = 40
-"""Per segment: with task, three steps and the ends of segments some 290 tokens, the same for every request."""
+"""Words of a segment. A task and three steps make about 290 tokens, the same for every request."""
 CANDIDATES: Final = 4
 BODIES: Final = 64
 DEADLINES_MS: Final = (20, 1000)
@@ -33,7 +33,7 @@ PLACE: Final = b"@first-words@"
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """``pace`` is the callers of a closed loop, or the requests per second of an open one."""
+    """One run of the generator; ``pace`` is the callers of a closed loop, or the requests a second of an open one."""
 
     host: str
     port: int
@@ -47,7 +47,7 @@ class Orders:
 class Sample(NamedTuple):
     """One request; times in seconds since the start, ``status`` 0 if no answer came.
 
-    ``late`` is how long after its moment it was sent: the generator's own fault.
+    ``late`` is the delay after its due time, which is the generator's own fault.
     """
 
     status: int
@@ -60,11 +60,15 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
+    """Samples of all requests, and the generator's CPU seconds."""
+
     samples: list[Sample] = field(default_factory=list)
     cpu_seconds: float = 0.0
 
 
 class Generator:
+    """Sends requests at the pace of its orders and records a sample of each."""
+
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
         self._random = Random(orders.seed)
@@ -74,7 +78,7 @@ class Generator:
         self.report = Report()
 
     async def run(self) -> None:
-        """Returns when the last request has its answer or is given up."""
+        """Sends all requests; returns when the last is answered or given up."""
         self._started, cpu_before = perf_counter(), process_time()
         async with asyncio.TaskGroup() as group:
             if self._orders.loop == "closed":
@@ -126,7 +130,7 @@ class Generator:
 
 
 def _requests(random: Random, deadline_share: float) -> Iterator[tuple[bytes, int]]:
-    """Requests without end, and the deadline in milliseconds that each carries (0: none). All cost the same."""
+    """Yields endless requests of equal cost, each with its deadline in milliseconds (0: none)."""
     words = vocabulary()
     bodies = [_body(random, words) for _ in range(BODIES)]
     for number in count():
@@ -138,7 +142,7 @@ def _requests(random: Random, deadline_share: float) -> Iterator[tuple[bytes, in
 
 
 def _body(random: Random, words: list[str]) -> tuple[str, bytes]:
-    """One item of a task and three steps; a ranking has short candidates, together as long as the last action."""
+    """Returns a route and a body of one item: a task and three steps, or candidates as long as the last action."""
 
     def text(length: int = WORDS) -> str:
         return " ".join(random.choices(words, k=length))
@@ -154,7 +158,7 @@ def _body(random: Random, words: list[str]) -> tuple[str, bytes]:
 
 
 def vocabulary() -> list[str]:
-    """Words that are one token of the bundled checkpoint each."""
+    """Returns words that are each one token of the bundled checkpoint."""
     path = Store(CHECKPOINTS).resolve("demo").path / "tokenizer.json"
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     return [word for word in tokenizer["model"]["vocab"] if word.isalnum()]

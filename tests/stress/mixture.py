@@ -1,4 +1,4 @@
-"""Requests of every kind, right and wrong, by their number; and which answers each may get."""
+"""Makes requests of every kind, right and wrong, and says which answers each may get."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,21 +7,23 @@ from random import Random
 from typing import Any, Final
 
 from tests.stress.connection import request_bytes
-from tests.stress.expected import CANDIDATES, Asked, Played, as_body
+from tests.stress.expected import CANDIDATES, Played, RequestItem, as_body
 
 SCORED: Final = "scored"
 ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions")
 ALWAYS: Final = frozenset({SCORED, "internal", "overloaded", "too_long"})
-"""``too_long``: memory ran out again when its sequence was tried alone."""
+"""Answers to a right request while engines fail and the queue is short.
+
+``too_long``: memory ran out again when its sequence was tried alone.
+"""
 FULL: Final = frozenset({"overloaded"})
-"""Before its body is read."""
-"""What a right request may get while engines fail and the queue is short."""
+"""Answer before a request's body is read."""
 ITEM: Final[Mapping[str, Any]] = {"task": "Craft.", "steps": [{"observation": "", "action": "get 1 stick"}]}
 
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """The caller leaves after so many bytes and seconds."""
+    """The caller hangs up after this many bytes and seconds."""
 
     sent: int
     seconds: float
@@ -30,27 +32,27 @@ class HangUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """``allowed`` are the codes of errors, and ``SCORED``; ``items`` is empty where nothing can be scored."""
+    """A request and the answers that it may get: ``allowed`` holds codes of errors, or ``SCORED``."""
 
     kind: str
     request_id: str
     request: bytes
     allowed: frozenset[str]
     route: str = ""
-    items: Sequence[Asked] = ()
+    items: Sequence[RequestItem] = ()
     pinned: str = ""
-    """The version that the request names; empty if it takes what is served by default."""
+    """Version that the request names; empty if it takes the default model."""
     last: bool = False
-    """Asks the service to close the connection."""
+    """True if the request asks the service to close the connection."""
     hang_up: HangUp | None = None
 
 
 @dataclass(slots=True)
 class _Draft:
-    """A right request, to be spoilt."""
+    """A right request, before it is spoilt."""
 
     route: str
-    items: list[Asked]
+    items: list[RequestItem]
     headers: dict[str, str]
     model: str | None = None
     allowed: frozenset[str] = ALWAYS
@@ -61,11 +63,11 @@ class _Draft:
 
 
 class Mixture:
-    """The same requests for the same seed, in whatever order they are asked for.
+    """Makes request number N of a seed, the same in whatever order the numbers come.
 
     Args:
-        keys: that may score.
-        versions: references that can be served, the first at the start.
+        keys: API keys with the scope ``score``.
+        versions: references that can be served; the first is served at the start.
     """
 
     def __init__(self, forest: Sequence[Played], keys: Sequence[str], versions: Sequence[str], seed: int) -> None:
@@ -83,7 +85,7 @@ class Mixture:
         return self._planned(kind, f"{self._seed}-{number}", draft, body, last=random.random() < 0.2)
 
     def right(self, route: str) -> Planned:
-        """Nothing but a right request, which must be scored."""
+        """Returns a right request, which must be scored."""
         draft = self._right(Random(route), route)
         draft.allowed = frozenset({SCORED})
         return self._planned("fresh", "fresh", draft, as_body(route, self._forest, draft.items, None), last=False)
@@ -107,17 +109,17 @@ class Mixture:
         headers = {"authorization": f"Bearer {random.choice(self._keys)}"}
         if random.random() < 0.7:
             headers["x-priority"] = random.choice(("interactive", "bulk"))
-        return _Draft(route, [self._asked(random, route) for _ in range(random.randint(1, 4))], headers)
+        return _Draft(route, [self._item(random, route) for _ in range(random.randint(1, 4))], headers)
 
-    def _asked(self, random: Random, route: str) -> Asked:
+    def _item(self, random: Random, route: str) -> RequestItem:
         played = random.randrange(len(self._forest))
         steps = len(self._forest[played].trajectory.steps)
         if route == "/rank_actions":
-            return Asked(played, steps, tuple(random.sample(range(CANDIDATES), random.randint(1, CANDIDATES))))
-        return Asked(played, random.randint(1, steps))
+            return RequestItem(played, steps, tuple(random.sample(range(CANDIDATES), random.randint(1, CANDIDATES))))
+        return RequestItem(played, random.randint(1, steps))
 
     def _named(self, draft: _Draft, random: Random) -> None:
-        """By alias or bare name; or by a version, that may be gone or not yet there."""
+        """Names the model by alias, by bare name, or by a version that may not be served at the moment."""
         draft.model = random.choice(("demo", self._versions[0].partition("@")[0], *self._versions))
         if draft.model in self._versions:
             draft.pinned = draft.model
@@ -128,7 +130,7 @@ class Mixture:
         draft.allowed |= {"deadline_exceeded"}
 
     def _hung_up(self, draft: _Draft, random: Random) -> None:
-        """Some before the end of the request, some while it is scored, some while it is answered."""
+        """Hangs up before the end of the request, while it is scored, or while it is answered."""
         draft.body = as_body(draft.route, self._forest, draft.items, None)
         whole = len(draft.body) + 300
         sent = random.choice((random.randint(1, whole), whole + 1000))
@@ -172,7 +174,7 @@ class Mixture:
 
 
 def _malformed_bodies(route: str, right: bytes, random: Random) -> list[tuple[str, str, bytes]]:
-    """The code that is due, the route and the body."""
+    """Returns wrong requests: the code that is due, the route and the body."""
     rank = {**ITEM, "candidates": []}
     wrong: list[tuple[str, str, Any]] = [
         ("invalid", route, {"items": []}),
@@ -203,4 +205,4 @@ _SPOIL: Final[dict[str, tuple[float, Callable[[Mixture, _Draft, Random], None]]]
     "unknown model": (1, Mixture._unknown_model),
     "wrong method or path": (1, Mixture._lost),
 }
-"""How often, and what makes it of this kind."""
+"""Weight of each kind of request, and the function that makes a right request one of this kind."""

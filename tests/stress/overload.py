@@ -1,9 +1,9 @@
-"""A server under several times the load that it can take: it keeps its pace, refuses the rest and leaks nothing.
+"""Overloads a server: it must keep its pace, refuse the rest and leak nothing.
 
     python -m tests.stress.overload --seconds 60 --times 3
 
-The real server process, the bundled checkpoint, a short queue and no score cache. In turns its peak in a closed loop
-and so many times that rate in an open one. Ends with 1 and a sentence for everything that is not as it should be.
+The server is a real process with the bundled checkpoint, a short queue and no score cache. Its peak in a closed loop
+and an open loop at a multiple of that rate take turns. The exit status is 1 if anything is wrong, with a sentence each.
 """
 
 import argparse
@@ -11,10 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import ceil
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -24,6 +21,7 @@ from benchmarks.harness.conditions import ROOT
 from service.settings import CHECKPOINTS
 from testbed.processes import START_SECONDS, Server, serve_agentprm
 from tests.stress.generator import HANG_SECONDS, Orders, Report, Sample
+from tests.stress.phases import Phase, Phases
 
 SETTINGS: Final = {
     "AGENTPRM_MAX_QUEUE_TOKENS": "8192",
@@ -31,84 +29,14 @@ SETTINGS: Final = {
     "AGENTPRM_PREFIX_CACHE_BYTES": str(32 * 1024**2),  # full before the memory is first looked at
 }
 CALLERS: Final = 24
-"""Of the closed loop: what they ask for at once just fits into the queue."""
+"""Callers of the closed loop; their requests just fit into the queue together."""
 DEADLINE_SHARE: Final = 0.1
 LEAST_PACE: Final = 0.9
 SLACK: Final = 0.25, 0.25
-"""Of the latency, over limit / drain rate: a share, for the time between forwards, and seconds, for the batch that runs
-and for HTTP both ways."""
+"""Slack of the latency over limit / drain rate: a share for the time between forwards, and seconds for the running
+batch and HTTP."""
 MEMORY_SLACK: Final = 0.05, 20.0
-"""A share and MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """What happened in one loop."""
-
-    seconds: float
-    lasted: float
-    """Until the last answer."""
-    samples: Sequence[Sample]
-    generator_cpu: float
-    server_cpu: float
-    computed: float
-    forward: float
-    """Seconds of forward for the ``computed`` tokens."""
-    resident_mb: float
-
-
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """Of one kind, from all rounds; their moments count from the start of their own."""
-
-    each: Sequence[Phase]
-
-    @property
-    def samples(self) -> list[Sample]:
-        return [sample for phase in self.each for sample in phase.samples]
-
-    @property
-    def statuses(self) -> Counter[int]:
-        return Counter(sample.status for sample in self.samples)
-
-    @property
-    def pace(self) -> float:
-        """Requests per second that were scored while requests came."""
-        scored = [
-            one for phase in self.each for one in phase.samples if one.status == 200 and one.ended <= phase.seconds
-        ]
-        return len(scored) / self._sum("seconds")
-
-    @property
-    def offered(self) -> float:
-        return len(self.samples) / self._sum("seconds")
-
-    @property
-    def drain(self) -> float:
-        """Tokens per second of forward."""
-        return self._sum("computed") / self._sum("forward")
-
-    @property
-    def server_cores(self) -> float:
-        return self._sum("server_cpu") / self._sum("lasted")
-
-    @property
-    def generator_cores(self) -> float:
-        return self._sum("generator_cpu") / self._sum("lasted")
-
-    @property
-    def resident_mb(self) -> float:
-        return self.each[-1].resident_mb
-
-    def latency(self, share: float) -> float:
-        """Of the scored requests, in seconds from sending."""
-        return percentile([one.ended - one.sent for one in self.samples if one.status == 200], share)
-
-    def lateness(self, share: float) -> float:
-        return percentile([one.late for one in self.samples], share)
-
-    def _sum(self, name: str) -> float:
-        return float(sum(getattr(phase, name) for phase in self.each))
+"""Slack of the memory: a share and MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +45,7 @@ class Outcome:
     queue_limit: float
     queued_after: float
     fresh: str
-    """Why a request after all that was not scored; empty if it was."""
+    """Why a request after the overload was not scored; empty if it was."""
     peak: Phases
     overload: Phases
     first_mb: float
@@ -134,13 +62,8 @@ class Outcome:
         return self.first_mb * (1 + share) + megabytes
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values) or [float("nan")]
-    return ordered[max(0, ceil(share * len(ordered)) - 1)]
-
-
 def run(seconds: float, times: float, peak_seconds: float = 12.0, rounds: int = 3) -> Outcome:
-    """``seconds`` of overload and ``peak_seconds`` of the peak, in so many turns: a busy neighbour slows down both."""
+    """Runs both loops for these seconds in ``rounds`` turns, so that a busy neighbour slows down both."""
     with serve_agentprm(CHECKPOINTS, "demo", SETTINGS) as server:
         host, port = urlsplit(server.url).hostname or "", urlsplit(server.url).port or 0
         peaks, overloads = list[Phase](), list[Phase]()
@@ -208,13 +131,13 @@ def why_not_scored(server: Server) -> str:
 
 
 def broken(outcome: Outcome) -> list[str]:
-    """What is wrong however slow or busy the machine is."""
+    """Returns what is wrong on any machine, however slow or busy."""
     peak, samples = outcome.peak.statuses, outcome.overload.samples
     statuses = outcome.overload.statuses
     hung = statuses[0] + peak[0]
     strange = sorted({*statuses, *peak} - {0, 200, 429, 504})
-    without_time = sum(one.status == 429 and not one.retry_after.isdigit() for one in samples)
-    undue = sum(one.status == 504 and not one.deadline_ms for one in samples)
+    without_time = sum(sample.status == 429 and not sample.retry_after.isdigit() for sample in samples)
+    undue = sum(sample.status == 504 and not sample.deadline_ms for sample in samples)
     complaints = {
         f"{hung} requests had no answer within {HANG_SECONDS:.0f} s": hung,
         f"answers with status {strange}: only 200, 429 and 504 are due": strange,
@@ -228,7 +151,7 @@ def broken(outcome: Outcome) -> list[str]:
 
 
 def missed(outcome: Outcome) -> list[str]:
-    """What a machine with a core for each side must show."""
+    """Returns what is wrong on a machine with a core for each side."""
     peak, overload = outcome.peak, outcome.overload
     kept, p99 = overload.pace / peak.pace, overload.latency(0.99)
     complaints = {

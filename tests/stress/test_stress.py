@@ -1,4 +1,4 @@
-"""All at a small size. Nothing here depends on how fast the machine is; the commands measure that."""
+"""The stress runs at a small size. These tests do not depend on the machine's speed; the commands measure that."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_a_server_under_overload_answers_everybody_and_lives_on() -> None:
-    """``python -m tests.stress.overload`` is the same for longer and also looks at pace, latency and memory."""
+    """``python -m tests.stress.overload`` runs longer and also checks pace, latency and memory."""
     outcome = overload.run(seconds=4, times=3, peak_seconds=2)
     assert overload.broken(outcome) == []
     assert outcome.peak.statuses.keys() == {200}
 
 
 def test_in_chaos_every_request_gets_one_allowed_answer_and_nothing_is_left_behind(tmp_path: Path) -> None:
-    """``python -m tests.stress.chaos`` is the same with more requests and any seed."""
+    """``python -m tests.stress.chaos`` takes more requests and any seed."""
     outcome = chaos.run(requests=300, seed=0, directory=tmp_path, failure_share=0.1)
     assert outcome.violations == {}
-    # Otherwise it has not tried what it is for.
+    # The run has tested what it is for.
     happened = {what for what, times in outcome.counts.items() if times}
     assert {"Redis killed", "Redis started again", "/admin/reload answered 200"} <= happened
     assert {"forwards that raised RuntimeError", "forwards that raised MemoryError"} <= happened
@@ -28,5 +28,5 @@ def test_in_chaos_every_request_gets_one_allowed_answer_and_nothing_is_left_behi
 
 
 def test_models_are_swapped_under_load_without_a_failed_request_and_their_memory_comes_back() -> None:
-    """``python -m tests.stress.reloads`` does it 50 times."""
+    """``python -m tests.stress.reloads`` swaps 50 times."""
     assert reloads.broken(reloads.run(times=4)) == []

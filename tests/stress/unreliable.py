@@ -1,4 +1,4 @@
-"""A whole service in this process, on a thread and an event loop of its own, whose engines fail at random."""
+"""Runs a whole service in this process, on its own thread and event loop, with engines that fail at random."""
 
 import asyncio
 import gc
@@ -26,12 +26,12 @@ FAILED_ON_PURPOSE: Final = "batch %s failed"
 
 
 class Unreliable:
-    """Every engine that is loaded inside ``loading`` fails at random, as memory runs out or a kernel breaks.
+    """Makes every engine that is loaded inside ``loading`` fail at random, as if memory ran out or a kernel broke.
 
-    Engines are only known weakly: one whose model has left must go.
+    Holds engines by weak reference, so that those of unloaded models are freed.
 
     Args:
-        share: of the layers at which a forward fails: what a batch needs is by then locked, split and partly filled.
+        share: probability that a layer fails, at which time cached prefixes are locked, split and partly filled.
     """
 
     def __init__(self, seed: int, share: float) -> None:
@@ -58,7 +58,7 @@ class Unreliable:
 
     @property
     def prefix_caches(self) -> list[PrefixCache[Any]]:
-        """Of the engines that something still holds."""
+        """Prefix caches of the engines that are still in memory."""
         gc.collect()
         return [engine.prefix_cache for engine in self._engines]
 
@@ -71,7 +71,7 @@ class Unreliable:
 
 
 class Complaints(logging.Handler):
-    """Errors that were logged and that nobody caused: ``kinds`` by logger and message."""
+    """Counts logged errors that were not caused on purpose, by logger and message."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -83,8 +83,8 @@ class Complaints(logging.Handler):
             self.kinds[f"{record.name}: {record.msg} {raised}".strip()] += 1
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
-        """Instead of being printed: thousands of failures on purpose have thousands of tracebacks."""
+    def recording(self) -> Iterator[None]:
+        """Replaces the root handlers, which would print thousands of tracebacks of failures on purpose."""
         root = logging.getLogger()
         before = root.handlers[:]
         root.handlers[:] = [self]
@@ -95,7 +95,7 @@ class Complaints(logging.Handler):
 
 
 class RunningApp:
-    """Of ``serving``: where it listens, and what runs on its loop."""
+    """An application that runs on a thread, its port, and the tasks on its loop."""
 
     def __init__(self, app: FastAPI) -> None:
         self._socket = socket.create_server((HOST, 0))
@@ -117,7 +117,7 @@ class RunningApp:
         assert not self._thread.is_alive(), "the service did not drain"
 
     def tasks(self) -> Counter[str]:
-        """Of its event loop, by what they run, without this question's own."""
+        """Counts the tasks of its event loop by coroutine, without the task that counts."""
         return asyncio.run_coroutine_threadsafe(_tasks(), self._runner.get_loop()).result(PATIENCE)
 
     def _run(self) -> None:
