@@ -96,14 +96,18 @@ def _defaults(panel: Panel) -> JSON:
         options = {str(value): {"text": text, "index": at} for at, (value, text) in enumerate(panel.words.items())}
         defaults["mappings"] = [{"type": "value", "options": options}]
     if panel.kind == "timeseries":
-        defaults["custom"] = {
-            "lineWidth": 2,
-            "fillOpacity": 30 if panel.stacked else 8,
-            "showPoints": "never",
-            "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
-            "thresholdsStyle": {"mode": "dashed" if panel.thresholds else "off"},
-        }
+        defaults["custom"] = _line_style(panel)
     return defaults
+
+
+def _line_style(panel: Panel) -> JSON:
+    return {
+        "lineWidth": 2,
+        "fillOpacity": 30 if panel.stacked else 8,
+        "showPoints": "never",
+        "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
+        "thresholdsStyle": {"mode": "dashed" if panel.thresholds else "off"},
+    }
 
 
 def _overrides(panel: Panel) -> list[JSON]:

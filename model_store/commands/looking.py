@@ -82,6 +82,12 @@ def _error(checkpoints: Store, reference: str) -> str | None:
     return None
 
 
+def _activation_in_words(score: ScoreRecipe) -> str:
+    if score.calibration is None:
+        return score.activation
+    return f"sigmoid({score.calibration.a} raw + {score.calibration.b})"
+
+
 def recipe_in_words(score: ScoreRecipe) -> str:
     """Returns a recipe on one line: head, what it reads, activation."""
     read = {
@@ -93,9 +99,5 @@ def recipe_in_words(score: ScoreRecipe) -> str:
     }
     words = [score.head, read.get(score.head, ", ".join(score.layers))]
     words += [f"output {score.output}"] if score.output is not None else []
-    words += (
-        [score.activation]
-        if score.calibration is None
-        else [f"sigmoid({score.calibration.a} raw + {score.calibration.b})"]
-    )
+    words += [_activation_in_words(score)]
     return "; ".join([*words, *(["lower is better"] if score.direction == "lower" else [])])
