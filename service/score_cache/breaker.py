@@ -54,6 +54,7 @@ class CircuitBreaker:
         self._failed = 0
         self._since = monotonic()
         self._closed = asyncio.Event()
+        self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -69,6 +70,7 @@ class CircuitBreaker:
 
     async def stop(self) -> None:
         """Opens it for good: what is guarded is about to go."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -95,6 +97,9 @@ class CircuitBreaker:
     async def _recover(self, pause: float) -> None:
         probes = 0
         while not await self._probed_well(pause, probes):
+            # A client may raise an error of its own in place of the cancellation.
+            if self._stopped:
+                return
             probes += 1
             pause = min(LONGEST_PAUSE, max(self._pause, 2 * pause))
         self._failed = 0

@@ -26,6 +26,7 @@ GRACE_SECONDS: Final = 1.0
 MAX_READS: Final = MAX_CONNECTIONS - 4
 MAX_UNWRITTEN: Final = 16_384
 WRITE_TOGETHER: Final = 512
+RECANCEL_SECONDS: Final = 0.1
 PROBE_SECONDS: Final = 60
 COMPLAINT_SECONDS: Final = 60.0
 
@@ -76,8 +77,10 @@ class RedisTier:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(GRACE_SECONDS):
                         await self._all_written.wait()
-            self._writer.cancel()
-            await asyncio.wait({self._writer})
+            # Again and again, for the client may raise an error of its own in place of the cancellation.
+            while not self._writer.done():
+                self._writer.cancel()
+                await asyncio.wait({self._writer}, timeout=RECANCEL_SECONDS)
         self._watcher.on_written(dropped=len(self._unwritten))
         self._unwritten.clear()
         await asyncio.gather(self._reads.stop(), self._writes.stop())
