@@ -57,6 +57,7 @@ class CircuitBreaker:
         self._failures = 0
         self._opened_at = monotonic()
         self._closed = asyncio.Event()
+        self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -72,6 +73,7 @@ class CircuitBreaker:
 
     async def stop(self) -> None:
         """Stops the probes and opens the breaker for good."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -98,6 +100,9 @@ class CircuitBreaker:
     async def _recover(self, pause: float) -> None:
         probes = 0
         while not await self._probe_succeeds(pause, probes):
+            # A client may raise an error of its own in place of the cancellation.
+            if self._stopped:
+                return
             probes += 1
             pause = min(LONGEST_PAUSE, max(self._pause, 2 * pause))
         self._failures = 0

@@ -28,6 +28,7 @@ MAX_UNWRITTEN: Final = 16_384  # scores; the oldest are dropped beyond it
 WRITE_BATCH_SIZE: Final = 512  # scores
 PROBE_TTL_SECONDS: Final = 60
 WARNING_INTERVAL_SECONDS: Final = 60.0
+CANCEL_INTERVAL_SECONDS: Final = 0.1
 
 
 class RedisTier:
@@ -80,8 +81,10 @@ class RedisTier:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(GRACE_SECONDS):
                         await self._all_written.wait()
-            self._writer.cancel()
-            await asyncio.wait({self._writer})
+            # Repeated, because the client may raise an error of its own in place of the cancellation.
+            while not self._writer.done():
+                self._writer.cancel()
+                await asyncio.wait({self._writer}, timeout=CANCEL_INTERVAL_SECONDS)
         self._watcher.on_written(dropped=len(self._unwritten))
         self._unwritten.clear()
         await asyncio.gather(self._reads.stop(), self._writes.stop())

@@ -191,6 +191,24 @@ def test_stopping_ends_the_probe_that_runs_and_keeps_it_open() -> None:
     asyncio.run(scenario())
 
 
+def test_stopping_ends_a_probe_that_raises_another_error_when_it_is_cancelled() -> None:
+    async def scenario() -> None:
+        async def probe() -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise SICK from None
+
+        guard = CircuitBreaker("oracle", probe, pause=0.001)
+        await guard.start(0.001)
+        async with asyncio.timeout(PATIENCE):
+            await guard.stop()
+        assert state(guard) is State.OPEN
+        assert not tasks_of("CircuitBreaker._recover")
+
+    asyncio.run(scenario())
+
+
 def test_one_that_is_closed_opens_when_it_is_stopped() -> None:
     async def scenario() -> None:
         async with started(Probe(None)) as guard:

@@ -117,6 +117,32 @@ def test_closing_does_not_wait_for_a_redis_that_hangs(server: RedisServer, brief
     asyncio.run(scenario())
 
 
+def test_closing_ends_a_write_that_fails_when_it_is_cancelled(
+    server: RedisServer, brief_grace: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        writing = asyncio.Event()
+
+        async def fails(*_: object) -> None:
+            writing.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise OSError("not a cancellation") from None
+
+        async with caching(server.url) as cache:
+            await cache.well()
+            monkeypatch.setattr(cache.redis, "_write", fails)
+            cache.put(SCORES)
+            async with asyncio.timeout(PATIENCE):
+                await writing.wait()
+                brief_grace()
+                await cache.tiers.close()
+            assert not tasks_of("RedisTier._write_forever")
+
+    asyncio.run(scenario())
+
+
 def test_closing_leaves_no_task_and_no_connection(server: RedisServer) -> None:
     async def scenario() -> None:
         async with proxied(server.port) as proxy:
