@@ -18,6 +18,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from agentprm.errors import AgentPRMError
 from model_store.errors import CheckpointCorrupt
 from model_store.format.manifest import Manifest
 from model_store.format.store import Checkpoint, Store
@@ -136,3 +137,15 @@ def test_a_directory_without_weights_is_one_sentence(store: Store, source: Path,
     checkpoint = store.publish(source, manifest)
     with pytest.raises(CheckpointCorrupt, match="cannot be loaded"):
         load_model(checkpoint, "cpu", "auto")
+
+
+def test_splitting_without_accelerate_says_what_to_install(
+    published: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_store.network.model.is_accelerate_available", lambda: False)
+    load_model(published, "cpu", "auto")
+    with pytest.raises(
+        AgentPRMError,
+        match=r"^layers are split over devices through accelerate; pip install 'agentprm\[split\]' brings it",
+    ):
+        load_model(published, "cpu", "auto", 2)
