@@ -4,6 +4,7 @@ from typing import Final, TypeVar
 
 from agentprm.errors import DeadlineExceeded, Overloaded, TooLong
 from service.queue.fair_queue import Entry, FairQueue, Priority
+from service.queue.terms import Terms
 
 E = TypeVar("E", bound=Entry)
 
@@ -50,6 +51,17 @@ class Admission:
         self._unit = unit
         self._closed = False
         self.rate = DrainRate()
+
+    def admit(self, tokens: int, terms: Terms, now: float) -> None:
+        """Returns if a request of so many tokens may wait; ``now`` is the time of the event loop's clock.
+
+        Raises:
+            TooLong, Overloaded: it would exceed the limit, alone or together with what waits.
+            DeadlineExceeded: its turn is expected to come after its deadline.
+        """
+        self.refuse_if_over(tokens)
+        if terms.deadline is not None:
+            self.refuse_if_late(terms.deadline - now, tokens, terms.caller, terms.priority)
 
     def refuse_if_over(self, tokens: int) -> None:
         """Refuses a request of so many tokens if it would exceed the limit.

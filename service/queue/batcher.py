@@ -108,10 +108,7 @@ class Batcher:
         assert work.token_ids, "a request without sequences has nothing to wait for"
         loop = asyncio.get_running_loop()
         self.refuse_unless_open()
-        tokens = sum(work.costs)
-        self._admission.refuse_if_over(tokens)
-        if terms.deadline is not None:
-            self._admission.refuse_if_late(terms.deadline - loop.time(), tokens, terms.caller, terms.priority)
+        self._admission.admit(sum(work.costs), terms, loop.time())
         request = QueuedRequest(
             costs=[*work.costs],
             caller=terms.caller,

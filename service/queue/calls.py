@@ -109,11 +109,8 @@ class Calls(Generic[K, W, R]):
             RequestError: one of its calls raised it.
         """
         self.refuse_unless_open()
-        self._admission.refuse_if_over(len(work))
         loop = asyncio.get_running_loop()
-        if terms.deadline is not None:
-            remaining = terms.deadline - loop.time()
-            self._admission.refuse_if_late(remaining, len(work), terms.caller, terms.priority)
+        self._admission.admit(len(work), terms, loop.time())
         request = _Request[K, W, R](
             costs=[1] * len(work),
             caller=terms.caller,
