@@ -91,7 +91,11 @@ def create_app(
     _watch(metrics, settings, lifecycle, in_flight)
     app = _without_routes(_lifespan(lifecycle, assembly, registry, tracing))
     probes = Probes(lifecycle.why_broken, lifecycle.why_not_ready, metrics.exposition)
-    _add_routes(app, settings, models=models, registry=registry, probes=probes, policy=policy)
+    limits = {"max_items": settings.max_items, "max_candidates": settings.max_candidates}
+    app.include_router(build_router(models, probes, policy, **limits))
+    if settings.api_keys_file is not None:
+        app.include_router(build_admin_router(registry, models))
+    add_exception_handlers(app)
     _add_middleware(app, settings, metrics, _limit(models, in_flight, rate_limiter), tracing)
     return app
 
@@ -106,16 +110,6 @@ def _without_routes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[No
         static_url=DOCS_ASSETS,
         telemetry=NO_TELEMETRY,
     )
-
-
-def _add_routes(
-    app: FastAPI, settings: Settings, *, models: Models, registry: Registry, probes: Probes, policy: Policy | None
-) -> None:
-    limits = {"max_items": settings.max_items, "max_candidates": settings.max_candidates}
-    app.include_router(build_router(models, probes, policy, **limits))
-    if settings.api_keys_file is not None:
-        app.include_router(build_admin_router(registry, models))
-    add_exception_handlers(app)
 
 
 def _limit(models: Models, in_flight: InFlightRequests, rate_limiter: RateLimiter) -> Limit:

@@ -12,10 +12,10 @@ import pytest
 from service.redis_client.breaker import FAILURES, State
 from service.score_cache.redis_tier import RedisTier
 from tests.service.echo_app import GatedEngine, item, metric, serving
-from tests.service.score_cache.caching import BRIEF, samples
+from tests.service.score_cache.caching import BRIEF, samples, warnings
 from tests.service.score_cache.proxy import Fault, altering, hanging, proxied, swapping
 from tests.service.score_cache.servers import HOST, PATIENCE, Server, Start, free_port
-from tests.service.score_cache.test_faults import READING, budget_for, warnings
+from tests.service.score_cache.test_faults import READING, budget_for
 
 TASKS = ("Craft a table.", "Find the key.", "Open the door.")
 OTHERS = ("Wash the plate.", "Light the lamp.")
