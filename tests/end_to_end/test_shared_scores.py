@@ -45,7 +45,7 @@ def scored(url: str, trajectories: list[Trajectory]) -> list[TrajectoryResult]:
 
 
 def wait_until_written(url: str) -> None:
-    """Scores are written behind the answers."""
+    """Waits for the scores that are written after the replies."""
     deadline = time.monotonic() + PATIENCE
     nothing = re.compile(r"^agentprm_score_cache_unwritten 0\.0$", re.MULTILINE)
     while not nothing.search(httpx.get(f"{url}/metrics", timeout=PATIENCE).text):
