@@ -34,6 +34,7 @@ class CannotStart(AgentPRMError):
 
 
 def main() -> int:
+    """Runs the service. Returns 0 after a signal to stop, 1 if it cannot start."""
     # uvicorn drains on SIGTERM and then raises the signal again, for the handler before its own. Exit code 0 then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload during start or drain must not end the process

@@ -42,6 +42,13 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0: a free one.")
+    tls_certfile: Path | None = Field(
+        default=None, description="PEM file with the certificate chain of HTTPS; unset: plain HTTP."
+    )
+    tls_keyfile: Path | None = Field(
+        default=None,
+        description="PEM file with the private key of the certificate; unset: it is in AGENTPRM_TLS_CERTFILE.",
+    )
     model_store: Path = Field(default=CHECKPOINTS, description="Directory of checkpoints.")
     models: Names = Field(
         default=("demo",),
@@ -68,6 +75,27 @@ class Settings(BaseSettings):
     )
     cpu_threads: Count | None = Field(
         default=None, description="Threads of a forward on a CPU; unset: one for each core that this process may use."
+    )
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="File with hashes of API keys; unset: requests need no key, and there are no admin routes.",
+    )
+    guard_metrics: bool = Field(default=False, description="Whether /metrics needs an API key too.")
+    max_requests: Count = Field(default=1024, description="Most requests for scores in flight; above it 429.")
+    max_items: Count = Field(default=64, description="Most items in one request.")
+    max_candidates: Count = Field(default=64, description="Most candidates in one item.")
+    max_body_bytes: Count = Field(default=4 * 1024 * 1024, description="Most bytes in a request body.")
+    max_queue_tokens: Count = Field(
+        default=131_072,
+        description="Most tokens to compute that may wait; above it 429, or 413 if the request alone has more.",
+    )
+    max_batch_tokens: Count | None = Field(
+        default=None,
+        description="Most tokens computed in one forward; longer sequences run in pieces. Unset: chosen for the "
+        "device.",
+    )
+    max_wait_ms: float = Field(
+        default=0, ge=0, le=1000, description="Milliseconds that an idle engine waits for a batch to fill; 0: none."
     )
     prefix_cache_bytes: int = Field(
         default=1024**3,
@@ -120,34 +148,6 @@ class Settings(BaseSettings):
     remote_timeout_ms: Count = Field(
         default=120_000, description="Milliseconds for one attempt of a call to a text-generation server."
     )
-    tls_certfile: Path | None = Field(
-        default=None, description="PEM file with the certificate chain of HTTPS; unset: plain HTTP."
-    )
-    tls_keyfile: Path | None = Field(
-        default=None,
-        description="PEM file with the private key of the certificate; unset: it is in AGENTPRM_TLS_CERTFILE.",
-    )
-    api_keys_file: Path | None = Field(
-        default=None,
-        description="File with hashes of API keys; unset: requests need no key, and there are no admin routes.",
-    )
-    guard_metrics: bool = Field(default=False, description="Whether /metrics needs an API key too.")
-    max_batch_tokens: Count | None = Field(
-        default=None,
-        description="Most tokens computed in one forward; longer sequences run in pieces. Unset: chosen for the "
-        "device.",
-    )
-    max_queue_tokens: Count = Field(
-        default=131_072,
-        description="Most tokens to compute that may wait; above it 429, or 413 if the request alone has more.",
-    )
-    max_requests: Count = Field(default=1024, description="Most requests for scores in flight; above it 429.")
-    max_wait_ms: float = Field(
-        default=0, ge=0, le=1000, description="Milliseconds that an idle engine waits for a batch to fill; 0: none."
-    )
-    max_items: Count = Field(default=64, description="Most items in one request.")
-    max_candidates: Count = Field(default=64, description="Most candidates in one item.")
-    max_body_bytes: Count = Field(default=4 * 1024 * 1024, description="Most bytes in a request body.")
     log_format: Literal["text", "json"] = Field(
         default="text", description="text for people or json for log collectors; one line for each request."
     )

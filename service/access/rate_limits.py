@@ -109,9 +109,9 @@ class RedisRateLimiter:
         # Any error that a failing server makes the client raise. The breaker counts it, and logs once.
         with suppress(Exception):
             wait = await self._server.take_token(self._prefix + name, rate.interval, rate.seconds, within=self._budget)
-            self._breaker.succeeded()
+            self._breaker.record_success()
             return wait
-        self._breaker.failed()
+        self._breaker.record_failure()
         return None
 
     async def start(self) -> None:

@@ -80,14 +80,14 @@ class CircuitBreaker:
         self.state = State.OPEN
         self._closed.clear()
 
-    async def closed(self) -> None:
+    async def wait_until_closed(self) -> None:
         """Waits until the breaker is closed."""
         await self._closed.wait()
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         self._failures = 0
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         """Counts a failure; opens the breaker at the last of ``failures`` consecutive ones."""
         self._failures += 1
         if self.is_closed and self._failures >= self._max_failures:

@@ -132,7 +132,7 @@ class RedisTier:
         if failure is not None:
             self._failed("read", self._reads, failure)
             return [None] * len(keys)
-        self._reads.succeeded()
+        self._reads.record_success()
         return task.result()
 
     def _scores(self, keys: Sequence[Key], values: Sequence[object]) -> dict[Key, float]:
@@ -149,7 +149,7 @@ class RedisTier:
 
     async def _write_forever(self) -> None:
         while True:
-            await self._writes.closed()
+            await self._writes.wait_until_closed()
             await self._some_unwritten.wait()
             batch = dict(islice(self._unwritten.items(), WRITE_BATCH_SIZE))
             started = perf_counter()
@@ -199,7 +199,7 @@ class RedisTier:
     def _failed(self, operation: str, breaker: CircuitBreaker, error: BaseException) -> None:
         self._watcher.on_cache_error(operation, error_kind(error))
         self._warn(operation, error_kind(error), safe_message(error))
-        breaker.failed()
+        breaker.record_failure()
 
     def _warn(self, operation: str, kind: str, what: str) -> None:
         """Logs one line for each kind of error, and not again within a minute: the metrics count the rest."""

@@ -53,7 +53,7 @@ def started(
 def wait_until_ready(
     process: subprocess.Popen[bytes], log: Path, trust: ssl.SSLContext | None = None, seconds: float = 120
 ) -> str:
-    """The address that the log tells, once ``/ready`` says yes."""
+    """Returns the address in the log, once ``/ready`` answers 200."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         for line in log.read_text().splitlines():

@@ -104,7 +104,7 @@ def test_a_hangup_follows_an_alias_that_points_elsewhere(tmp_path: Path) -> None
 
 
 def test_a_model_that_fails_its_warm_up_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
-    """Its weights are whole and hold no numbers, which no check of a file can see."""
+    """The weights are NaN, which no check of the file can see."""
     source = tmp_path / "source"
     shutil.copytree(CHECKPOINTS / "textcraft-demo" / "1", source)
     manifest = parse_manifest((source / "prm.json").read_text())

@@ -64,7 +64,7 @@ def wait_until_well(url: str) -> None:
 
 
 def wait_until_written(url: str) -> None:
-    """Scores are written behind the answers."""
+    """Waits for the scores that are written after the replies."""
     wait_for_sample(url, "agentprm_score_cache_unwritten 0.0")
 
 

@@ -1,4 +1,4 @@
-"""The service over TLS, with a certificate that openssl made a moment ago."""
+"""The service over TLS, with a certificate that the test makes with openssl."""
 
 import ssl
 import subprocess

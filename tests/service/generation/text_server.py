@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from zlib import crc32
 
 Written = list[tuple[str, dict[str, float]]]
-"""Tokens, each with the probabilities of the likeliest for its place."""
+"""Tokens, each with the probabilities of the likeliest tokens at its position."""
 LOOK_SECONDS = 0.02  # how often a kept-back request looks whether its client is still there
 
 
@@ -25,7 +25,7 @@ def log_odds(prompt: str) -> float:
 
 
 def verdict_on(prompt: str) -> Written:
-    """A tenth of the probability goes elsewhere, and Yes is spelled in two ways."""
+    """Returns a verdict: Yes in two spellings, No, and a tenth of the probability for another token."""
     yes = 0.9 / (1 + math.exp(-log_odds(prompt)))
     return [("Yes", {"Yes": 0.6 * yes, " Yes": 0.4 * yes, "No": 0.9 - yes, "Maybe": 0.1})]
 
@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(body, told)
 
     def _kept_back(self) -> bool:
-        """Returns once the gate opens, False if the client leaves before."""
+        """Waits for the gate; False if the client leaves before it opens."""
         while not self.happened.gate.wait(LOOK_SECONDS):
             self.connection.settimeout(LOOK_SECONDS)
             try:

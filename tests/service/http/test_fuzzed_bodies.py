@@ -1,4 +1,4 @@
-"""Whatever arrives: a documented reply, no text of the body in it or in the log, and the service works on."""
+"""Any body gets a documented reply; none of its text is in the reply or the log, and the service goes on."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ Body = dict[str, Any]
 
 
 class Sent:
-    """A request; no dataclass, which hypothesis would show whole, and a body may be long."""
+    """A request. It is no dataclass, because hypothesis would print the whole body, which may be long."""
 
     def __init__(self, path: str, content: bytes, headers: Mapping[bytes, bytes] = JSON) -> None:
         self.path = path
@@ -64,7 +64,7 @@ Check = Callable[[Sent], httpx.Response]
 
 @pytest.fixture(scope="module")
 def exchange() -> Iterator[Exchange]:
-    """Sends a request, then a good one, to one service that lives as long as these tests: the reply, the scores."""
+    """Sends a request, then a valid one, to one service for all these tests. Returns the reply and the scores."""
     good = json.dumps({"items": [item("Craft.", "look", "craft")]})
     with asyncio.Runner() as runner:
         service = AsyncExitStack()
@@ -86,7 +86,7 @@ def good_scores(exchange: Exchange) -> Any:
 
 @pytest.fixture
 def check(exchange: Exchange, good_scores: Any, caplog: pytest.LogCaptureFixture) -> Check:
-    """Sends a request and returns the reply, once all that holds of any reply is seen to hold."""
+    """Sends a request, checks what holds for every reply, and returns the reply."""
     caplog.set_level(logging.DEBUG)
 
     def check(sent: Sent) -> httpx.Response:

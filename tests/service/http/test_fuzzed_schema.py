@@ -33,7 +33,7 @@ fuzzed = settings(max_examples=60, derandomize=True, deadline=None, database=Non
 
 
 def new_service(root: Path) -> FastAPI:
-    """With keys, and so with its admin routes, over a store of its own.
+    """A service with API keys, and so with its admin routes, over a store of its own.
 
     Starts with schemathesis's first request to it; its pytest plugin ends it with the test.
     """

@@ -16,7 +16,7 @@ SICK = OSError("no route to host")
 
 
 class Probe:
-    """Each call waits for its outcome: an error, or None if all is well."""
+    """A probe whose calls wait for their outcome: an error, or None for success."""
 
     def __init__(self, *outcomes: Exception | None) -> None:
         self.calls = 0
@@ -44,13 +44,13 @@ async def started(probe: Probe, *, failures: int = 3, patience: float = PATIENCE
 
 
 def state(guard: CircuitBreaker) -> State:
-    """Read anew; the type checker takes an attribute that was compared once for fixed."""
+    """Returns the state. A call keeps the type checker from assuming that an attribute stays as last compared."""
     return guard.state
 
 
 def fail(guard: CircuitBreaker, times: int) -> None:
     for _ in range(times):
-        guard.failed()
+        guard.record_failure()
 
 
 def test_it_is_open_until_a_first_probe_is_well() -> None:
@@ -77,7 +77,7 @@ def test_starting_waits_no_longer_than_its_patience_and_the_probe_goes_on() -> N
         async with asyncio.timeout(PATIENCE), started(probe, patience=0.001) as guard:
             assert state(guard) is not State.CLOSED
             probe.ends(None)
-            await guard.closed()
+            await guard.wait_until_closed()
             assert state(guard) is State.CLOSED
             assert probe.calls == 1
 
@@ -91,7 +91,7 @@ def test_so_many_failures_in_a_row_open_it_and_fewer_do_not(failures: int) -> No
             for _ in range(3):
                 fail(guard, failures - 1)
                 assert state(guard) is State.CLOSED
-                guard.succeeded()
+                guard.record_success()
             fail(guard, failures)
             assert state(guard) is State.OPEN
 
@@ -108,7 +108,7 @@ def test_it_probes_until_a_probe_is_well_and_closes_then() -> None:
                 assert state(guard) is State.HALF_OPEN
                 probe.ends(SICK)
             await until(lambda: probe.calls == 5)
-            closed = asyncio.create_task(guard.closed())
+            closed = asyncio.create_task(guard.wait_until_closed())
             await asyncio.sleep(0)
             assert not closed.done()
             probe.ends(None)
@@ -152,7 +152,7 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_the_longest(monkeypatch: 
         assert pauses == [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, LONGEST_PAUSE, LONGEST_PAUSE]
         pauses.clear()
         fail(guard, 3)
-        await guard.closed()
+        await guard.wait_until_closed()
         assert pauses == [0.25, 0.5, 1.0]
         await guard.stop()
 
@@ -168,7 +168,7 @@ def test_failures_while_it_is_open_start_no_second_probe_and_are_forgotten_when_
             fail(guard, 50)
             assert len(tasks_of("CircuitBreaker._recover")) == 1
             probe.ends(None)
-            await guard.closed()
+            await guard.wait_until_closed()
             fail(guard, 2)
             assert state(guard) is State.CLOSED
             assert probe.calls == 2
@@ -212,7 +212,7 @@ def test_stopping_ends_a_probe_that_raises_another_error_when_it_is_cancelled() 
 def test_one_that_is_closed_opens_when_it_is_stopped() -> None:
     async def scenario() -> None:
         async with started(Probe(None)) as guard:
-            waiting = guard.closed()
+            waiting = guard.wait_until_closed()
         assert state(guard) is State.OPEN
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
@@ -231,7 +231,7 @@ def test_the_log_tells_when_it_gives_up_why_a_probe_failed_and_when_it_is_well(
     async def scenario() -> None:
         async with started(Probe(None, SICK, SICK, SICK, TimeoutError(), None)) as guard:
             fail(guard, 3)
-            await guard.closed()
+            await guard.wait_until_closed()
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())

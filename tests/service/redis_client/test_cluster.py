@@ -19,7 +19,7 @@ PASSWORD = "p@ss:w/rd"
 
 @pytest.fixture(scope="module")
 def cluster(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
-    """It takes a master two seconds to believe that it is one, so the tests share them."""
+    """Three masters, shared by the tests: a new master serves only after two seconds."""
     with starting(binary, tmp_path_factory.mktemp("cluster")) as start:
         nodes = [
             start(
@@ -125,7 +125,7 @@ def test_a_slot_that_moves_to_another_node_is_followed(nodes: list[RedisServer])
 
 
 def slots_of(node: RedisServer) -> tuple[int, int]:
-    """The first slot of a node and the one after its last."""
+    """Returns the first slot of a node, and the slot after its last."""
     mine = next(line for line in node.command("CLUSTER", "NODES").splitlines() if b"myself" in line)
     first, _, last = mine.split()[8].partition(b"-")
     return int(first), int(last) + 1

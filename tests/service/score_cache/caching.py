@@ -1,9 +1,12 @@
 """Both tiers over a Redis, and what the metrics say of them."""
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+
+import pytest
 
 from service.metrics import Metrics
 from service.redis_client.breaker import State
@@ -125,3 +128,19 @@ async def until(condition: Callable[[], object]) -> None:
 def tasks_of(name: str) -> set[asyncio.Task[object]]:
     """The tasks there are whose coroutine has that qualified name."""
     return {task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == name}
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def warned(caplog: pytest.LogCaptureFixture, beginning: str) -> int:
+    """Counts the warnings that begin so."""
+    return sum(line.startswith(beginning) for line in warnings(caplog))
+
+
+async def stored(cache: Cache) -> None:
+    """Stores ``SCORES`` in Redis."""
+    await cache.well()
+    cache.put(SCORES)
+    await cache.stored()

@@ -1,7 +1,6 @@
 """Redis between a cache and its callers goes wrong: they get right scores or none, it is told, and it heals."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 import pytest
@@ -9,18 +8,27 @@ import pytest
 from service.redis_client.breaker import FAILURES, State
 from testbed.processes import PATIENCE
 from testbed.redis import RedisServer
-from tests.service.score_cache.caching import AMPLE, BRIEF, KEYS, NAMESPACE, SCORES, Cache, caching, until
+from tests.service.score_cache.caching import (
+    AMPLE,
+    BRIEF,
+    KEYS,
+    NAMESPACE,
+    SCORES,
+    caching,
+    stored,
+    until,
+    warned,
+    warnings,
+)
 from tests.service.score_cache.proxy import (
     HTTP,
     Fault,
-    altering,
     answering,
     cutting,
     cutting_halfway,
     hanging,
     proxied,
     slow,
-    swapping,
 )
 
 READING = {
@@ -55,20 +63,6 @@ def budget_for(kind: str) -> float:
 
 reading = pytest.mark.parametrize(("fault", "kind"), READING.values(), ids=READING)
 writing = pytest.mark.parametrize(("fault", "kind"), WRITING.values(), ids=WRITING)
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-def warned(caplog: pytest.LogCaptureFixture, beginning: str) -> int:
-    return sum(line.startswith(beginning) for line in warnings(caplog))
-
-
-async def stored(cache: Cache) -> None:
-    await cache.well()
-    cache.put(SCORES)
-    await cache.stored()
 
 
 @reading
@@ -184,55 +178,6 @@ def test_an_error_is_told_without_what_was_asked(
     asyncio.run(scenario())
     assert words in caplog.text
     assert "test:1" not in caplog.text
-
-
-@pytest.mark.parametrize("lie", [swapping, altering])
-def test_the_value_of_another_key_and_a_changed_one_are_not_believed(
-    server: RedisServer, caplog: pytest.LogCaptureFixture, lie: Fault
-) -> None:
-    async def scenario() -> None:
-        async with proxied(server.port) as proxy, caching(proxy.url) as cache:
-            await stored(cache)
-            proxy.fault = lie
-            assert await cache.get(KEYS[:2]) == {}
-            assert cache.errors == {("read", "value"): 2}
-            assert cache.lookups == {"hit": 0, "miss": 2, "skipped": 0}
-            assert cache.breakers["read"] == State.CLOSED
-            proxy.heal()
-            assert await cache.get(KEYS) == SCORES
-        assert warned(caplog, "a read of the score cache failed (value): ") == 1
-
-    asyncio.run(scenario())
-
-
-def test_a_score_of_another_program_is_not_believed_and_is_overwritten(
-    server: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def scenario() -> None:
-        async with caching(server.url) as cache:
-            await stored(cache)
-            server.command("SET", KEYS[0], "0.5")
-            assert await cache.get(KEYS) == {key: SCORES[key] for key in KEYS[1:]}
-            assert cache.errors == {("read", "value"): 1}
-            cache.put({KEYS[0]: SCORES[KEYS[0]]})
-            await cache.stored()
-            assert await cache.get(KEYS) == SCORES
-        assert warned(caplog, "a read of the score cache failed (value): ") == 1
-        assert "0.5" not in caplog.text
-
-    asyncio.run(scenario())
-
-
-def test_a_list_under_a_key_is_no_score_and_is_overwritten(server: RedisServer) -> None:
-    async def scenario() -> None:
-        async with caching(server.url) as cache:
-            server.command("RPUSH", KEYS[0], "a", "b")
-            assert await cache.get(KEYS) == {}
-            await stored(cache)
-            assert await cache.get(KEYS) == SCORES
-            assert cache.errors == {}
-
-    asyncio.run(scenario())
 
 
 def test_a_probe_is_made_in_the_background_and_not_by_a_caller(server: RedisServer) -> None:

@@ -14,9 +14,9 @@ from service.score_cache.redis_tier import RedisTier
 from testbed.processes import HOST, PATIENCE, free_port
 from testbed.redis import RedisServer, Start
 from tests.service.echo_app import GatedEngine, item, metric, serving
-from tests.service.score_cache.caching import BRIEF, samples
+from tests.service.score_cache.caching import BRIEF, samples, warnings
 from tests.service.score_cache.proxy import Fault, altering, hanging, proxied, swapping
-from tests.service.score_cache.test_faults import READING, budget_for, warnings
+from tests.service.score_cache.test_faults import READING, budget_for
 
 TASKS = ("Craft a table.", "Find the key.", "Open the door.")
 OTHERS = ("Wash the plate.", "Light the lamp.")

@@ -19,7 +19,7 @@ PATIENCE = 30.0
 
 @contextmanager
 def running(folder: Path, *arguments: str) -> Iterator[int]:
-    """The port of a server process."""
+    """Starts a server process and yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     own = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--logfile", "log")
@@ -43,7 +43,7 @@ def wait_for_port(port: int) -> None:
 
 
 def wait_for_cluster(client: Redis) -> None:
-    """A node that has just started refuses for two seconds."""
+    """Waits until a new node serves: it refuses commands for its first two seconds."""
     end = monotonic() + PATIENCE
     while True:
         try:

@@ -40,7 +40,7 @@ def test_a_wrong_password_is_one_sentence(server: Server) -> None:
 
 
 def test_a_server_that_repeats_the_password_is_not_quoted(tmp_path: Path) -> None:
-    """``unknown command 'AUTH', with args beginning with: 'correct-horse'`` is how some refuse to log in."""
+    """Some servers refuse a login with ``unknown command 'AUTH', with args beginning with: 'correct-horse'``."""
     with running(tmp_path, "--save", "", "--rename-command", "AUTH", "") as port:
         assert "a Redis command failed" in complaint("inspect", redis_url=f"redis://:{PASSWORD}@127.0.0.1:{port}")
 

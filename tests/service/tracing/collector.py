@@ -42,7 +42,7 @@ class Collector:
             return self.status
 
     def wait_for(self, bodies: int) -> None:
-        """Until it was sent so many."""
+        """Waits until it has received at least this number."""
         with self._came:
             assert self._came.wait_for(lambda: len(self.bodies) >= bodies, PATIENCE)
 

@@ -63,7 +63,7 @@ def test_a_wrong_variable_of_the_sdk_is_one_sentence(monkeypatch: pytest.MonkeyP
 
 
 def test_fastapis_own_telemetry_stays_off(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where something in the process, as an agent that instruments it, has made providers for all to use."""
+    """The providers of another program in the process, such as an instrumentation agent, do not turn it on."""
     exports = Exports(events=True)
     spans, records = exports.providers
     monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", spans)

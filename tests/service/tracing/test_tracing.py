@@ -33,7 +33,7 @@ async def ask(client: httpx.AsyncClient, route: str, *items: Any, **headers: str
 
 
 def asked(route: str, *items: Any, otel: str = "events", **headers: str) -> httpx.Response:
-    """The reply of a service that has been drained since."""
+    """Returns the reply of a service, which is then drained so that all its spans are sent."""
 
     async def scenario() -> httpx.Response:
         async with serving(otel=otel) as client:

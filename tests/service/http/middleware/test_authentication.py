@@ -127,7 +127,7 @@ def test_the_log_names_the_key_and_never_holds_it(keys: Path, caplog: pytest.Log
 
 
 def test_callers_are_told_apart_by_their_keys(tmp_path: Path) -> None:
-    """From one address: the one with a single request does not wait for all of the other's."""
+    """Two keys at one address: the key with a single request does not wait for all requests of the other."""
     (one, first), (other, second) = new_key("many"), new_key("few")
     path = tmp_path / "keys"
     path.write_text(f"{first}\n{second}\n")

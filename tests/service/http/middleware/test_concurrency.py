@@ -14,11 +14,11 @@ from tests.service.http.routes.test_under_load import queued_tokens
 
 BODY = {"items": [item()]}
 FULL = 22
-"""What ``BODY`` costs."""
+"""Tokens of ``BODY``."""
 
 
 async def unread() -> AsyncIterator[bytes]:
-    """A body that must not be asked for more than once: a server may read what came with the headers."""
+    """A body that may be read only once at most: a server may have read it with the headers."""
     yield b"{"
     raise AssertionError("the body was read")
 
@@ -81,7 +81,7 @@ def test_once_the_queue_has_refused_nothing_is_read_until_something_has_drained(
 
 
 def test_while_another_models_queue_has_room_the_body_is_read() -> None:
-    """It may be for that one."""
+    """A request that arrives while one model's queue is full may be for another model."""
 
     async def scenario() -> None:
         busy = GatedEngine()

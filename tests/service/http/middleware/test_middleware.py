@@ -11,7 +11,7 @@ SCOPE: Scope = {"type": "http", "headers": []}
 
 
 def client(*messages: Message) -> Receive:
-    """Sends these, then nothing more."""
+    """Returns a ``receive`` that sends these messages, then nothing more."""
     unsent = list(messages)
 
     async def receive() -> Message:
@@ -23,7 +23,7 @@ def client(*messages: Message) -> Receive:
 
 
 async def deaf(_: Message) -> None:
-    """Takes a reply and does nothing with it."""
+    """A ``send`` that ignores the reply."""
 
 
 def test_work_for_a_client_that_left_is_cancelled() -> None:
