@@ -14,7 +14,6 @@ from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging
 from transformers.utils.import_utils import is_accelerate_available
 
-from agentprm.errors import AgentPRMError
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint
@@ -119,15 +118,14 @@ def load_model(checkpoint: Checkpoint, device: str, dtype: str, split_over: int 
     tensor-parallel plan of the family splits the backbone's layers over them, and all must run every forward.
 
     Raises:
-        CheckpointError: weights are missing, of the wrong shape, unreadable, or need code of their own.
-        AgentPRMError: layers are to be split and accelerate is not installed.
+        CheckpointError: weights are missing, of the wrong shape, unreadable, need code of their own or cannot be split.
     """
     manifest = checkpoint.manifest
     try:
         model = _read_model(
             checkpoint.path, manifest.score, getattr(torch, manifest.dtype if dtype == "auto" else dtype), split_over
         )
-    except AgentPRMError:
+    except CheckpointError:
         raise
     except Exception as error:
         raise CheckpointCorrupt(f"{manifest.reference} cannot be loaded: {one_line(str(error), 500)}") from error
@@ -190,7 +188,9 @@ def _split(config: PreTrainedConfig, over: int) -> DistributedConfig | None:
     if over == 1:
         return None
     if not is_accelerate_available():
-        raise AgentPRMError("layers are split over devices through accelerate; pip install 'agentprm[split]' brings it")
+        raise CheckpointError(
+            "layers are split over devices through accelerate; pip install 'agentprm[split]' brings it"
+        )
     heads = config.num_key_value_heads
     if not config.base_model_tp_plan:
         raise CheckpointError(f"transformers has no plan to split a {config.model_type} model over devices")

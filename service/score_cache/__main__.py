@@ -10,9 +10,10 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
 from agentprm.errors import AgentPRMError
 from model_store.errors import CheckpointNotFound, ManifestInvalid
@@ -47,7 +48,18 @@ class Source(NamedTuple):
     store: Store
 
 
+class _Commands(TyperGroup):
+    """The commands. An unknown one is not quoted in the error: it may be a URL with a password."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and not ctx.resilient_parsing:
+            ctx.fail(f"no such command; there are: {', '.join(self.commands)}")
+        return command
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Shows or purges the scores in Redis.",
     add_completion=False,
     pretty_exceptions_enable=False,

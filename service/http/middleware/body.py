@@ -13,6 +13,8 @@ BODY_SECONDS: Final = 30
 class BufferedBody:
     """Calls the app once the whole body is there, and cancels it when the client disconnects.
 
+    ``arrived`` in the request's state is that moment, in the event loop's time. Deadlines count from it.
+
     Args:
         app: the next layer.
         max_bytes: largest body that is accepted.
@@ -63,6 +65,7 @@ class BufferedBody:
         return TooLong(f"the body is over {self._max_bytes} bytes", details={"limit": self._max_bytes})
 
     async def _run(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["arrived"] = asyncio.get_running_loop().time()
         task = asyncio.current_task()
         assert task is not None
         unread = [body]

@@ -1,6 +1,5 @@
 """The routes that score: validated bodies in, scores out. Knows HTTP and the wire bodies, and no tokens."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final
@@ -82,12 +81,12 @@ async def rank_actions(
 
 
 def _terms(request: Request, priority: Priority, *milliseconds: int | None) -> Terms:
-    """Terms of a request that arrived now. The caller is its API key's name, or else its address.
+    """Terms of a request. The caller is its API key's name, or else its address.
 
     ``milliseconds`` are the caller's deadlines, None where one is not sent; the earliest counts.
     """
     address = request.client.host if request.client else ""
-    terms = Terms(getattr(request.state, "key", address), priority, asyncio.get_running_loop().time())
+    terms = Terms(getattr(request.state, "key", address), priority, request.state.arrived)
     for limit in milliseconds:
         terms = terms.within(limit)
     return terms

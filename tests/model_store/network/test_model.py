@@ -18,8 +18,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from agentprm.errors import AgentPRMError
-from model_store.errors import CheckpointCorrupt
+from model_store.errors import CheckpointCorrupt, CheckpointError
 from model_store.format.manifest import Manifest
 from model_store.format.store import Checkpoint, Store
 from model_store.network.heads import LinearHead
@@ -145,7 +144,7 @@ def test_splitting_without_accelerate_says_what_to_install(
     monkeypatch.setattr("model_store.network.model.is_accelerate_available", lambda: False)
     load_model(published, "cpu", "auto")
     with pytest.raises(
-        AgentPRMError,
+        CheckpointError,
         match=r"^layers are split over devices through accelerate; pip install 'agentprm\[split\]' brings it",
     ):
         load_model(published, "cpu", "auto", 2)

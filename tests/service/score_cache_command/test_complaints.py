@@ -63,6 +63,7 @@ def test_an_unknown_checkpoint_is_one_sentence_and_purges_nothing(server: Server
         ("purge", "--all", "--checkpoint", "demo"),
         ("purge", "--all", "--namespace", "*"),
         ("inspect", f"redis://:{PASSWORD}@host"),
+        (f"redis://:{PASSWORD}@host",),
     ],
 )
 def test_wrong_arguments_are_a_matter_of_usage(server: Server, arguments: tuple[str, ...]) -> None:

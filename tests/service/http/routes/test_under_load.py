@@ -3,8 +3,11 @@
 import asyncio
 
 import httpx
+from fastapi import FastAPI
+from starlette.middleware import Middleware
 
-from tests.service.echo_app import PATIENCE, GatedEngine, item, metric, serving
+from service.http.middleware.asgi import App, Receive, Scope, Send
+from tests.service.echo_app import PATIENCE, GatedEngine, item, metric, pass_time, serving
 
 
 def test_callers_share_a_forward() -> None:
@@ -109,6 +112,28 @@ def test_a_deadline_that_passes_answers_504_without_a_forward() -> None:
                 assert late.json()["error"]["code"] == "deadline_exceeded"
             assert (await first).status_code == 200
         assert len(engine.calls) == 2  # the warm-up and the first
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_counts_from_the_arrival_of_the_body_and_not_from_its_validation() -> None:
+    def slow_to_validate(app: App) -> App:
+        async def validate_for_ten_seconds(scope: Scope, receive: Receive, send: Send) -> None:
+            pass_time(10)
+            await app(scope, receive, send)
+
+        return validate_for_ten_seconds
+
+    async def scenario() -> None:
+        async with serving() as client:
+            assert isinstance(client._transport, httpx.ASGITransport)
+            app = client._transport.app
+            assert isinstance(app, FastAPI)
+            app.user_middleware.append(Middleware(slow_to_validate))  # the innermost layer
+            for milliseconds, status in (("5000", 504), ("60000", 200)):
+                headers = {"x-deadline-ms": milliseconds}
+                reply = await client.post("/score_step", json={"items": [item()]}, headers=headers)
+                assert reply.status_code == status
 
     asyncio.run(scenario())
 
