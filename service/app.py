@@ -1,4 +1,4 @@
-"""Builds the service from its settings: loads, wires, warms up, drains."""
+"""Builds the application from the settings: its parts, routes, middleware and lifespan."""
 
 import asyncio
 import logging
@@ -53,7 +53,7 @@ ALL_ROUTES: Final = (*ROUTES, *ADMIN_ROUTES)
 Load = Callable[[Checkpoint, Settings], Loaded]
 Limit = Callable[[App], ConcurrencyLimit]
 NO_TELEMETRY: Final = {"tracing": False, "metrics": False, "logs": False}
-"""Switches FastAPI's own off: it would send exception messages and paths, which may hold an agent's text."""
+"""Switches off FastAPI's own telemetry: it would send exception messages and paths, which may hold an agent's text."""
 
 
 def create_app(
@@ -71,7 +71,7 @@ def create_app(
         settings: everything else.
         aliases: alias -> ``name@version``; None: those of the store.
         load: loads a checkpoint while the application runs.
-        tracing: sends traces; None: there are none.
+        tracing: sends traces; None: no traces are sent.
     """
     store = Store(settings.model_store)
     metrics = Metrics(ALL_ROUTES, SCORE_ROUTES)
@@ -126,7 +126,7 @@ def _add_routes(
     policy: Policy | None,
     metrics: Metrics,
 ) -> None:
-    """The routes, and what they read from the application's state."""
+    """Adds the routes, and stores what they read from the application's state."""
     app.include_router(scores.router)
     app.include_router(probes.router)
     if settings.api_keys_file is not None:

@@ -58,7 +58,7 @@ class Policy:
 
         Raises:
             UpstreamFailed: the server's reply cannot be read, or an action is empty.
-            RequestError: as ``Calls.submit``.
+            RequestError: as in ``Calls.submit``.
         """
         chats = [(to_chat(state), sample) for state, sample in requests]
         draws = [[_Draw(chat, sample) for _ in range(sample.n)] for chat, sample in chats]

@@ -50,7 +50,7 @@ def proposal_of(item: wire.RankItem) -> tuple[State, list[str]]:
 
 
 def _refuse_surrogates(actions: Iterable[str]) -> None:
-    """Raises InvalidRequest for half a character, which an escape in a tool call's JSON arguments can hide."""
+    """Raises InvalidRequest for a lone surrogate, which an escape in a tool call's JSON arguments can hide."""
     try:
         "".join(actions).encode()
     except UnicodeEncodeError:

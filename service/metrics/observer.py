@@ -1,4 +1,4 @@
-"""The reports of one model, counted."""
+"""Counts the reports of one model."""
 
 from collections.abc import Sequence
 

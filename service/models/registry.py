@@ -99,7 +99,7 @@ class Registry:
         await asyncio.gather(*self._unloading)
 
     async def _change(self, change: Coroutine[Any, Any, None]) -> None:
-        """Runs a change to its end even if its caller leaves: half a change would confuse the next one."""
+        """Runs a change to its end even if its caller is cancelled: half a change would confuse the next one."""
         task = asyncio.create_task(self._in_turn(change), name="change of models")
         self._changes.add(task)
         task.add_done_callback(self._changed)
@@ -192,7 +192,7 @@ class Registry:
 
 
 async def reload_and_log(registry: Registry) -> None:
-    """Reloads, and logs a failure instead of raising it: nobody waits for the answer to a SIGHUP."""
+    """Reloads, and logs a failure instead of raising it, because no caller waits for a SIGHUP."""
     try:
         await registry.reload()
     except AgentPRMError as error:

@@ -4,8 +4,8 @@ Each model has one loop task, woken by an event. A request is admitted whole or 
 over several batches, which they share with other requests. Knows no text and no torch: any ``Engine`` will do.
 
 All costs are tokens still to be computed. A sequence that costs more than a batch may is computed in pieces, so that
-others get in between: the engine gets its first tokens without reads, and finds them in its prefix cache when the next
-piece comes.
+others are computed in between. The engine gets its first tokens without reads, and finds them in its prefix cache when
+the next piece comes.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class Batcher:
     Args:
         engine: scores token ids.
         thread: runs the engine.
-        max_batch_tokens: most tokens that a forward computes, but for a sequence that cannot be cut.
+        max_batch_tokens: most tokens that a forward computes; only a sequence that cannot be cut may exceed it.
         max_queue_tokens: most tokens that may wait; over it requests are refused.
         max_wait: seconds that a request may wait for others to fill its batch.
         in_pieces: True if the engine keeps what it has computed, so that a long sequence can be computed in pieces.
@@ -167,7 +167,7 @@ class Batcher:
                 await self._forward(taken)
 
     async def _fill(self) -> None:
-        """Waits for a full batch, but at most ``max_wait`` seconds after the oldest request came."""
+        """Waits for a full batch, at most until ``max_wait`` seconds after the oldest request arrived."""
         arrivals = [request.arrived for request in self._unanswered if not request.answered.done()]
         with suppress(TimeoutError):
             async with asyncio.timeout_at(min(arrivals, default=0.0) + self._max_wait):
@@ -249,7 +249,7 @@ class Batcher:
         request.fail(error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Fails all that wait if the loop has died; after ``close`` nothing waits."""
+        """Fails all waiting requests if the loop has died; after ``close`` there are none."""
         error = None if task.cancelled() else task.exception()
         if error is None and not self._unanswered:
             return

@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class Answers(NamedTuple, Generic[K, R]):
-    """Results by key. ``shared``: keys that another request called for. ``queue`` ends where the first call begins."""
+    """Results by key. ``shared``: keys that another request called for. ``queue``: seconds to its first call."""
 
     results: dict[K, R]
     shared: set[K]

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
 BULK_EVERY: Final = 32
-"""While both classes wait, bulk leads one batch in so many: rare enough not to show in the interactive p95."""
+"""While both classes wait, bulk leads one batch in BULK_EVERY: rare enough not to show in the interactive p95."""
 
 LEAST_PIECE: Final = 64
 """Smallest piece worth cutting to fill a batch; each piece costs a later copy of its keys and values."""
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def waiting(self) -> int:
-        """Tokens to be computed for all sequences that are left."""
+        """Tokens to be computed for all of its sequences in the queue."""
         return sum(self.costs[self.taken :])
 
     @property
@@ -56,7 +56,7 @@ E = TypeVar("E", bound=Entry)
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[E]):
-    """A sequence's part in a batch: all but its last ``left`` tokens, of which ``cost`` are still to be computed."""
+    """A sequence's part in a batch: all but its last ``left`` tokens; ``cost`` of them are still to be computed."""
 
     entry: E
     index: int
@@ -103,14 +103,14 @@ class _Line(Generic[E]):
 
 
 class FairQueue(Generic[E]):
-    """Forms batches of what waits. ``tokens`` is the cost of everything in it.
+    """Forms batches of the waiting entries. ``tokens`` is the cost of everything in it.
 
     In its turn a caller's oldest entry is taken, as much of it as fits, so its sequences stay together. The caller that
-    leads a batch goes to the back. The room that is left takes a piece of the next sequence, if pieces are possible;
-    the entry that the piece is cut from leads the next batch.
+    leads a batch goes to the back. If pieces are possible, the remaining room takes a piece of the next sequence, and
+    the entry of that piece leads the next batch.
 
     Args:
-        estimate: returns the present cost of an entry's sequence; called if the last estimate does not fit.
+        estimate: returns the present cost of an entry's sequence; called if the last estimate exceeds the room.
     """
 
     def __init__(self, estimate: Callable[[E, int], int]) -> None:
@@ -133,17 +133,17 @@ class FairQueue(Generic[E]):
         self._count(entry, entry.waiting)
 
     def discard(self, entry: E) -> None:
-        """Removes what is left of an entry, if anything is."""
+        """Removes the rest of an entry; does nothing if it is not in the queue."""
         line = self._lines[entry.priority]
         if entry in line:
             self._count(entry, -entry.waiting)
             line.remove(entry)
 
     def ahead(self, tokens: int, caller: str, priority: Priority) -> int:
-        """Estimates how many tokens would be computed before an entry of ``tokens`` that came now.
+        """Estimates how many tokens would be computed before a new entry of ``tokens``.
 
         These are the caller's own, about as many of every other caller's, and before bulk all interactive ones. The
-        batches that bulk leads now and then are left out.
+        estimate ignores the few batches that bulk leads.
         """
         waiting = self._lines[priority].tokens
         share = waiting[caller] + tokens
@@ -182,8 +182,8 @@ class FairQueue(Generic[E]):
     def _turn(self, entry: E, room: int, *, leads: bool, fills: bool) -> list[Part[E]]:
         """Takes as much of an entry as fits; at least a part if it leads the batch.
 
-        ``fills``: a piece may take the room that is left. It is False for bulk behind interactive work, which would
-        have to wait for the piece.
+        ``fills``: a piece may fill the remaining room. It is False for bulk behind interactive work, which would have
+        to wait for the piece.
         """
         parts: list[Part[E]] = []
         while room > 0 and not entry.spent:
@@ -197,7 +197,7 @@ class FairQueue(Generic[E]):
         return parts
 
     def _refresh(self, entry: E, *, alone: bool) -> None:
-        """Estimates the next sequence anew. After others it can only get cheaper: it may share tokens with them."""
+        """Estimates the next sequence anew. After other sequences its cost can only fall: it may share tokens."""
         now = self._estimate(entry, entry.taken)
         if entry.cut and now > entry.cost:
             entry.in_pieces = False  # what was computed has not been kept

@@ -19,7 +19,7 @@ class Terms(NamedTuple):
     deadline: float | None = None
 
     def within(self, milliseconds: int | None) -> "Terms":
-        """Moves the deadline forward to so long after the arrival, if it is later. None changes nothing."""
+        """Lowers the deadline to ``milliseconds`` after the arrival, unless it is earlier. None changes nothing."""
         if milliseconds is None:
             return self
         deadline = self.arrived + milliseconds / 1000

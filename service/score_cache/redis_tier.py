@@ -22,7 +22,7 @@ from service.score_cache.values import pack, unpack
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 1.0
-"""Time limit where no caller waits: connecting, writing, and a read whose caller has gone on without it."""
+"""Time limit of operations that no caller waits for: connects, writes, and reads that exceeded the budget."""
 MAX_READS: Final = MAX_CONNECTIONS - 4  # the rest is for the writer and the probes
 MAX_UNWRITTEN: Final = 16_384  # scores; the oldest are dropped beyond it
 WRITE_BATCH_SIZE: Final = 512  # scores

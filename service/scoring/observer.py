@@ -1,4 +1,4 @@
-"""Everything that one model reports about itself, as one object. ``service.metrics`` counts it."""
+"""The interface of a model's reports about itself. ``service.metrics`` counts them."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,7 +13,7 @@ class ModelObserver(BatchObserver, Protocol):
     """Receives what one model does, from its batches to its answers. Called on the event loop."""
 
     def on_cached(self, tokens: int) -> None:
-        """Called per answered request with the tokens whose scores were known, so that they cost no forward."""
+        """Called per answered request with its tokens whose scores were known and cost no forward."""
         ...
 
     def on_answer(self, scores: Sequence[StepScore], timings: Timings) -> None:

@@ -1,4 +1,4 @@
-"""Scores and rankings, where their time went, and how raw scores become them. Knows neither models nor caches."""
+"""Scores, rankings and timings, and their derivation from raw scores. Knows neither models nor caches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ from service.scoring.source import Question, Source, distinct
 
 
 class ItemRaws(NamedTuple):
-    """The raw scores of one item, in the order of its questions' keys, and what they cost."""
+    """The raw scores of one item, in the order of its questions' keys, and their usage."""
 
     raws: list[float]
     usage: Usage

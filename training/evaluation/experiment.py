@@ -1,4 +1,4 @@
-"""Measures critics on goals they never saw, always beside the policy alone, majority vote and the oracle.
+"""Measures critics on held-out goals, with the policy alone, majority vote and the oracle for comparison.
 
 Axes: R training seeds, G goals, E episodes, S steps.
 """
@@ -30,7 +30,7 @@ from training.rollouts.collect import roll_out
 from training.rollouts.rollout import Rollout
 
 COUNT_WEIGHT = 0.05
-"""Weight of the log count beside the promise; chosen on goals carved from the training goals (docs/decisions.md)."""
+"""Weight of the log count added to the promise; chosen on goals carved from the training goals (docs/decisions.md)."""
 
 
 class Judges(NamedTuple):

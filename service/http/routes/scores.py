@@ -95,7 +95,7 @@ def _terms(request: Request, priority: Priority, *milliseconds: int | None) -> T
 
 @contextmanager
 def _leased_model(request: Request, reference: str | None) -> Iterator[ServedModel]:
-    """Holds the model that is asked for until the block ends. From here on log, metrics and traces name it."""
+    """Leases the requested model until the block ends, and names it in the request's log line, metrics and trace."""
     with route_state(request).models.find(reference).leased() as model:
         request.state.model = model.reference
         request.state.asked = reference or model.reference

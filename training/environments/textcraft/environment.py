@@ -62,7 +62,7 @@ class TextCraft:
         return State(self._task)
 
     def step(self, action: str) -> Reply:
-        """Takes one action and replies; an action that cannot be done uses up one of those allowed too.
+        """Takes one action and replies; an action that cannot be executed counts too.
 
         Raises:
             ValueError: the episode is over.
