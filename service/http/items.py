@@ -57,7 +57,7 @@ def _refuse_surrogates(actions: Iterable[str]) -> None:
         raise InvalidRequest("the arguments of a tool call hold a lone surrogate, which is no character") from None
 
 
-def refuse_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
+def refuse_too_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
     for index, item in enumerate(items):
         count = item.sample.n if item.sample is not None else len(item.candidates or ())
         if count > limit:

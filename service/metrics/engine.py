@@ -93,5 +93,5 @@ class EngineMetrics:
         self._held_limit.labels(model).set(cache.max_bytes)
         self._evicted.set_function(model, lambda: cache.evicted_bytes)
 
-    def show_queue_limit(self, tokens: int) -> None:
+    def set_queue_limit(self, tokens: int) -> None:
         self._queue_limit.set(tokens)

@@ -68,8 +68,8 @@ class ProcessMetrics:
     def remove_model(self, model: str) -> None:
         self._gpu_memory.readers.pop(model, None)
 
-    def show_model(self, model: str, *, digest: str, device: str, dtype: str) -> None:
+    def set_model_info(self, model: str, *, digest: str, device: str, dtype: str) -> None:
         self._model_info.labels(model, digest, device, dtype).set(1)
 
-    def show_load(self, model: str, seconds: float) -> None:
+    def set_load_seconds(self, model: str, seconds: float) -> None:
         self._load.labels(model).set(seconds)

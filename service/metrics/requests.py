@@ -77,5 +77,5 @@ class RequestMetrics:
     def watch_running(self, running: Callable[[], int]) -> None:
         self._running.set_function(running)
 
-    def show_limit(self, requests: int) -> None:
+    def set_limit(self, requests: int) -> None:
         self._limit.set(requests)

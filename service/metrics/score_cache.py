@@ -1,4 +1,4 @@
-"""The score cache: lookups by tier, and the health of Redis. Implements the ``Watcher`` of both tiers."""
+"""The score cache: lookups by tier, and the health of Redis. Implements the ``CacheObserver`` of both tiers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

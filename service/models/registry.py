@@ -73,14 +73,14 @@ class Registry:
         """
         await self._change(self._unload(reference))
 
-    async def point(self, alias: str, reference: str) -> None:
+    async def set_alias(self, alias: str, reference: str) -> None:
         """Points an alias of the store to a checkpoint, once that has been loaded, and serves it.
 
         Raises:
             ModelNotFound: the store has nothing of that name.
             InvalidRequest: the checkpoint cannot be loaded, or the store cannot be written.
         """
-        await self._change(self._point(alias, reference))
+        await self._change(self._set_alias(alias, reference))
 
     async def reload(self) -> None:
         """Follows the store: aliases that point elsewhere, and newer versions of bare names.
@@ -134,7 +134,7 @@ class Registry:
             raise InvalidRequest(f"{model.reference} is the default model: point its alias elsewhere instead")
         await self._follow(left)
 
-    async def _point(self, alias: str, reference: str) -> None:
+    async def _set_alias(self, alias: str, reference: str) -> None:
         before = self._wanted
         await self._follow([*before, reference])
         try:

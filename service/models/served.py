@@ -55,7 +55,7 @@ class ServedModel:
             await self._source.start()
         except RequestError as error:
             raise InternalError(f"{self.reference} failed its warm-up: {error}", details=error.details) from error
-        self._observer.on_warm(self._load_seconds + perf_counter() - started)
+        self._observer.on_warm_up(self._load_seconds + perf_counter() - started)
 
     @contextmanager
     def leased(self) -> Iterator["ServedModel"]:

@@ -23,7 +23,7 @@ class DrainRate:
         self._warm = False
         self._tokens = self._seconds = 0.0
 
-    def learn(self, tokens: int, seconds: float) -> None:
+    def record(self, tokens: int, seconds: float) -> None:
         if self._warm:
             self._tokens = _KEPT * self._tokens + tokens
             self._seconds = _KEPT * self._seconds + seconds

@@ -23,7 +23,7 @@ from service.queue.admission import Admission
 from service.queue.fair_queue import FairQueue, Part
 from service.queue.observer import BatchObserver
 from service.queue.terms import Terms
-from service.queue.work import Answer, Batch, QueuedRequest, Waiting, Work, group_equal
+from service.queue.work import Answer, Batch, QueuedRequest, Waiters, Work, group_equal
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Batcher:
         self._queue: FairQueue[QueuedRequest] = FairQueue(self._cost_now)
         self._admission = Admission(self._queue, max_queue_tokens)
         self._unanswered: set[QueuedRequest] = set()
-        self._waiting = Waiting()
+        self._waiters = Waiters()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -89,7 +89,7 @@ class Batcher:
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    def measure(self, token_ids: Sequences, reads: Sequences, keys: Sequence[Hashable]) -> Work:
+    def prepare(self, token_ids: Sequences, reads: Sequences, keys: Sequence[Hashable]) -> Work:
         """Prepares what ``submit`` takes. Callable from any thread, so that the event loop need not compare tokens."""
         return Work(token_ids, reads, keys, [max(1, cost) for cost in self._engine.extend_lens(token_ids)])
 
@@ -141,17 +141,17 @@ class Batcher:
     def _enter(self, request: QueuedRequest) -> None:
         self._queue.add(request)
         self._unanswered.add(request)
-        self._waiting.add(request)
+        self._waiters.add(request)
         self._wake.set()
 
     def _leave(self, request: QueuedRequest) -> None:
         """Takes a request out. Requests that wait for an equal sequence keep their own places in the queue."""
         self._queue.discard(request)
         self._unanswered.discard(request)
-        self._waiting.discard(request)
+        self._waiters.discard(request)
 
     def _cost_now(self, request: QueuedRequest, index: int) -> int:
-        return self.measure([request.token_ids[index]], (), ()).costs[0]
+        return self.prepare([request.token_ids[index]], (), ()).costs[0]
 
     async def _run(self) -> None:
         while self._queue or not self._closing:
@@ -222,22 +222,22 @@ class Batcher:
     def _deliver(self, part: Part[QueuedRequest], raw: list[float], computed: int) -> None:
         request, index = part.entry, part.index
         request.computed[index] += computed
-        if part.left:
+        if part.remaining:
             return
         failure = None
         if len(raw) != len(request.reads[index]) or not all(map(math.isfinite, raw)):
             failure = _failure("the engine gave no finite score for each step")
             self._observer.on_invalid(len(raw) - sum(map(math.isfinite, raw)))
             logger.error("request %s: %s for %s. This is a bug", failure.details["id"], raw, request.reads[index])
-        for waiting, place in self._waiting.of(request.keys[index]):
+        for waiting, place in self._waiters.of(request.keys[index]):
             if failure is not None:
                 self._fail(waiting, failure)
             else:
                 waiting.receive(place, raw, shared=(waiting, place) != (request, index))
 
     def _record(self, batch: list[Part[QueuedRequest]], computed: int, seconds: float) -> None:
-        self._admission.rate.learn(sum(part.cost for part in batch), seconds)
-        reused = sum(part.entry.reused(part.index) for part in batch if not part.left)
+        self._admission.rate.record(sum(part.cost for part in batch), seconds)
+        reused = sum(part.entry.reused(part.index) for part in batch if not part.remaining)
         self._observer.on_batch(Batch(len(batch), computed, reused, seconds))
 
     def _fail_all(self, parts: Sequence[Part[QueuedRequest]], error: RequestError) -> None:
@@ -267,4 +267,4 @@ def _failure(message: str) -> InternalError:
 
 def _input(part: Part[QueuedRequest]) -> tuple[Sequence[int], Sequence[int]]:
     token_ids, reads = part.entry.token_ids[part.index], part.entry.reads[part.index]
-    return (token_ids[: -part.left], ()) if part.left else (token_ids, reads)
+    return (token_ids[: -part.remaining], ()) if part.remaining else (token_ids, reads)

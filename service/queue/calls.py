@@ -58,18 +58,18 @@ class _Request(Entry, Generic[K, W, R]):
             self.answered.set_exception(error)
 
 
-class Calls(Generic[K, W, R]):
+class CallQueue(Generic[K, W, R]):
     """Does work by key, one call each.
 
     Args:
         call: does one piece of work; may raise RequestError.
-        at_once: most calls that may run.
+        max_concurrent: most calls that may run.
         max_waiting: most calls that may wait; over it requests are refused.
     """
 
-    def __init__(self, call: Callable[[W], Awaitable[R]], *, at_once: int, max_waiting: int) -> None:
+    def __init__(self, call: Callable[[W], Awaitable[R]], *, max_concurrent: int, max_waiting: int) -> None:
         self._call = call
-        self._at_once = at_once
+        self._max_concurrent = max_concurrent
         self._queue: FairQueue[_Request[K, W, R]] = FairQueue(lambda *_: 1)
         self._admission = Admission(self._queue, max_waiting, unit="calls")
         self._waiting: defaultdict[K, set[_Request[K, W, R]]] = defaultdict(set)
@@ -146,7 +146,7 @@ class Calls(Generic[K, W, R]):
         self._rest_if_idle()
 
     def _fill_places(self) -> None:
-        while len(self._tasks) < self._at_once and self._queue:
+        while len(self._tasks) < self._max_concurrent and self._queue:
             for part in self._queue.take(1):
                 request, (key, work) = part.entry, part.entry.work[part.index]
                 if key not in request.results and key not in self._running and not request.answered.done():
@@ -165,7 +165,7 @@ class Calls(Generic[K, W, R]):
             self._fail(key, _failure(error))
         else:
             self._running.pop(key, None)
-            self._admission.rate.learn(1, (perf_counter() - began) / self._at_once)
+            self._admission.rate.record(1, (perf_counter() - began) / self._max_concurrent)
             for request in list(self._waiting.get(key, ())):
                 request.receive(key, result, began, shared=request is not first)
 

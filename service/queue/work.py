@@ -102,7 +102,7 @@ class QueuedRequest(Entry):
         )
 
 
-class Waiting:
+class Waiters:
     """The requests that wait for each key."""
 
     def __init__(self) -> None:
@@ -127,5 +127,5 @@ def group_equal(parts: Sequence[Part[QueuedRequest]]) -> list[list[Part[QueuedRe
     """Groups equal work, in the order of each group's first part. One forward answers a whole group."""
     groups: dict[tuple[Hashable, int], list[Part[QueuedRequest]]] = {}
     for part in parts:
-        groups.setdefault((part.entry.keys[part.index], part.left), []).append(part)
+        groups.setdefault((part.entry.keys[part.index], part.remaining), []).append(part)
     return list(groups.values())

@@ -24,7 +24,7 @@ class ScoreCache(Protocol):
         ...
 
 
-class Watcher(Protocol):
+class CacheObserver(Protocol):
     """Receives the counts and durations of a cache. ``tier`` is memory or redis, ``operation`` is read or write."""
 
     def on_lookup(self, tier: str, *, hits: int, misses: int, skipped: int = 0) -> None: ...

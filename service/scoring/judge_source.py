@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from agentprm.types import State, Trajectory, Usage
 from service.generation.judge import Judgement, Prefix, RemoteJudge
-from service.queue.calls import Answers, Calls
+from service.queue.calls import Answers, CallQueue
 from service.queue.observer import BatchObserver
 from service.queue.terms import Terms
 from service.queue.work import Batch
@@ -33,18 +33,20 @@ class JudgeSource:
     Args:
         judge: scores one step by a call to the server.
         scope: makes the keys of its scores.
-        at_once: calls that may run.
+        max_concurrent: calls that may run.
         max_waiting: calls that may wait; over it requests are refused.
         observer: receives each call as a batch of one sequence.
     """
 
     def __init__(
-        self, judge: RemoteJudge, scope: KeyScope, *, at_once: int, max_waiting: int, observer: BatchObserver
+        self, judge: RemoteJudge, scope: KeyScope, *, max_concurrent: int, max_waiting: int, observer: BatchObserver
     ) -> None:
         self._judge = judge
         self._scope = scope
         self._observer = observer
-        self._calls = Calls[Key, Prefix, Judgement](self._call, at_once=at_once, max_waiting=max_waiting)
+        self._calls = CallQueue[Key, Prefix, Judgement](
+            self._call, max_concurrent=max_concurrent, max_waiting=max_waiting
+        )
 
     @property
     def alive(self) -> bool:

@@ -33,7 +33,7 @@ class Scores(NamedTuple):
     timings: Timings
 
     @property
-    def every(self) -> list[StepScore]:
+    def all_scores(self) -> list[StepScore]:
         return [step for item in self.items for step in item.steps]
 
 
@@ -59,7 +59,7 @@ class Rankings(NamedTuple):
     timings: Timings
 
     @property
-    def every(self) -> list[StepScore]:
+    def all_scores(self) -> list[StepScore]:
         return [action.score for item in self.items for action in item.ranking]
 
 

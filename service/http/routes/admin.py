@@ -40,7 +40,7 @@ async def unload(request: Request, body: wire.ModelReference) -> wire.ModelsRepl
 async def alias(request: Request, body: wire.AliasTarget) -> wire.ModelsReply:
     """Points an alias of the store to a checkpoint, once that is loaded, and serves it under the alias."""
     state = route_state(request)
-    await state.registry.point(body.alias, body.model)
+    await state.registry.set_alias(body.alias, body.model)
     return models_reply(state.models)
 
 

@@ -14,7 +14,7 @@ from service.redis_client.connections import RedisServer, connect
 from service.score_cache.keys import Key
 from service.score_cache.memory_tier import MemoryTier
 from service.score_cache.redis_tier import RedisTier
-from service.score_cache.tiers import Tiers
+from service.score_cache.tiers import TieredCache
 from testbed.processes import PATIENCE
 from tests.service.echo_app import LONGEST
 
@@ -32,12 +32,12 @@ class Cache:
 
     def __init__(self, server: RedisServer, *, items: int, budget: float, ttl: int, pause: float) -> None:
         self.metrics = Metrics()
-        watcher = self.metrics.score_cache
-        memory = MemoryTier(items, watcher)
-        self.redis = RedisTier(server, NAMESPACE, budget=budget, ttl=ttl, watcher=watcher, pause=pause)
-        watcher.watch_memory_tier(lambda: len(memory))
-        watcher.watch_redis_tier(lambda: self.redis.unwritten, lambda: self.redis.states)
-        self.tiers = Tiers(memory, self.redis)
+        metrics = self.metrics.score_cache
+        memory = MemoryTier(items, metrics)
+        self.redis = RedisTier(server, NAMESPACE, budget=budget, ttl=ttl, observer=metrics, pause=pause)
+        metrics.watch_memory_tier(lambda: len(memory))
+        metrics.watch_redis_tier(lambda: self.redis.unwritten, lambda: self.redis.states)
+        self.tiers = TieredCache(memory, self.redis)
         self.get, self.put = self.tiers.get, self.tiers.put
 
     def wait_no_longer_than(self, seconds: float) -> None:

@@ -99,8 +99,8 @@ class TextCraft:
         return self.goal.item
 
     @property
-    def left(self) -> int:
-        """Actions left."""
+    def actions_left(self) -> int:
+        """Actions that the episode still allows."""
         return self._left
 
     @property
