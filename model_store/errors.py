@@ -24,7 +24,7 @@ class CheckpointCorrupt(CheckpointError):
 
 
 class ManifestInvalid(CheckpointError):
-    """``prm.json`` lacks a field, holds a wrong one or does not fit the weights beside it."""
+    """``prm.json`` lacks a field, holds a wrong one or does not fit the checkpoint's weights."""
 
 
 class CheckpointTooLarge(CheckpointError):

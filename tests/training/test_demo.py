@@ -100,7 +100,7 @@ def test_the_report_shows_every_method_at_every_n(report: Report) -> None:
 
 
 def test_the_evaluation_plays_the_recorded_episodes(report: Report) -> None:
-    """Holds what depends on no model; whoever chooses meets the same episodes."""
+    """Compares only what depends on no model: every chooser gets the same episodes."""
     assert report.steps["policy alone"][1].mean == pytest.approx(1 / 6)
     assert report.best_of["oracle"][1].mean == pytest.approx(11 / 48)
     assert report.best_of["oracle"][2].mean == pytest.approx(10 / 24)

@@ -1,4 +1,4 @@
-"""Calls run a limited number at once, in fair turns, equal ones once, and none that nobody waits for."""
+"""Calls run a limited number at once, in fair turns, equal ones once, and only while a request waits for them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -163,7 +163,7 @@ class Held(Entry):
 
 
 class Queueing(RuleBasedStateMachine):
-    """Any order of adding, taking, discarding and of the cache changing its mind."""
+    """Adds, takes, discards and changes of the cached tokens in any order."""
 
     def __init__(self) -> None:
         super().__init__()

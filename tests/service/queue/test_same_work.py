@@ -1,4 +1,4 @@
-"""Equal work is computed once, whoever asks for it, and whoever leaves meanwhile."""
+"""Equal work of several requests is computed once, even if some of them are cancelled meanwhile."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
