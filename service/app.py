@@ -84,7 +84,7 @@ def create_app(
     lifecycle = Lifecycle(models, registry, cache, rate_limiter, policy)
     in_flight = InFlightRequests(settings.max_requests)
     _watch(metrics, settings, lifecycle, in_flight)
-    app = _without_routes(_lifespan(lifecycle, builder, registry, tracing))
+    app = _new_application(_lifespan(lifecycle, builder, registry, tracing))
     _add_routes(app, settings, lifecycle, models=models, registry=registry, policy=policy, metrics=metrics)
     _add_middleware(app, settings, metrics, _limit(models, in_flight, rate_limiter), tracing)
     return app
@@ -104,7 +104,7 @@ def _registry(
     )
 
 
-def _without_routes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+def _new_application(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
     return FastAPIOffline(  # its /docs page needs no other host
         title="AgentPRM",
         summary="Scores the steps of LLM agents: promise = Q(s, a), progress = what the step changed.",
@@ -171,7 +171,7 @@ def _lifespan(
         with closing(builder):
             try:
                 await _start(lifecycle)
-                with _reloaded_by_hangup(registry):
+                with _reload_on_sighup(registry):
                     yield
             finally:
                 await lifecycle.drain()
@@ -212,7 +212,7 @@ def _add_middleware(
 
 
 @contextmanager
-def _reloaded_by_hangup(registry: Registry) -> Iterator[None]:
+def _reload_on_sighup(registry: Registry) -> Iterator[None]:
     """Reloads models at SIGHUP until the block ends. Only a process's main thread can receive signals."""
     if threading.current_thread() is not threading.main_thread():
         yield

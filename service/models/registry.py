@@ -1,8 +1,8 @@
 """Changes which models are served while requests run.
 
 The registry keeps a list of wanted references, the default first. Every change takes the same steps: resolve the
-references in the store, load what is missing, swap the names in one step, unload what is no longer wanted. If a step
-fails, nothing has changed.
+references in the store, load what is missing, swap the names in one step, unload the other models. If a step fails,
+nothing has changed.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ class Registry:
         await self._change(self._reload())
 
     async def close(self) -> None:
-        """Waits for running changes, then closes every model; they answer what was admitted."""
+        """Waits for running changes, then closes every model, which answers its admitted requests."""
         await asyncio.gather(*self._changes, return_exceptions=True)
         for model in self._models.all:
             await model.close()

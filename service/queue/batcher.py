@@ -162,7 +162,7 @@ class Batcher:
             if self._max_wait:
                 await self._fill()
             # Taken only when the engine is free: requests that were cancelled or answered until now cost nothing.
-            taken = [part for part in self._queue.take(self._max_batch_tokens) if part.entry.wants(part.index)]
+            taken = [part for part in self._queue.take(self._max_batch_tokens) if part.entry.needs(part.index)]
             if taken:
                 await self._forward(taken)
 
@@ -207,7 +207,7 @@ class Batcher:
             return
         logger.warning("a batch of %d sequences did not fit into the device's memory: each goes alone", len(groups))
         for group in groups:
-            if wanted := [part for part in group if part.entry.wants(part.index)]:
+            if wanted := [part for part in group if part.entry.needs(part.index)]:
                 await self._forward(wanted)
 
     def _score(self, batch: list[Part[QueuedRequest]]) -> tuple[Sequence[SequenceScores], float]:

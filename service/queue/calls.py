@@ -132,7 +132,7 @@ class CallQueue(Generic[K, W, R]):
         for key, _ in request.work:
             self._waiting[key].add(request)
         self._idle.clear()
-        self._fill_places()
+        self._start_calls()
 
     def _leave(self, request: _Request[K, W, R]) -> None:
         """Takes a request out, and cancels its calls that no other request waits for."""
@@ -143,9 +143,9 @@ class CallQueue(Generic[K, W, R]):
                 del self._waiting[key]
                 if key in self._running:
                     self._running.pop(key).cancel()
-        self._rest_if_idle()
+        self._set_idle_if_done()
 
-    def _fill_places(self) -> None:
+    def _start_calls(self) -> None:
         while len(self._tasks) < self._max_concurrent and self._queue:
             for part in self._queue.take(1):
                 request, (key, work) = part.entry, part.entry.work[part.index]
@@ -177,10 +177,10 @@ class CallQueue(Generic[K, W, R]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._fill_places()
-        self._rest_if_idle()
+        self._start_calls()
+        self._set_idle_if_done()
 
-    def _rest_if_idle(self) -> None:
+    def _set_idle_if_done(self) -> None:
         if not self._tasks and not self._queue and not self._waiting:
             self._idle.set()
 

@@ -70,12 +70,12 @@ class QueuedRequest(Entry):
     def __post_init__(self) -> None:
         self.computed = [0] * len(self.token_ids)
 
-    def wants(self, index: int) -> bool:
+    def needs(self, index: int) -> bool:
         """True while a caller waits for this sequence and it has no scores."""
         return index not in self.raw and not self.answered.done()
 
     def receive(self, index: int, raw: list[float], *, shared: bool) -> None:
-        if not self.wants(index):
+        if not self.needs(index):
             return
         self.raw[index] = raw
         if shared:

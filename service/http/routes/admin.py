@@ -30,7 +30,7 @@ async def load(request: Request, body: wire.ModelReference) -> wire.ModelsReply:
 
 @router.post("/unload")
 async def unload(request: Request, body: wire.ModelReference) -> wire.ModelsReply:
-    """Unloads a model once the requests that run on it are answered. The default model cannot be unloaded."""
+    """Stops serving a model, and unloads it once its running requests are answered. Refuses the default model."""
     state = route_state(request)
     await state.registry.unload(body.model)
     return models_reply(state.models)
