@@ -191,18 +191,18 @@ app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_com
 
 @app.command(cls=_SeedsCommand)
 def main(
-    version: Annotated[str, typer.Option(help="the version to publish as; a version never changes")],
+    version: Annotated[str, typer.Option(help="Version to publish; a published version never changes.")],
     seeds: Annotated[
         list[int],
         typer.Option(
             default_factory=lambda: [0],
             metavar="SEED...",
             show_default="0",
-            help="one or more; the first one is published",
+            help="One or more training seeds; the first one is published.",
         ),
     ],
-    store: Annotated[Path, typer.Option(help="where to publish", show_default=False)] = STORE,
-    report: Annotated[Path | None, typer.Option(help="write the evaluation as JSON to this file")] = None,
+    store: Annotated[Path, typer.Option(help="Directory of the store to publish to.", show_default=False)] = STORE,
+    report: Annotated[Path | None, typer.Option(help="File to write the evaluation to, as JSON.")] = None,
 ) -> None:
     """Train the bundled checkpoint from nothing, evaluate it on the held-out goals and publish it.
 

@@ -34,8 +34,8 @@ from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
 def add(
     *,
     source: SourceArgument,
-    name: Annotated[str, typer.Option(help="Its name in the store.")],
-    version: Annotated[str, typer.Option(help="Its version; versions never change.")],
+    name: Annotated[str, typer.Option(help="Name of the checkpoint in the store.")],
+    version: Annotated[str, typer.Option(help="Version of the checkpoint; a published version never changes.")],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
     base: BaseOption = None,

@@ -100,7 +100,7 @@ def purge_scores(
         typer.Option("--checkpoint", metavar="NAME[@VERSION]|ALIAS|DIGEST", help="Scores of one checkpoint."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Scores of every checkpoint in the namespace.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be forgotten, forget nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, delete nothing.")] = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,

@@ -27,7 +27,9 @@ def load_critic(store: Store, reference: str) -> Critic:
 
 @app.command()
 def main(
-    store: Annotated[Path, typer.Option(help="the store that holds both checkpoints", show_default=False)] = STORE,
+    store: Annotated[
+        Path, typer.Option(help="Directory of the store that holds both checkpoints.", show_default=False)
+    ] = STORE,
 ) -> None:
     """Measure the bundled checkpoints on the held-out goals and print the table."""
     torch.set_num_threads(1)
