@@ -1,4 +1,4 @@
-"""Calls to a server: a limited number at once, in fair turns, and equal ones only once.
+"""A queue of calls to a server: a limited number runs at once, in fair turns, and equal ones run only once.
 
 A request is admitted whole or refused. Its calls wait in a ``FairQueue``, as token sequences do, for a place to run. A
 call that another request has running or answered already takes no place. A call that nobody waits for any more is
