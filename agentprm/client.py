@@ -48,7 +48,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Opens no connection yet.
+        """Opens no connection.
 
         Args:
             base_url: ``http://`` or ``https://``, host, and a path if the service has one.

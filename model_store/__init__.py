@@ -2,7 +2,6 @@
 
 import logging
 
-# transformers imports torchao if it is installed, and torchao then warns of kernels for other devices and of an enum
-# of its own.
+# transformers imports torchao if it is installed; torchao then warns about other devices' kernels and its own enum.
 for _name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(_name).setLevel(logging.ERROR)

@@ -23,7 +23,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
 }
 
 app: Final = typer.Typer(
-    help="Checkpoints: add them, look at them.",
+    help="Adds checkpoints to a store, shows them and checks them.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

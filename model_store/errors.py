@@ -24,7 +24,7 @@ class CheckpointCorrupt(CheckpointError):
 
 
 class ManifestInvalid(CheckpointError):
-    """``prm.json`` lacks a field, holds a wrong one or does not fit the weights beside it."""
+    """``prm.json`` lacks a field, holds a wrong one or does not fit the checkpoint's weights."""
 
 
 class CheckpointTooLarge(CheckpointError):
@@ -32,5 +32,5 @@ class CheckpointTooLarge(CheckpointError):
 
 
 def one_line(text: str, limit: int = 80) -> str:
-    """Text of a file or of another library in a form that fits into a sentence: escaped, cut, on one line."""
+    """Text of a file or another library, made fit for a sentence: escaped, cut, on one line."""
     return " ".join(text.split()).encode("unicode_escape").decode()[:limit]

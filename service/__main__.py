@@ -88,13 +88,13 @@ def serve(settings: Settings, listener: socket.socket) -> int:
 
 
 def check_certificate(settings: Settings) -> None:
-    """Raises CannotListen if uvicorn could not use the certificate, which it would find out only after loading."""
+    """Raises CannotListen if uvicorn cannot use the certificate; uvicorn itself would say so only after loading."""
     if settings.tls_certfile is None:
         if settings.tls_keyfile is not None:
             raise CannotListen("AGENTPRM_TLS_KEYFILE is of no use without AGENTPRM_TLS_CERTFILE")
         return
     try:
-        # An empty password: without one, OpenSSL would ask for that of an encrypted key on the terminal.
+        # The empty password keeps OpenSSL from asking on the terminal for that of an encrypted key.
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
             settings.tls_certfile, settings.tls_keyfile, password=""
         )
@@ -121,7 +121,7 @@ def bind_socket(host: str, port: int) -> socket.socket:
 
 
 def start_listening(listener: socket.socket) -> None:
-    """Listens. Raises CannotListen if another process that bound the port, which SO_REUSEADDR allows, listens first."""
+    """Listens. Raises CannotListen if another process listens first: SO_REUSEADDR allows several to bind the port."""
     try:
         listener.listen(BACKLOG)
     except OSError as error:

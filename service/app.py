@@ -1,4 +1,4 @@
-"""Builds the service from its settings: loads, wires, warms up, drains."""
+"""Builds the application from the settings: its parts, routes, middleware and lifespan."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ from service.http.routes.scores import ROUTES, SCORE_ROUTES
 from service.http.state import RouteState, store_state
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
-from service.models.assemble import Assembly
+from service.models.assemble import ModelBuilder
 from service.models.catalog import Models
 from service.models.load import Loaded, load_checkpoint
 from service.models.registry import Registry, reload_and_log
@@ -42,7 +42,7 @@ from service.redis_client.connections import connect
 from service.score_cache.contract import ScoreCache
 from service.score_cache.memory_tier import MemoryTier
 from service.score_cache.redis_tier import GRACE_SECONDS, RedisTier
-from service.score_cache.tiers import Tiers
+from service.score_cache.tiers import TieredCache
 from service.settings import Settings
 from service.tracing import Tracing
 
@@ -53,7 +53,7 @@ ALL_ROUTES: Final = (*ROUTES, *ADMIN_ROUTES)
 Load = Callable[[Checkpoint, Settings], Loaded]
 Limit = Callable[[App], ConcurrencyLimit]
 NO_TELEMETRY: Final = {"tracing": False, "metrics": False, "logs": False}
-"""Switches FastAPI's own off: it would send exception messages and paths, which may hold an agent's text."""
+"""Switches off FastAPI's own telemetry: it would send exception messages and paths, which may hold an agent's text."""
 
 
 def create_app(
@@ -71,40 +71,40 @@ def create_app(
         settings: everything else.
         aliases: alias -> ``name@version``; None: those of the store.
         load: loads a checkpoint while the application runs.
-        tracing: sends traces; None: there are none.
+        tracing: sends traces; None: no traces are sent.
     """
     store = Store(settings.model_store)
     metrics = Metrics(ALL_ROUTES, SCORE_ROUTES)
     cache, rate_limiter = _caches(settings, metrics)
-    assembly = Assembly(settings, cache, metrics)
+    builder = ModelBuilder(settings, cache, metrics)
     models = Models()
-    models.swap(list(map(assembly.serve, loaded)), store.aliases() if aliases is None else aliases)
-    registry = _registry(store, models, settings, load=load, assembly=assembly, metrics=metrics)
+    models.swap(list(map(builder.build, loaded)), store.aliases() if aliases is None else aliases)
+    registry = _registry(store, models, settings, load=load, builder=builder, metrics=metrics)
     policy = _policy(settings)
     lifecycle = Lifecycle(models, registry, cache, rate_limiter, policy)
     in_flight = InFlightRequests(settings.max_requests)
     _watch(metrics, settings, lifecycle, in_flight)
-    app = _without_routes(_lifespan(lifecycle, assembly, registry, tracing))
+    app = _new_application(_lifespan(lifecycle, builder, registry, tracing))
     _add_routes(app, settings, lifecycle, models=models, registry=registry, policy=policy, metrics=metrics)
     _add_middleware(app, settings, metrics, _limit(models, in_flight, rate_limiter), tracing)
     return app
 
 
 def _registry(
-    store: Store, models: Models, settings: Settings, *, load: Load, assembly: Assembly, metrics: Metrics
+    store: Store, models: Models, settings: Settings, *, load: Load, builder: ModelBuilder, metrics: Metrics
 ) -> Registry:
     return Registry(
         store,
         settings.models,
         models,
         load=lambda checkpoint: load(checkpoint, settings),
-        assemble=assembly.serve,
+        assemble=builder.build,
         on_unloaded=metrics.remove_model,
         release=release_memory,
     )
 
 
-def _without_routes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+def _new_application(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
     return FastAPIOffline(  # its /docs page needs no other host
         title="AgentPRM",
         summary="Scores the steps of LLM agents: promise = Q(s, a), progress = what the step changed.",
@@ -126,7 +126,7 @@ def _add_routes(
     policy: Policy | None,
     metrics: Metrics,
 ) -> None:
-    """The routes, and what they read from the application's state."""
+    """Adds the routes, and stores what they read from the application's state."""
     app.include_router(scores.router)
     app.include_router(probes.router)
     if settings.api_keys_file is not None:
@@ -158,20 +158,20 @@ def _limit(models: Models, in_flight: InFlightRequests, rate_limiter: RateLimite
 def _watch(metrics: Metrics, settings: Settings, lifecycle: Lifecycle, in_flight: InFlightRequests) -> None:
     metrics.process.watch_ready(lambda: lifecycle.why_not_ready() is None)
     metrics.process.watch_gpu_memory(gpu_memory)
-    metrics.engine.show_queue_limit(settings.max_queue_tokens)
+    metrics.engine.set_queue_limit(settings.max_queue_tokens)
     metrics.requests.watch_running(lambda: in_flight.running)
-    metrics.requests.show_limit(in_flight.limit)
+    metrics.requests.set_limit(in_flight.limit)
 
 
 def _lifespan(
-    lifecycle: Lifecycle, assembly: Assembly, registry: Registry, tracing: Tracing | None
+    lifecycle: Lifecycle, builder: ModelBuilder, registry: Registry, tracing: Tracing | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with closing(assembly):
+        with closing(builder):
             try:
                 await _start(lifecycle)
-                with _reloaded_by_hangup(registry):
+                with _reload_on_sighup(registry):
                     yield
             finally:
                 await lifecycle.drain()
@@ -212,7 +212,7 @@ def _add_middleware(
 
 
 @contextmanager
-def _reloaded_by_hangup(registry: Registry) -> Iterator[None]:
+def _reload_on_sighup(registry: Registry) -> Iterator[None]:
     """Reloads models at SIGHUP until the block ends. Only a process's main thread can receive signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -238,7 +238,9 @@ def _policy(settings: Settings) -> Policy | None:
         return None
     timeout, key = settings.remote_timeout_ms / 1000, read_key(settings.policy_api_key_file)
     client = GenerationClient("the policy's server", settings.policy_url, key, timeout=timeout)
-    return Policy(client, settings.policy_model, at_once=settings.remote_calls, max_waiting=settings.max_remote_queue)
+    return Policy(
+        client, settings.policy_model, max_concurrent=settings.remote_calls, max_waiting=settings.max_remote_queue
+    )
 
 
 def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, RateLimiter]:
@@ -254,9 +256,9 @@ def _caches(settings: Settings, metrics: Metrics) -> tuple[ScoreCache, RateLimit
     open_server = partial(connect, settings.redis_url, timeout=GRACE_SECONDS)
     namespace, budget = settings.score_cache_namespace, settings.redis_timeout_ms / 1000
     redis = RedisTier(
-        open_server(), namespace, budget=budget, ttl=settings.score_cache_ttl_seconds, watcher=metrics.score_cache
+        open_server(), namespace, budget=budget, ttl=settings.score_cache_ttl_seconds, observer=metrics.score_cache
     )
     metrics.score_cache.watch_redis_tier(lambda: redis.unwritten, lambda: redis.states)
     if settings.api_keys_file is None:  # only keys have rates
-        return Tiers(memory, redis), LocalRateLimiter()
-    return Tiers(memory, redis), RedisRateLimiter(open_server(), namespace, budget=budget)
+        return TieredCache(memory, redis), LocalRateLimiter()
+    return TieredCache(memory, redis), RedisRateLimiter(open_server(), namespace, budget=budget)

@@ -8,7 +8,7 @@ from service.score_cache.contract import ScoreCache
 
 
 class Lifecycle:
-    """Starts and stops what the service is made of, in order."""
+    """Starts and stops the parts of the service in order."""
 
     def __init__(
         self, models: Models, registry: Registry, cache: ScoreCache, rate_limiter: RateLimiter, policy: Policy | None

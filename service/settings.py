@@ -1,4 +1,4 @@
-"""Settings of the service, from ``AGENTPRM_*`` variables. The only module that reads the environment."""
+"""Settings of the service, from ``AGENTPRM_*`` variables. No other module reads these."""
 
 import difflib
 import os

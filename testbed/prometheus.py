@@ -39,29 +39,29 @@ class Prometheus:
         Raises:
             ValueError: the expression is wrong; Prometheus says why.
         """
-        found = self._ask("query_range", query=expression, start=start, end=end, step=step)["result"]
+        found = self._get("query_range", query=expression, start=start, end=end, step=step)["result"]
         series = [_series(result["metric"], result["values"]) for result in found]
         return [line for line in series if line.times]
 
     def scraped_since(self, time: float) -> int:
         """Returns how many services were scraped after ``time`` (seconds since the epoch)."""
-        found = self._ask("query", query=f"count(timestamp(agentprm_ready) > {time})")["result"]
+        found = self._get("query", query=f"count(timestamp(agentprm_ready) > {time})")["result"]
         return int(found[0]["value"][1]) if found else 0
 
     def last_evaluation(self) -> float:
         """Returns the time at which every group of rules had been evaluated at least once since."""
-        groups = self._ask("rules")["groups"]
+        groups = self._get("rules")["groups"]
         return min(datetime.fromisoformat(group["lastEvaluation"]).timestamp() for group in groups)
 
     def rules(self) -> list[dict[str, Any]]:
         """Returns all rules, each with its ``name``, ``type``, ``health`` and, where it failed, ``lastError``."""
-        return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
+        return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
 
     def targets(self) -> list[dict[str, Any]]:
-        targets: list[dict[str, Any]] = self._ask("targets")["activeTargets"]
+        targets: list[dict[str, Any]] = self._get("targets")["activeTargets"]
         return targets
 
-    def _ask(self, path: str, **parameters: str | float) -> Any:
+    def _get(self, path: str, **parameters: str | float) -> Any:
         reply = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=PATIENCE).json()
         if reply["status"] != "success":
             raise ValueError(f"{reply['error']}: {parameters.get('query', path)}")

@@ -1,4 +1,4 @@
-"""JSON that is legal, or nearly, and that few readers expect: what fuzz tests put into good documents."""
+"""Odd JSON, legal or nearly legal, which fuzz tests put into good documents."""
 
 import copy
 import json
@@ -43,7 +43,7 @@ def in_each_object(document: Any, name: str, value: str) -> Iterator[str]:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every value within ``value``: what holds it, and its name or position there."""
+    """Every value within ``value``, as its container and its name or position there."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in inner:
         yield value, key

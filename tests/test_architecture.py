@@ -1,7 +1,7 @@
-"""Who may import whom; docs/architecture.md draws what these tables say.
+"""Checks the imports of every module against the tables of ``tests/import_table.py``.
 
 A module or package without a line in ``INTERNAL`` may import its own package only, so a new one fails until a line says
-what it may use. ``tests/import_table.py`` holds the tables.
+what it may use. docs/architecture.md draws the tables.
 """
 
 import ast
@@ -49,7 +49,7 @@ def internal_rule(module: str) -> set[str]:
 
 
 def complaints(module: str, names: set[str]) -> list[str]:
-    """What is wrong with ``module`` importing ``names``."""
+    """One sentence for each import of ``names`` that ``module`` must not have."""
     wrong = [f"{module} must not import {name}" for name in sorted(names) if not allowed_inside(module, name)]
     for library, users in EXTERNAL.items():
         if any(within(name, {library}) for name in names) and not (within(module, users) or within(module, {"tests"})):
@@ -112,7 +112,7 @@ def test_packages_form_no_cycle() -> None:
 
 
 def package_of(module: str) -> str:
-    """The package of the second level, such as ``service.queue``; a module beside them stands for itself."""
+    """The package of the second level, such as ``service.queue``, or the module itself if it is in none."""
     return ".".join(module.split(".")[:2])
 
 
@@ -135,7 +135,7 @@ def refuse_cycles(arrows: dict[str, set[str]]) -> None:
 
 
 def within_file(module: str, names: set[str]) -> bool:
-    """Whether ``names`` reach into ``module`` itself, not into a module below it."""
+    """Returns whether ``names`` reach into ``module`` itself, not into a module below it."""
     return any(name == module or (name.rpartition(".")[0] == module and name not in MODULES) for name in names)
 
 
@@ -157,7 +157,7 @@ def functions_of(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def lines_of(node: ast.stmt) -> int:
-    """Its lines, without decorators."""
+    """Number of lines of a function, without decorators."""
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 

@@ -35,7 +35,7 @@ from training.environments.textcraft.environment import Goal, TextCraft, held_ou
 from training.environments.textcraft.planner import NoisyPlanner
 from training.environments.textcraft.recipes import load_recipes
 from training.evaluation.critic import Critic
-from training.evaluation.experiment import EvaluationConfig, Judges, Report, evaluate
+from training.evaluation.experiment import Critics, EvaluationConfig, Report, evaluate
 from training.evaluation.report import as_text
 from training.rollouts.collect import collect
 from training.rollouts.rollout import Rollout
@@ -67,10 +67,10 @@ class Trained(NamedTuple):
     agentprm: RewardModel
     orm: RewardModel
 
-    def judges(self) -> Judges:
+    def critics(self) -> Critics:
         """Returns both models as critics, in evaluation mode."""
         renderer = Renderer(self.tokenizer, TEMPLATE)
-        return Judges(Critic(self.agentprm.eval(), renderer, SCORE), Critic(self.orm.eval(), renderer, SCORE))
+        return Critics(Critic(self.agentprm.eval(), renderer, SCORE), Critic(self.orm.eval(), renderer, SCORE))
 
 
 def train_seed(config: DemoConfig, seed: int) -> Trained:
@@ -191,18 +191,18 @@ app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_com
 
 @app.command(cls=_SeedsCommand)
 def main(
-    version: Annotated[str, typer.Option(help="the version to publish as; a version never changes")],
+    version: Annotated[str, typer.Option(help="Version to publish; a published version never changes.")],
     seeds: Annotated[
         list[int],
         typer.Option(
             default_factory=lambda: [0],
             metavar="SEED...",
             show_default="0",
-            help="one or more; the first one is published",
+            help="One or more training seeds; the first one is published.",
         ),
     ],
-    store: Annotated[Path, typer.Option(help="where to publish", show_default=False)] = STORE,
-    report: Annotated[Path | None, typer.Option(help="write the evaluation as JSON to this file")] = None,
+    store: Annotated[Path, typer.Option(help="Directory of the store to publish to.", show_default=False)] = STORE,
+    report: Annotated[Path | None, typer.Option(help="File to write the evaluation to, as JSON.")] = None,
 ) -> None:
     """Train the bundled checkpoint from nothing, evaluate it on the held-out goals and publish it.
 
@@ -210,8 +210,8 @@ def main(
     """
     config = DemoConfig()
     trained = train_seeds(config, seeds)
-    judges = [models.judges() for models in trained]
-    evaluation = evaluate(judges, held_out_goals(), TextCraft, NoisyPlanner(), config.evaluation)
+    critics = [models.critics() for models in trained]
+    evaluation = evaluate(critics, held_out_goals(), TextCraft, NoisyPlanner(), config.evaluation)
     print(as_text(evaluation))
     if report:
         report.write_text(json.dumps(evaluation.to_json(), indent=2) + "\n", encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Choosing actions by scores, whoever computes them; needs no torch."""
+"""Choice of actions by scores from any source; needs no torch."""

@@ -1,4 +1,4 @@
-"""Machine, versions and commit of a measurement, printed beside every result."""
+"""Machine, versions and commit of a measurement, printed with every result."""
 
 import os
 import platform

@@ -3,7 +3,7 @@
 ``python -m benchmarks.overhead.tracing [--rounds 20]`` writes ``benchmarks/results/tracing_cost.json``.
 
 The requests are those of ``benchmarks.overhead.metrics``, sent to the ASGI application without an HTTP server. In a
-round each application gets all of them and then exports what is left, so that encoding and posting count for the right
+round each application gets all of them and then exports the rest, so that encoding and posting count for the right
 one. The collector is a process whose CPU is not counted. Every request has a sampled ``traceparent``.
 """
 

@@ -44,7 +44,7 @@ class HangSizes:
 
 @dataclass(slots=True)
 class Phase:
-    """Latencies of one phase, and how many scores Redis was asked for and was not."""
+    """Latencies of one phase, and the numbers of scores that were and were not looked up in Redis."""
 
     name: str
     ms: list[float] = field(default_factory=list)

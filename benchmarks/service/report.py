@@ -25,7 +25,7 @@ def service_section(results: Sequence[Result]) -> str:
 
 
 def mixed_section(mixed: Sequence[Result]) -> str:
-    """Returns the latency of interactive requests on an idle service and beside a flood."""
+    """Returns the latency of interactive requests on an idle service and during a flood."""
     columns = ("server", "idle p50 / p95 ms", "beside the flood p50 / p95 ms", "p95 ratio", "bulk items / s meanwhile")
     rows = [
         [

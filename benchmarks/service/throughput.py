@@ -84,7 +84,7 @@ class Bench:
 
 
 def bench_service(sizes: Sizes, rounds: int) -> dict[str, Any]:
-    """Measures throughput by workload and concurrency, then latency beside a flood."""
+    """Measures throughput by workload and concurrency, then latency during a flood."""
     with ExitStack() as running:
         store = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-store-")))
         checkpoint = publish(store)
@@ -134,7 +134,7 @@ def _describe(name: str, outcomes: list[dict[str, Any]], costs: dict[str, list[f
 
 
 def mixed_load(server: Server, sizes: Sizes) -> dict[str, Any]:
-    """Measures one agent's ``/rank_actions``, alone and beside callers that send trajectories without a pause."""
+    """Measures one agent's ``/rank_actions``, alone and while other callers send trajectories without a pause."""
     logger.info("latency beside a flood: %s", server.name)
     idle, loaded = (rank_load(sizes.interactive, 256, 8, f"mixed {phase}") for phase in ("idle", "loaded"))
     bulk = bulk_load(4 * sizes.bulk_callers, sizes.bulk_tokens, sizes.bulk_steps, "mixed")

@@ -1,7 +1,7 @@
 """The measured models: two seeded random ones, and SmolLM2-135M where its package is installed.
 
 Random weights have a standard deviation of 1 / sqrt(hidden size), which makes attention sharp. A lost prefix token then
-moves a score visibly, so that the equality checks beside the timings can fail.
+moves a score visibly, so that the equality checks of the benchmarks can fail.
 """
 
 import importlib.util

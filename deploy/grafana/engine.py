@@ -27,7 +27,7 @@ QUEUE: Final = Row(
         ),
         Panel(
             "Queue: sequences",
-            "Sequences that wait, all instances together.",
+            "Waiting sequences, all instances together.",
             [Query(total("agentprm_queue_sequences", OF_MODEL, by="model"), "{{model}}")],
         ),
         Panel(
@@ -149,7 +149,7 @@ SCORE_CACHE: Final = Row(
         ),
         Panel(
             "Redis: breaker",
-            "The worst instance. Open: Redis is not asked.",
+            "The worst instance. Open: Redis is not used.",
             [Query(f"max by (operation) ({series('agentprm_score_cache_breaker_state')})", "{{operation}}")],
             highest=2, words={0: "closed", 1: "half open", 2: "open"},
         ),

@@ -1,4 +1,4 @@
-"""The dashboard ``service``, for whoever is on call: requests, answers and refusals."""
+"""The dashboard ``service``, for the engineer on call: requests, answers and refusals."""
 
 from typing import Final
 

@@ -34,8 +34,8 @@ from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
 def add(
     *,
     source: SourceArgument,
-    name: Annotated[str, typer.Option(help="Its name in the store.")],
-    version: Annotated[str, typer.Option(help="Its version; versions never change.")],
+    name: Annotated[str, typer.Option(help="Name of the checkpoint in the store.")],
+    version: Annotated[str, typer.Option(help="Version of the checkpoint; a published version never changes.")],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
     base: BaseOption = None,
@@ -47,7 +47,7 @@ def add(
 ) -> None:
     """Import a checkpoint from a directory or the hub.
 
-    It is published once it has loaded and scored a sample.
+    It is published after it has been loaded and has scored a sample.
     """
     _refuse_both(preset, recipe)
     path, base_path = find_source(source), find_source(base) if base else None
@@ -74,7 +74,7 @@ def inspect(
 ) -> None:
     """Show how a checkpoint would score.
 
-    It is one to import, of which nothing is published, or a version of the store.
+    The source is a checkpoint to import, which is not published, or a version of the store.
     """
     _refuse_both(preset, recipe)
     try:
@@ -101,7 +101,7 @@ def _with_origins(options: ImportOptions, source: str, base: str | None, referen
 
 
 def _origin(source: str) -> str:
-    """The source as callers of the service may read it: a directory's name without its path."""
+    """The source as callers of the service may see it: a directory's name without its path."""
     return Path(source).resolve().name if Path(source).is_dir() else source
 
 

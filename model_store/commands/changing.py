@@ -23,7 +23,7 @@ def publish_directory(
 ) -> None:
     """Publish a directory with a prm.json.
 
-    It is laid out as a version of the store; the digest is filled in.
+    The directory has the layout of a version of the store; the digest is filled in.
     """
     file = source / MANIFEST
     try:
@@ -60,7 +60,7 @@ def convert_weights(
 ) -> None:
     """Turn .bin weights into safetensors.
 
-    A process with limits reads them, and accepts tensors only. The checkpoint's other files are copied.
+    They are read in a process with limits, which accepts tensors only. The checkpoint's other files are copied.
     """
     with TemporaryDirectory(dir=into.parent, prefix=".convert-") as scratch:
         staged = Path(scratch) / "checkpoint"

@@ -16,7 +16,7 @@ def _known_preset(name: str | None) -> str | None:
     return name
 
 
-StoreOption = Annotated[Path, typer.Option("--store", help="Its directory.", show_default="the bundled one")]
+StoreOption = Annotated[Path, typer.Option("--store", help="Directory of the store.", show_default="the bundled one")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 SourceArgument = Annotated[str, typer.Argument(help="A directory, or owner/name@commit of the hub.")]
 PresetOption = Annotated[
@@ -24,7 +24,7 @@ PresetOption = Annotated[
     typer.Option(
         callback=_known_preset,
         metavar="PRESET",
-        help=f"The family, if the files do not tell: {', '.join(PRESETS)}.",
+        help=f"The family, if the files do not identify it: {', '.join(PRESETS)}.",
     ),
 ]
 RecipeOption = Annotated[
@@ -34,5 +34,5 @@ BaseOption = Annotated[str | None, typer.Option(help="The checkpoint that an ada
 ReferenceOption = Annotated[str | None, typer.Option(help="The checkpoint that a log-ratio compares with.")]
 BetaOption = Annotated[float | None, typer.Option(help="The factor of a log-ratio.")]
 ContextOption = Annotated[
-    int | None, typer.Option("--context-length", help="In tokens.", show_default="as config.json says")
+    int | None, typer.Option("--context-length", help="Most tokens of an item.", show_default="as config.json says")
 ]

@@ -1,4 +1,4 @@
-"""A generative judge: a language model on another server that is asked, in text, whether a step is good.
+"""A generative judge: a language model on another server whose prompt asks whether a step is good.
 
 Its checkpoint is a ``prm.json`` alone; docs/judges.md has examples.
 """

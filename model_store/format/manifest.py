@@ -1,4 +1,4 @@
-"""``prm.json``: what a checkpoint is, how its text is rendered and how its score is read.
+"""``prm.json``, the manifest: it describes a checkpoint, the rendering of its text and the reading of its score.
 
 No weights are opened here. A manifest that parses is complete, of the right types and free of contradictions.
 Fields with a default may be absent, and a field at its default is not written. A field that a later version of the

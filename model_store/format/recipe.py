@@ -1,4 +1,4 @@
-"""Score recipes: the head over a hidden state, and the way from its raw score to promise."""
+"""Score recipes: the head over a hidden state, and the map from its raw score to promise."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRecipe:
-    """The way from hidden states to a score; docs/checkpoints.md shows it for every family.
+    """The map from hidden states to a score; docs/checkpoints.md shows it for every family.
 
     ``head`` gives the raw score:
         ``linear``, ``mlp``: linear layers over the last hidden state, ReLU between them. ``layers`` names their tensors

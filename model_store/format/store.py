@@ -1,7 +1,7 @@
 """A directory of checkpoints: publish atomically, resolve only what still hashes to its digest.
 
 <root>/aliases.json                 {"demo": "textcraft-demo@1"}
-<root>/<name>/<version>/prm.json    the manifest, beside a Hugging Face directory (safetensors only)
+<root>/<name>/<version>/prm.json    the manifest, in a Hugging Face directory (safetensors only)
 """
 
 import hashlib

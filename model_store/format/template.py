@@ -14,8 +14,7 @@ class Template:
 
     ``begin`` stands before everything, ``next`` between an action's end and what follows it. ``action[1]`` must not be
     empty: every action ends in its last token, where the step is scored. With ``skip_empty_observation`` an empty
-    observation leaves out its texts too. With ``strip`` whitespace around a segment is cut off, as many chat templates
-    do.
+    observation has no texts around it either. ``strip`` removes whitespace around a segment, as many chat templates do.
 
     ``tokenise`` says what is tokenised together. ``segments``: every segment and every text around it on its own.
     ``steps``: the task with its texts together, the rest on its own. ``text``: everything, as tokenising the whole text

@@ -1,1 +1,1 @@
-"""Checkpoints that others published, on their way into the store. Nothing here is part of serving."""
+"""Import of other projects' published checkpoints into the store. Serving uses nothing of it."""

@@ -17,7 +17,7 @@ def recognise(architecture: str, shapes: Mapping[str, list[int]]) -> str:
     """The preset of a checkpoint.
 
     Raises:
-        CheckpointError: its files do not tell; the sentence lists the presets to choose from.
+        CheckpointError: architecture and tensors do not identify a preset; the message lists the presets.
     """
     score, mlp = shapes.get("score.weight"), shapes.get("score.2.weight")
     if architecture.endswith("ForSequenceClassification") and score and score[0] == 1:

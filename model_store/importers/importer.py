@@ -35,8 +35,8 @@ SAMPLE: Final = Trajectory(
 class ImportOptions:
     """Name, version and recipe of an imported checkpoint.
 
-    At most one of ``preset`` and ``recipe`` is given; without both, the files have to tell the family. ``reference`` is
-    the model that a ``log_ratio`` compares with, and ``beta`` its factor.
+    At most one of ``preset`` and ``recipe`` is given; without both, the family must follow from the files.
+    ``reference`` is the model that a ``log_ratio`` compares with, and ``beta`` its factor.
     """
 
     name: str
@@ -62,7 +62,7 @@ def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Pat
     """Publishes ``source``, or the LoRA adapter ``source`` merged into ``base``.
 
     Raises:
-        CheckpointError: it cannot be recognised, loaded or scored. Nothing is then left in the store.
+        CheckpointError: it cannot be recognised, loaded or scored. The store is not changed then.
     """
     store.free_path(options.name, options.version)
     store.root.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = 
 
 
 def stage_reference(source: Path, into: Path) -> None:
-    """Writes the model that a ``log_ratio`` compares with beside its policy.
+    """Writes the reference model of a ``log_ratio`` into the directory of its policy.
 
     Raises:
         CheckpointError: its tokenizer differs from the policy's, or its files cannot be used.

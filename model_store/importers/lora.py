@@ -39,7 +39,7 @@ class Adapter:
         return base.replace("ForCausalLM", self._class) if self._class else base
 
     def merged(self, name: str, tensor: Tensor) -> Tensor:
-        """A tensor of the base as the adapter leaves it, in its own dtype.
+        """A tensor of the base with the adapter's change, in its own dtype.
 
         Raises:
             CheckpointCorrupt: the adapter's change has another shape.
@@ -60,7 +60,7 @@ class Adapter:
         return (tensor.float() + self._same_shape(name, tensor, change)).to(tensor.dtype)
 
     def remaining(self) -> dict[str, Tensor]:
-        """Tensors that the base does not have: modules that the adapter brought, such as a head.
+        """Tensors that the base does not have: modules that the adapter saved, such as a head.
 
         Raises:
             CheckpointCorrupt: changes to layers that the base does not have.

@@ -20,7 +20,7 @@ from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 
 INDEX: Final = "pytorch_model.bin.index.json"
 _WEIGHTS: Final = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin")
-"""Only these are converted: trainers leave other pickles beside them."""
+"""Only these are converted: trainers write other pickles into the same directory."""
 SPARE_BYTES: Final = 2**30
 """Memory that a reader may use beyond three times the size of its file."""
 

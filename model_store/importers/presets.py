@@ -2,7 +2,7 @@
 
 Each follows the code or model card of its authors; docs/checkpoints.md has a table. In texts ``{bos}`` is the
 checkpoint's own beginning-of-sequence token, and the other names in braces are the texts of its chat template.
-Mathematical families have no observations: their text around one is added here, and an empty one leaves no trace.
+Mathematical families have no observations: the text around one is added here, and an empty one adds none.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Weights of fewer bits by torchao, and their cost in score, which is measured on each model when it is quantised.
+"""Quantised weights by torchao, and their error in score, which is measured on each model when it is quantised.
 
 Only linear layers of the backbones are quantised; embeddings, norms and heads keep their weights.
 """

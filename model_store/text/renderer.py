@@ -97,7 +97,7 @@ class Renderer:
             raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
 
     def refuse_too_few_rows(self, rows: int) -> None:
-        """Checks that every token id that a text can produce is below ``rows``, the rows of the embedding.
+        """Checks that every token id that a text can produce is below ``rows``, the size of the embedding.
 
         Raises:
             CheckpointCorrupt: a text could become a token without a row.

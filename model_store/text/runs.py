@@ -20,7 +20,7 @@ T = TypeVar("T")
 CACHED_CHARS: Final = 2_000_000
 """Most characters of cached runs: their ids take 20 MB at four characters a token, 80 MB at a single one."""
 RUN_CHARS: Final = 64
-"""Characters that a cached run counts beside its text, so that many short ones are bounded too."""
+"""Characters that each cached run counts in addition to its text, so that the number of short runs is bounded too."""
 
 
 class Place(StrEnum):
@@ -74,7 +74,7 @@ class RunTokenizer:
         """A template's text, split into the ids of its special tokens and the text between them.
 
         Raises:
-            ManifestInvalid: a special token swallows whitespace beside it, so its ids depend on its neighbours.
+            ManifestInvalid: a special token swallows the whitespace around it, so its ids depend on its neighbours.
         """
         if not self._added:
             return [text] if text else []

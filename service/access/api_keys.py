@@ -59,7 +59,7 @@ class ApiKeys:
         self._checked = monotonic()
 
     def find(self, token: str) -> ApiKey | None:
-        """Returns the key that ``token`` is, or None. Compares with all keys: every token takes the same time."""
+        """Returns the key with secret ``token``, or None. Compares with all keys: every token takes the same time."""
         self._reload_if_changed()
         digest = sha256(token.encode()).digest()
         found = None

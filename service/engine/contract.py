@@ -13,7 +13,7 @@ class SequenceScores(NamedTuple):
     """The result for one sequence."""
 
     raw: list[float]
-    """Raw score (before the activation) at each read position, in the order asked: [R]."""
+    """Raw score (before the activation) at each read position, in the order of ``reads``: [R]."""
     computed: int
     """Tokens of this sequence that were computed now. A token that several sequences of a batch share counts once."""
 

@@ -10,7 +10,7 @@ class EchoEngine:
     """Scores each token in closed form: the sum of the ids up to it, modulo 1000, scaled to [-4, 4)."""
 
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
-        """Returns, for each sequence, its raw scores at the read positions and its length, for all is computed."""
+        """Returns for each sequence its raw scores at the read positions, and its length: all of it is computed."""
         scores = []
         for ids, positions in zip(token_ids, reads, strict=True):
             sums = list(accumulate(ids))

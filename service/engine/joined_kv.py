@@ -26,7 +26,7 @@ class _Copy:
         return min(len(self.pieces), len(pieces))
 
     def may_become(self, pieces: Sequence[Tensor]) -> bool:
-        """Returns whether ``pieces`` may replace the copy's own: they share the beginning, and the rest is evicted."""
+        """Returns whether ``pieces`` may replace the copy's own: a prefix of them, or a start before evicted ones."""
         common = self.common(pieces)
         return common == len(pieces) or (common > 0 and all(copied() is None for copied in self.pieces[common:]))
 

@@ -44,6 +44,6 @@ class PaddedEngine:
 
 
 def rescales_positions(model: RewardModel) -> bool:
-    """Returns whether position embeddings depend on the longest sequence of a forward (dynamic and long rope)."""
+    """Returns whether position embeddings depend on the longest sequence of a forward (dynamic and LongRoPE)."""
     rope = json.dumps([getattr(network.config, "rope_parameters", None) for network in model.backbones()], default=str)
     return '"dynamic"' in rope or '"longrope"' in rope

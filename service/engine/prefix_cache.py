@@ -11,7 +11,7 @@ sequences share it. So one mechanism serves candidates, other requests and later
          └─ [4 4] locks 0  idle       left by an earlier batch: the only node here that may be evicted
 
 A batch runs in this order: insert each sequence, compute ``pending()``, fill, release each leaf, evict. After a failure
-the releases alone undo the inserts. One thread may call anything, other threads only ``match``.
+the releases alone undo the inserts. One thread calls everything; other threads call ``match`` only.
 """
 
 from collections import OrderedDict, defaultdict

@@ -1,4 +1,4 @@
-"""A probe with random tokens: does a model keep its scores when prefixes are shared?"""
+"""A probe with random tokens, which finds out whether a model keeps its scores when prefixes are shared."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple

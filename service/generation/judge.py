@@ -53,7 +53,7 @@ class RemoteJudge:
         return Judgement(raw_score(self._judge, completion), completion.used)
 
     async def check(self) -> None:
-        """Generates one token to see that the server runs, has the model and reports log-probabilities.
+        """Generates one token, to check that the server runs, has the model and reports log-probabilities.
 
         Raises as ``judge`` does.
         """

@@ -8,7 +8,7 @@ from agentprm import wire
 from agentprm.errors import UpstreamFailed
 from agentprm.types import State
 from service.generation.server import GenerationClient
-from service.queue.calls import Calls
+from service.queue.calls import CallQueue
 from service.queue.terms import Terms, within_deadline
 
 
@@ -33,14 +33,16 @@ class Policy:
     Args:
         client: calls the server; closed with this policy.
         model: name of the model on that server.
-        at_once: calls that may run at once.
+        max_concurrent: calls that may run at once.
         max_waiting: calls that may wait.
     """
 
-    def __init__(self, client: GenerationClient, model: str, *, at_once: int, max_waiting: int) -> None:
+    def __init__(self, client: GenerationClient, model: str, *, max_concurrent: int, max_waiting: int) -> None:
         self._client = client
         self._model = model
-        self._calls = Calls[_Draw, _Draw, SampledAction](self._draw, at_once=at_once, max_waiting=max_waiting)
+        self._calls = CallQueue[_Draw, _Draw, SampledAction](
+            self._draw, max_concurrent=max_concurrent, max_waiting=max_waiting
+        )
 
     def open(self) -> None:
         self._calls.open()
@@ -58,7 +60,7 @@ class Policy:
 
         Raises:
             UpstreamFailed: the server's reply cannot be read, or an action is empty.
-            RequestError: as ``Calls.submit``.
+            RequestError: as in ``CallQueue.submit``.
         """
         chats = [(to_chat(state), sample) for state, sample in requests]
         draws = [[_Draw(chat, sample) for _ in range(sample.n)] for chat, sample in chats]

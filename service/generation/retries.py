@@ -12,7 +12,7 @@ T = TypeVar("T")
 MAX_ATTEMPTS: Final = 4
 FIRST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 10.0
-"""A server that asks for a longer pause is not asked again; its ``retry_after`` goes to the caller."""
+"""A call whose server asks for a longer pause is not repeated; its ``retry_after`` goes to the caller."""
 
 
 async def with_retries(call: Callable[[], Awaitable[T]]) -> T:

@@ -31,9 +31,9 @@ class KeyUnreadable(AgentPRMError):
 def set_up_http_clients() -> None:
     """Makes huggingface_hub open unlimited HTTP connections, without hooks. Called once when the service starts.
 
-    It is a setting of the process because ``AsyncInferenceClient`` takes no client: it calls the library's factory at
-    its first request. ``service.queue.calls`` limits the calls. The hooks of the library's own clients would follow
-    ``HF_HUB_OFFLINE`` and could log prompts.
+    The setting holds for the process, because ``AsyncInferenceClient`` takes no client: it calls the library's factory
+    at its first request. ``service.queue.calls`` limits the calls. The hooks of the library's own clients
+    would follow ``HF_HUB_OFFLINE`` and could log prompts.
     """
     set_async_client_factory(_http_client)
 

@@ -50,14 +50,14 @@ def proposal_of(item: wire.RankItem) -> tuple[State, list[str]]:
 
 
 def _refuse_surrogates(actions: Iterable[str]) -> None:
-    """Raises InvalidRequest for half a character, which an escape in a tool call's JSON arguments can hide."""
+    """Raises InvalidRequest for a lone surrogate, which an escape in a tool call's JSON arguments can hide."""
     try:
         "".join(actions).encode()
     except UnicodeEncodeError:
         raise InvalidRequest("the arguments of a tool call hold a lone surrogate, which is no character") from None
 
 
-def refuse_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
+def refuse_too_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
     for index, item in enumerate(items):
         count = item.sample.n if item.sample is not None else len(item.candidates or ())
         if count > limit:

@@ -14,7 +14,7 @@ ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActions
 
 
 def reply_with(request: Request, body: ScoresReply, timings: Timings, **before: float) -> Response:
-    """Makes the response, and leaves its figures for log and trace. ``before``: seconds of stages before these."""
+    """Makes the response, and stores its figures for log and trace. ``before``: seconds of earlier stages."""
     spent = before | timings._asdict()
     if (trace := getattr(request.state, "trace", None)) is not None:
         trace.on_answer(body, spent)
@@ -65,5 +65,5 @@ def _sampled_fields(action: SampledAction) -> dict[str, Any]:
 
 
 def _fields(score: StepScore) -> dict[str, Any]:
-    """Not ``dataclasses.asdict``: it copies deeply, which is a tenth of what an answer from the score cache costs."""
+    """Returns the fields. ``dataclasses.asdict`` copies deeply: a tenth of the cost of a cached score."""
     return {"promise": score.promise, "progress": score.progress, "raw": score.raw}

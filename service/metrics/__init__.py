@@ -1,6 +1,7 @@
 """Every metric of the service, one file per subject. The only package that knows Prometheus.
 
-All label sets exist from the start, so that a counter's first increment is seen as one. Those of a model leave with it.
+All label sets exist from the start, so that a counter's first increment is seen as one. Those of a model are removed
+when it is unloaded.
 """
 
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ class Metrics:
         return CountingObserver(model, self.engine, self.scores, self.process)
 
     def remove_model(self, model: str) -> None:
-        """Ends a model's series, unless it has been added again meanwhile."""
+        """Removes a model's series, unless it has been added again meanwhile."""
         self._families.remove_model(model)
         if model not in self._families.models:
             self.process.remove_model(model)

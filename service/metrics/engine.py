@@ -16,42 +16,46 @@ class EngineMetrics:
     def __init__(self, families: Families) -> None:
         self._tokens = families.counter(
             "agentprm_tokens",
-            "Tokens of scored sequences: computed, their keys and values held, or their scores known.",
+            "Tokens of scored sequences: computed, reused from the prefix cache, or answered from the score cache.",
             [MODEL, "source"],
         )
         self._batch_tokens = families.histogram(
-            "agentprm_batch_tokens", "Tokens computed in a forward.", [MODEL], buckets=TOKENS
+            "agentprm_batch_tokens", "Tokens computed in one forward.", [MODEL], buckets=TOKENS
         )
         self._batch_sequences = families.histogram(
-            "agentprm_batch_sequences", "Sequences of a forward.", [MODEL], buckets=SEQUENCES
+            "agentprm_batch_sequences", "Sequences in one forward.", [MODEL], buckets=SEQUENCES
         )
         self._forward = families.histogram(
             "agentprm_forward_duration_seconds", "One forward.", [MODEL], buckets=SECONDS
         )
         self._padding = families.read_counter(
-            "agentprm_padding_tokens", "Tokens computed only to fill rows; 0 for an engine that packs."
+            "agentprm_padding_tokens", "Tokens computed only to pad rows; 0 for the prefix engine, which packs them."
         )
         self._declare_queue(families)
         self._declare_prefix_cache(families)
 
     def _declare_queue(self, families: Families) -> None:
         self._queue_tokens = families.gauge(
-            "agentprm_queue_tokens", "Tokens still to be computed for what waits.", [MODEL]
+            "agentprm_queue_tokens", "Tokens still to be computed for waiting sequences.", [MODEL]
         )
-        self._queue_sequences = families.gauge("agentprm_queue_sequences", "Sequences that wait.", [MODEL])
+        self._queue_sequences = families.gauge(
+            "agentprm_queue_sequences", "Waiting sequences; for a judge, waiting calls.", [MODEL]
+        )
         self._queue_limit = families.gauge(
-            "agentprm_queue_limit_tokens", "Tokens that may wait for one model before requests are refused."
+            "agentprm_queue_limit_tokens", "Limit of the waiting tokens of one model; over it requests are refused."
         )
 
     def _declare_prefix_cache(self, families: Families) -> None:
         self._held = families.gauge(
-            "agentprm_prefix_cache_bytes", "Bytes of keys and values held, joined copies included.", [MODEL]
+            "agentprm_prefix_cache_bytes",
+            "Bytes of keys and values in the prefix cache, joined copies included.",
+            [MODEL],
         )
         self._held_limit = families.gauge(
-            "agentprm_prefix_cache_limit_bytes", "Bytes of keys and values that may be held between batches.", [MODEL]
+            "agentprm_prefix_cache_limit_bytes", "Limit of the prefix cache's bytes between batches.", [MODEL]
         )
         self._evicted = families.read_counter(
-            "agentprm_prefix_cache_evicted_bytes", "Bytes of keys and values dropped for others."
+            "agentprm_prefix_cache_evicted_bytes", "Bytes of keys and values evicted from the prefix cache."
         )
 
     def add_model(self, model: str) -> None:
@@ -89,5 +93,5 @@ class EngineMetrics:
         self._held_limit.labels(model).set(cache.max_bytes)
         self._evicted.set_function(model, lambda: cache.evicted_bytes)
 
-    def show_queue_limit(self, tokens: int) -> None:
+    def set_queue_limit(self, tokens: int) -> None:
         self._queue_limit.set(tokens)

@@ -79,7 +79,7 @@ class Distribution(Collector):
 
 
 class ReadCounter(Collector):
-    """A counter by model that is kept elsewhere and read at a scrape, which the library's own cannot do."""
+    """A counter by model that reads its value by a function at each scrape, which the library's own cannot do."""
 
     def __init__(self, name: str, documentation: str) -> None:
         self._name = name
@@ -106,7 +106,7 @@ C = TypeVar("C", Distribution, ReadCounter)
 
 
 class Families:
-    """Makes metrics and registers them. Metrics with the label ``model`` lose the series of a model that has left."""
+    """Makes metrics and registers them. ``remove_model`` removes the series of an unloaded model from all of them."""
 
     def __init__(self) -> None:
         self.registry = Registry()

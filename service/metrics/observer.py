@@ -1,4 +1,4 @@
-"""The reports of one model, counted."""
+"""Counts the reports of one model."""
 
 from collections.abc import Sequence
 
@@ -34,5 +34,5 @@ class CountingObserver:
         for stage, seconds in zip(self._stages, timings, strict=True):
             stage.observe(seconds)
 
-    def on_warm(self, seconds: float) -> None:
-        self._process.show_load(self._model, seconds)
+    def on_warm_up(self, seconds: float) -> None:
+        self._process.set_load_seconds(self._model, seconds)

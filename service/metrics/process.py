@@ -22,7 +22,7 @@ class _GpuMemory(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily(
             "agentprm_gpu_memory_bytes",
-            "Memory of a GPU: in use by this service, kept by it for later, and all there is.",
+            "Memory of a GPU: allocated by this service, reserved by its allocators, and total.",
             labels=["device", "kind"],
         )
         for (device, kind), size in self._sizes().items():
@@ -44,12 +44,12 @@ class ProcessMetrics:
     def __init__(self, families: Families) -> None:
         self._ready = families.gauge("agentprm_ready", "1 while /ready answers 200.")
         self._model_info = families.gauge(
-            "agentprm_model_info", "1 per loaded model.", [MODEL, "digest", "device", "dtype"]
+            "agentprm_model_info", "1 for each loaded model.", [MODEL, "digest", "device", "dtype"]
         )
         self._load = families.gauge(
-            "agentprm_model_load_duration_seconds", "From the checkpoint on disk to warmed up.", [MODEL]
+            "agentprm_model_load_duration_seconds", "Seconds to load and warm up a model.", [MODEL]
         )
-        build = families.gauge("agentprm_build_info", "1, with what runs.", ["version", "python", "torch"])
+        build = families.gauge("agentprm_build_info", "1, with the versions that run.", ["version", "python", "torch"])
         build.labels(version_of("agentprm"), platform.python_version(), version_of("torch")).set(1)
         self._gpu_memory = _GpuMemory()
         families.registry.register(self._gpu_memory)
@@ -62,14 +62,14 @@ class ProcessMetrics:
         self._ready.set_function(ready)
 
     def watch_gpu_memory(self, read: Callable[[], Memory], model: str = "") -> None:
-        """Adds ``read`` to what a scrape asks: bytes by device and kind, of this process or of a model's workers."""
+        """Reads bytes by device and kind at each scrape: of this process, or of the workers of ``model``."""
         self._gpu_memory.readers[model] = read
 
     def remove_model(self, model: str) -> None:
         self._gpu_memory.readers.pop(model, None)
 
-    def show_model(self, model: str, *, digest: str, device: str, dtype: str) -> None:
+    def set_model_info(self, model: str, *, digest: str, device: str, dtype: str) -> None:
         self._model_info.labels(model, digest, device, dtype).set(1)
 
-    def show_load(self, model: str, seconds: float) -> None:
+    def set_load_seconds(self, model: str, seconds: float) -> None:
         self._load.labels(model).set(seconds)

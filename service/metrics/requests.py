@@ -1,4 +1,4 @@
-"""Requests: how many, how long, and why some got no score."""
+"""Requests: their number, their duration, and why some got no score."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -35,14 +35,12 @@ class RequestMetrics:
             ["route"],
             buckets=SECONDS,
         )
-        self._rejected = families.counter(
-            "agentprm_rejected", "Requests refused though their form was right.", ["reason"]
-        )
-        self._late = families.counter("agentprm_deadline_exceeded", "Where requests ran out of time.", ["stage"])
+        self._rejected = families.counter("agentprm_rejected", "Well-formed requests that were refused.", ["reason"])
+        self._late = families.counter("agentprm_deadline_exceeded", "Requests whose deadline passed.", ["stage"])
         self._cancelled = families.counter(
             "agentprm_cancelled", "Requests whose client left before the reply.", ["route"]
         )
-        self._running = families.gauge("agentprm_requests_running", "Requests of the score routes in flight.")
+        self._running = families.gauge("agentprm_requests_running", "Requests for scores in flight.")
         self._limit = families.gauge("agentprm_requests_limit", "Requests that may be in flight at once.")
         self._create_label_sets([*routes, OTHER_ROUTE])
 
@@ -63,7 +61,7 @@ class RequestMetrics:
                 self._requests.labels(route, model, code)
 
     def on_request(self, path: str, code: int, seconds: float, model: str) -> None:
-        """Counts a request. ``model`` is empty if none was reached; one that has left by now counts as none."""
+        """Counts a request. ``model`` is empty if none was reached; a model unloaded since then counts as none."""
         route = path if path in self._routes else OTHER_ROUTE
         self._requests.labels(route, model if model in self._models else NO_MODEL, code).inc()
         self._duration.labels(route).observe(seconds)
@@ -79,5 +77,5 @@ class RequestMetrics:
     def watch_running(self, running: Callable[[], int]) -> None:
         self._running.set_function(running)
 
-    def show_limit(self, requests: int) -> None:
+    def set_limit(self, requests: int) -> None:
         self._limit.set(requests)

@@ -1,4 +1,4 @@
-"""The score cache: lookups by tier, and the health of Redis. Implements the ``Watcher`` of both tiers."""
+"""The score cache: lookups by tier, and the health of Redis. Implements the ``CacheObserver`` of both tiers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,30 +14,32 @@ OPERATIONS: Final = ("read", "write")
 
 class ScoreCacheMetrics:
     def __init__(self, families: Families) -> None:
-        self._items = families.gauge("agentprm_score_cache_items", "Scores held in the process.")
+        self._items = families.gauge("agentprm_score_cache_items", "Scores in the memory of the process.")
         self._lookups = families.counter(
             "agentprm_score_cache_lookups",
-            "Scores looked for. Redis is asked for what memory lacks; skipped: it was not asked, being unwell.",
+            "Scores looked up in memory, and in Redis those that memory lacks; skipped: the breaker is open.",
             ["tier", "result"],
         )
         self._duration = families.histogram(
             "agentprm_score_cache_operation_duration_seconds",
-            "One round trip to Redis as its caller waited for it; nobody waits for writes.",
+            "Duration of one round trip to Redis: read (a request waits for it), write (in the background).",
             ["operation"],
             buckets=SECONDS,
         )
         self._errors = families.counter(
             "agentprm_score_cache_errors",
-            "Round trips to Redis that failed, probes included, and values that are no scores.",
+            "Failed round trips to Redis, probes included, and values that are no scores.",
             ["operation", "kind"],
         )
         self._writes = families.counter(
-            "agentprm_score_cache_writes", "Scores written to Redis, or dropped because too many waited.", ["result"]
+            "agentprm_score_cache_writes",
+            "Scores written to Redis, or dropped because too many were waiting.",
+            ["result"],
         )
-        self._unwritten = families.gauge("agentprm_score_cache_unwritten", "Scores that wait to be written to Redis.")
+        self._unwritten = families.gauge("agentprm_score_cache_unwritten", "Scores waiting to be written to Redis.")
         self._breaker = families.gauge(
             "agentprm_score_cache_breaker_state",
-            "0 closed, 1 half open (a probe runs), 2 open (Redis is not asked).",
+            "0 closed, 1 half open (a probe runs), 2 open (Redis is not used).",
             ["operation"],
         )
         self._create_label_sets()

@@ -15,11 +15,11 @@ class ScoreMetrics:
         self._promise = families.distribution("agentprm_promise", "Promises answered.", PROMISE)
         self._progress = families.distribution("agentprm_progress", "Progress answered.", PROGRESS)
         self._invalid = families.counter(
-            "agentprm_invalid_scores", "Scores that were no finite number and were refused.", [MODEL]
+            "agentprm_invalid_scores", "Scores that were NaN or infinite; their requests fail.", [MODEL]
         )
         self._stages = families.histogram(
             "agentprm_stage_duration_seconds",
-            "Where the time of answered requests went, as their server-timing says.",
+            "Time of answered requests by stage, as in their server-timing header.",
             [MODEL, "stage"],
             buckets=SECONDS,
         )

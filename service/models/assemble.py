@@ -19,7 +19,7 @@ from service.scoring.token_source import TokenSource
 from service.settings import Settings
 
 
-class Assembly:
+class ModelBuilder:
     """Builds served models around one engine thread, one tokenizer thread and one score cache, which they share.
 
     Raises KeyUnreadable if the settings name a judge's key that cannot be read.
@@ -33,9 +33,9 @@ class Assembly:
         self._engine_thread = ThreadPoolExecutor(1, "engine")
         self._tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
 
-    def serve(self, model: Loaded) -> ServedModel:
+    def build(self, model: Loaded) -> ServedModel:
         """Builds all that scores with a model. It is not started yet."""
-        self._show(model)
+        self._register_metrics(model)
         observer = self._metrics.observer(model.manifest.reference)
         source = self._source(model, observer)
         promise = model.manifest.score.promise
@@ -46,11 +46,11 @@ class Assembly:
         for thread in (self._engine_thread, self._tokenizer_thread):
             thread.shutdown()
 
-    def _show(self, model: Loaded) -> None:
+    def _register_metrics(self, model: Loaded) -> None:
         """Creates the model's metrics, and connects those that are read at a scrape."""
         metrics, reference = self._metrics, model.manifest.reference
         metrics.add_model(reference)
-        metrics.process.show_model(reference, digest=model.manifest.digest, device=model.device, dtype=model.dtype)
+        metrics.process.set_model_info(reference, digest=model.manifest.digest, device=model.device, dtype=model.dtype)
         if isinstance(model, LoadedJudge):
             return
         metrics.engine.watch_padding(reference, model.padding)
@@ -90,7 +90,7 @@ class Assembly:
         source = JudgeSource(
             RemoteJudge(manifest.judge, manifest.template, server),
             self._scope(model),
-            at_once=settings.remote_calls,
+            max_concurrent=settings.remote_calls,
             max_waiting=settings.max_remote_queue,
             observer=observer,
         )

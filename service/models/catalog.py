@@ -38,7 +38,7 @@ class Models:
         return removed
 
     def refuse_if_full(self) -> None:
-        """Raises Overloaded while no model's queue takes more. The body, not read yet, says which model is asked."""
+        """Raises Overloaded while every model's queue is full. The body, which names the model, is not read yet."""
         for model in self.all:
             try:
                 model.refuse_if_full()

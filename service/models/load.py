@@ -46,7 +46,7 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class LoadedJudge:
-    """A judge. Nothing of it is in memory: its model lives behind a server."""
+    """A judge, whose model runs on another server; only its manifest is in memory."""
 
     manifest: Manifest
     device: str = "remote"

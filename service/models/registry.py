@@ -1,8 +1,8 @@
 """Changes which models are served while requests run.
 
 The registry keeps a list of wanted references, the default first. Every change takes the same steps: resolve the
-references in the store, load what is missing, swap the names in one step, unload what is no longer wanted. If a step
-fails, nothing has changed.
+references in the store, load what is missing, swap the names in one step, unload the other models. If a step fails,
+nothing has changed.
 """
 
 import asyncio
@@ -73,14 +73,14 @@ class Registry:
         """
         await self._change(self._unload(reference))
 
-    async def point(self, alias: str, reference: str) -> None:
+    async def set_alias(self, alias: str, reference: str) -> None:
         """Points an alias of the store to a checkpoint, once that has been loaded, and serves it.
 
         Raises:
             ModelNotFound: the store has nothing of that name.
             InvalidRequest: the checkpoint cannot be loaded, or the store cannot be written.
         """
-        await self._change(self._point(alias, reference))
+        await self._change(self._set_alias(alias, reference))
 
     async def reload(self) -> None:
         """Follows the store: aliases that point elsewhere, and newer versions of bare names.
@@ -92,14 +92,14 @@ class Registry:
         await self._change(self._reload())
 
     async def close(self) -> None:
-        """Waits for running changes, then closes every model; they answer what was admitted."""
+        """Waits for running changes, then closes every model, which answers its admitted requests."""
         await asyncio.gather(*self._changes, return_exceptions=True)
         for model in self._models.all:
             await model.close()
         await asyncio.gather(*self._unloading)
 
     async def _change(self, change: Coroutine[Any, Any, None]) -> None:
-        """Runs a change to its end even if its caller leaves: half a change would confuse the next one."""
+        """Runs a change to its end even if its caller is cancelled: half a change would confuse the next one."""
         task = asyncio.create_task(self._in_turn(change), name="change of models")
         self._changes.add(task)
         task.add_done_callback(self._changed)
@@ -134,7 +134,7 @@ class Registry:
             raise InvalidRequest(f"{model.reference} is the default model: point its alias elsewhere instead")
         await self._follow(left)
 
-    async def _point(self, alias: str, reference: str) -> None:
+    async def _set_alias(self, alias: str, reference: str) -> None:
         before = self._wanted
         await self._follow([*before, reference])
         try:
@@ -192,7 +192,7 @@ class Registry:
 
 
 async def reload_and_log(registry: Registry) -> None:
-    """Reloads, and logs a failure instead of raising it: nobody waits for the answer to a SIGHUP."""
+    """Reloads, and logs a failure instead of raising it, because no caller waits for a SIGHUP."""
     try:
         await registry.reload()
     except AgentPRMError as error:

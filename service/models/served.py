@@ -17,7 +17,7 @@ class ServedModel:
     Args:
         info: the model's entry in ``/models``.
         scorer: scores with the model.
-        observer: receives the time it took to get warm.
+        observer: receives the seconds of loading and warm-up.
         load_seconds: the time it took to load the checkpoint.
     """
 
@@ -49,17 +49,17 @@ class ServedModel:
         self._source.refuse_if_full()
 
     async def start(self) -> None:
-        """Begins to answer. Raises InternalError if the warm-up fails."""
+        """Warms up and begins to answer. Raises InternalError if the warm-up fails."""
         started = perf_counter()
         try:
             await self._source.start()
         except RequestError as error:
             raise InternalError(f"{self.reference} failed its warm-up: {error}", details=error.details) from error
-        self._observer.on_warm(self._load_seconds + perf_counter() - started)
+        self._observer.on_warm_up(self._load_seconds + perf_counter() - started)
 
     @contextmanager
     def leased(self) -> Iterator["ServedModel"]:
-        """Keeps the model open until the block ends, even if another one answers to its name by then."""
+        """Keeps the model open until the block ends, even if its name points to another model by then."""
         self._leases += 1
         self._unused.clear()
         try:

@@ -1,1 +1,1 @@
-"""Requests that wait, and whose turn it is. Knows no text and no torch."""
+"""Waiting requests and their order. Knows no text and no torch."""

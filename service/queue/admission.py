@@ -12,7 +12,7 @@ CLOSED_FROM: Final = 0.9
 OPEN_BELOW: Final = 0.8
 """Fractions of the queue's limit. A refusal above CLOSED_FROM closes the queue until it drains below OPEN_BELOW.
 A closed queue refuses requests before their bodies are read; an open one only after rendering and lookup."""
-_KEPT: Final = 0.9  # the weight of older batches, multiplied in with each new one
+_KEPT: Final = 0.9  # factor on the weight of all older batches at each new one
 _UNKNOWN_SECONDS: Final = 1.0
 
 
@@ -23,14 +23,14 @@ class DrainRate:
         self._warm = False
         self._tokens = self._seconds = 0.0
 
-    def learn(self, tokens: int, seconds: float) -> None:
+    def record(self, tokens: int, seconds: float) -> None:
         if self._warm:
             self._tokens = _KEPT * self._tokens + tokens
             self._seconds = _KEPT * self._seconds + seconds
         self._warm = True
 
     def seconds_for(self, tokens: int) -> float:
-        """Expected seconds of forward for so many tokens; one second for any number while the rate is unknown."""
+        """Expected seconds of forward for ``tokens``; one second for any number while the rate is unknown."""
         if not tokens:
             return 0.0
         return tokens * self._seconds / self._tokens if self._tokens else _UNKNOWN_SECONDS
@@ -53,10 +53,10 @@ class Admission:
         self.rate = DrainRate()
 
     def admit(self, tokens: int, terms: Terms, now: float) -> None:
-        """Returns if a request of so many tokens may wait; ``now`` is the time of the event loop's clock.
+        """Returns if a request of ``tokens`` may wait; ``now`` is the time of the event loop's clock.
 
         Raises:
-            TooLong, Overloaded: it would exceed the limit, alone or together with what waits.
+            TooLong, Overloaded: it would exceed the limit, alone or together with the waiting requests.
             DeadlineExceeded: its turn is expected to come after its deadline.
         """
         self.refuse_if_over(tokens)
@@ -64,13 +64,13 @@ class Admission:
             self.refuse_if_late(terms.deadline - now, tokens, terms.caller, terms.priority)
 
     def refuse_if_over(self, tokens: int) -> None:
-        """Refuses a request of so many tokens if it would exceed the limit.
+        """Refuses a request of ``tokens`` if it would exceed the limit.
 
-        One that exceeds it alone is refused by an idle service too: the answer must not depend on the moment.
+        An idle service too refuses one that exceeds the limit alone: the answer must not depend on the moment.
 
         Raises:
             TooLong: alone it exceeds the limit.
-            Overloaded: together with what waits it does.
+            Overloaded: together with the waiting requests it exceeds the limit.
         """
         if tokens > self._max_tokens:
             raise TooLong(

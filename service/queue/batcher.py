@@ -4,8 +4,8 @@ Each model has one loop task, woken by an event. A request is admitted whole or 
 over several batches, which they share with other requests. Knows no text and no torch: any ``Engine`` will do.
 
 All costs are tokens still to be computed. A sequence that costs more than a batch may is computed in pieces, so that
-others get in between: the engine gets its first tokens without reads, and finds them in its prefix cache when the next
-piece comes.
+others are computed in between. The engine gets its first tokens without reads, and finds them in its prefix cache when
+the next piece comes.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from service.queue.admission import Admission
 from service.queue.fair_queue import FairQueue, Part
 from service.queue.observer import BatchObserver
 from service.queue.terms import Terms
-from service.queue.work import Answer, Batch, QueuedRequest, Waiting, Work, group_equal
+from service.queue.work import Answer, Batch, QueuedRequest, Waiters, Work, group_equal
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Batcher:
     Args:
         engine: scores token ids.
         thread: runs the engine.
-        max_batch_tokens: most tokens that a forward computes, but for a sequence that cannot be cut.
+        max_batch_tokens: most tokens that a forward computes; only a sequence that cannot be cut may exceed it.
         max_queue_tokens: most tokens that may wait; over it requests are refused.
         max_wait: seconds that a request may wait for others to fill its batch.
         in_pieces: True if the engine keeps what it has computed, so that a long sequence can be computed in pieces.
@@ -61,7 +61,7 @@ class Batcher:
         self._queue: FairQueue[QueuedRequest] = FairQueue(self._cost_now)
         self._admission = Admission(self._queue, max_queue_tokens)
         self._unanswered: set[QueuedRequest] = set()
-        self._waiting = Waiting()
+        self._waiters = Waiters()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -89,7 +89,7 @@ class Batcher:
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    def measure(self, token_ids: Sequences, reads: Sequences, keys: Sequence[Hashable]) -> Work:
+    def prepare(self, token_ids: Sequences, reads: Sequences, keys: Sequence[Hashable]) -> Work:
         """Prepares what ``submit`` takes. Callable from any thread, so that the event loop need not compare tokens."""
         return Work(token_ids, reads, keys, [max(1, cost) for cost in self._engine.extend_lens(token_ids)])
 
@@ -141,17 +141,17 @@ class Batcher:
     def _enter(self, request: QueuedRequest) -> None:
         self._queue.add(request)
         self._unanswered.add(request)
-        self._waiting.add(request)
+        self._waiters.add(request)
         self._wake.set()
 
     def _leave(self, request: QueuedRequest) -> None:
         """Takes a request out. Requests that wait for an equal sequence keep their own places in the queue."""
         self._queue.discard(request)
         self._unanswered.discard(request)
-        self._waiting.discard(request)
+        self._waiters.discard(request)
 
     def _cost_now(self, request: QueuedRequest, index: int) -> int:
-        return self.measure([request.token_ids[index]], (), ()).costs[0]
+        return self.prepare([request.token_ids[index]], (), ()).costs[0]
 
     async def _run(self) -> None:
         while self._queue or not self._closing:
@@ -162,12 +162,12 @@ class Batcher:
             if self._max_wait:
                 await self._fill()
             # Taken only when the engine is free: requests that were cancelled or answered until now cost nothing.
-            taken = [part for part in self._queue.take(self._max_batch_tokens) if part.entry.wants(part.index)]
+            taken = [part for part in self._queue.take(self._max_batch_tokens) if part.entry.needs(part.index)]
             if taken:
                 await self._forward(taken)
 
     async def _fill(self) -> None:
-        """Waits for a full batch, but at most ``max_wait`` seconds after the oldest request came."""
+        """Waits for a full batch, at most until ``max_wait`` seconds after the oldest request arrived."""
         arrivals = [request.arrived for request in self._unanswered if not request.answered.done()]
         with suppress(TimeoutError):
             async with asyncio.timeout_at(min(arrivals, default=0.0) + self._max_wait):
@@ -207,7 +207,7 @@ class Batcher:
             return
         logger.warning("a batch of %d sequences did not fit into the device's memory: each goes alone", len(groups))
         for group in groups:
-            if wanted := [part for part in group if part.entry.wants(part.index)]:
+            if wanted := [part for part in group if part.entry.needs(part.index)]:
                 await self._forward(wanted)
 
     def _score(self, batch: list[Part[QueuedRequest]]) -> tuple[Sequence[SequenceScores], float]:
@@ -222,22 +222,22 @@ class Batcher:
     def _deliver(self, part: Part[QueuedRequest], raw: list[float], computed: int) -> None:
         request, index = part.entry, part.index
         request.computed[index] += computed
-        if part.left:
+        if part.remaining:
             return
         failure = None
         if len(raw) != len(request.reads[index]) or not all(map(math.isfinite, raw)):
             failure = _failure("the engine gave no finite score for each step")
             self._observer.on_invalid(len(raw) - sum(map(math.isfinite, raw)))
             logger.error("request %s: %s for %s. This is a bug", failure.details["id"], raw, request.reads[index])
-        for waiting, place in self._waiting.of(request.keys[index]):
+        for waiting, place in self._waiters.of(request.keys[index]):
             if failure is not None:
                 self._fail(waiting, failure)
             else:
                 waiting.receive(place, raw, shared=(waiting, place) != (request, index))
 
     def _record(self, batch: list[Part[QueuedRequest]], computed: int, seconds: float) -> None:
-        self._admission.rate.learn(sum(part.cost for part in batch), seconds)
-        reused = sum(part.entry.reused(part.index) for part in batch if not part.left)
+        self._admission.rate.record(sum(part.cost for part in batch), seconds)
+        reused = sum(part.entry.reused(part.index) for part in batch if not part.remaining)
         self._observer.on_batch(Batch(len(batch), computed, reused, seconds))
 
     def _fail_all(self, parts: Sequence[Part[QueuedRequest]], error: RequestError) -> None:
@@ -249,7 +249,7 @@ class Batcher:
         request.fail(error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Fails all that wait if the loop has died; after ``close`` nothing waits."""
+        """Fails all waiting requests if the loop has died; after ``close`` there are none."""
         error = None if task.cancelled() else task.exception()
         if error is None and not self._unanswered:
             return
@@ -267,4 +267,4 @@ def _failure(message: str) -> InternalError:
 
 def _input(part: Part[QueuedRequest]) -> tuple[Sequence[int], Sequence[int]]:
     token_ids, reads = part.entry.token_ids[part.index], part.entry.reads[part.index]
-    return (token_ids[: -part.left], ()) if part.left else (token_ids, reads)
+    return (token_ids[: -part.remaining], ()) if part.remaining else (token_ids, reads)

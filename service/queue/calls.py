@@ -1,4 +1,4 @@
-"""Calls to a server: a limited number at once, in fair turns, and equal ones only once.
+"""A queue of calls to a server: a limited number runs at once, in fair turns, and equal ones run only once.
 
 A request is admitted whole or refused. Its calls wait in a ``FairQueue``, as token sequences do, for a place to run. A
 call that another request has running or answered already takes no place. A call that nobody waits for any more is
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class Answers(NamedTuple, Generic[K, R]):
-    """Results by key. ``shared``: keys that another request called for. ``queue`` ends where the first call begins."""
+    """Results by key. ``shared``: keys that another request called for. ``queue``: seconds to its first call."""
 
     results: dict[K, R]
     shared: set[K]
@@ -58,18 +58,18 @@ class _Request(Entry, Generic[K, W, R]):
             self.answered.set_exception(error)
 
 
-class Calls(Generic[K, W, R]):
+class CallQueue(Generic[K, W, R]):
     """Does work by key, one call each.
 
     Args:
         call: does one piece of work; may raise RequestError.
-        at_once: most calls that may run.
+        max_concurrent: most calls that may run.
         max_waiting: most calls that may wait; over it requests are refused.
     """
 
-    def __init__(self, call: Callable[[W], Awaitable[R]], *, at_once: int, max_waiting: int) -> None:
+    def __init__(self, call: Callable[[W], Awaitable[R]], *, max_concurrent: int, max_waiting: int) -> None:
         self._call = call
-        self._at_once = at_once
+        self._max_concurrent = max_concurrent
         self._queue: FairQueue[_Request[K, W, R]] = FairQueue(lambda *_: 1)
         self._admission = Admission(self._queue, max_waiting, unit="calls")
         self._waiting: defaultdict[K, set[_Request[K, W, R]]] = defaultdict(set)
@@ -132,7 +132,7 @@ class Calls(Generic[K, W, R]):
         for key, _ in request.work:
             self._waiting[key].add(request)
         self._idle.clear()
-        self._fill_places()
+        self._start_calls()
 
     def _leave(self, request: _Request[K, W, R]) -> None:
         """Takes a request out, and cancels its calls that no other request waits for."""
@@ -143,10 +143,10 @@ class Calls(Generic[K, W, R]):
                 del self._waiting[key]
                 if key in self._running:
                     self._running.pop(key).cancel()
-        self._rest_if_idle()
+        self._set_idle_if_done()
 
-    def _fill_places(self) -> None:
-        while len(self._tasks) < self._at_once and self._queue:
+    def _start_calls(self) -> None:
+        while len(self._tasks) < self._max_concurrent and self._queue:
             for part in self._queue.take(1):
                 request, (key, work) = part.entry, part.entry.work[part.index]
                 if key not in request.results and key not in self._running and not request.answered.done():
@@ -165,7 +165,7 @@ class Calls(Generic[K, W, R]):
             self._fail(key, _failure(error))
         else:
             self._running.pop(key, None)
-            self._admission.rate.learn(1, (perf_counter() - began) / self._at_once)
+            self._admission.rate.record(1, (perf_counter() - began) / self._max_concurrent)
             for request in list(self._waiting.get(key, ())):
                 request.receive(key, result, began, shared=request is not first)
 
@@ -177,10 +177,10 @@ class Calls(Generic[K, W, R]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._fill_places()
-        self._rest_if_idle()
+        self._start_calls()
+        self._set_idle_if_done()
 
-    def _rest_if_idle(self) -> None:
+    def _set_idle_if_done(self) -> None:
         if not self._tasks and not self._queue and not self._waiting:
             self._idle.set()
 

@@ -10,9 +10,9 @@ from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
 BULK_EVERY: Final = 32
-"""While both classes wait, bulk leads one batch in so many: rare enough not to show in the interactive p95."""
+"""While both classes wait, bulk leads one batch in BULK_EVERY: rare enough not to show in the interactive p95."""
 
-LEAST_PIECE: Final = 64
+MIN_PIECE_TOKENS: Final = 64
 """Smallest piece worth cutting to fill a batch; each piece costs a later copy of its keys and values."""
 
 
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def waiting(self) -> int:
-        """Tokens to be computed for all sequences that are left."""
+        """Tokens to be computed for all of its sequences in the queue."""
         return sum(self.costs[self.taken :])
 
     @property
@@ -56,16 +56,16 @@ E = TypeVar("E", bound=Entry)
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[E]):
-    """A sequence's part in a batch: all but its last ``left`` tokens, of which ``cost`` are still to be computed."""
+    """A sequence's part in a batch: all but its last ``remaining`` tokens; ``cost`` of them must be computed."""
 
     entry: E
     index: int
     cost: int
-    left: int
+    remaining: int
 
 
-class _Line(Generic[E]):
-    """The entries of one priority. The caller in front has the next turn."""
+class _CallerQueues(Generic[E]):
+    """The entries of one priority, in a queue for each caller. The caller in front has the next turn."""
 
     def __init__(self) -> None:
         self._callers: OrderedDict[str, OrderedDict[E, None]] = OrderedDict()
@@ -103,78 +103,78 @@ class _Line(Generic[E]):
 
 
 class FairQueue(Generic[E]):
-    """Forms batches of what waits. ``tokens`` is the cost of everything in it.
+    """Forms batches of the waiting entries. ``tokens`` is the cost of everything in it.
 
     In its turn a caller's oldest entry is taken, as much of it as fits, so its sequences stay together. The caller that
-    leads a batch goes to the back. The room that is left takes a piece of the next sequence, if pieces are possible;
-    the entry that the piece is cut from leads the next batch.
+    leads a batch goes to the back. If pieces are possible, the remaining room takes a piece of the next sequence, and
+    the entry of that piece leads the next batch.
 
     Args:
-        estimate: returns the present cost of an entry's sequence; called if the last estimate does not fit.
+        estimate: returns the present cost of an entry's sequence; called if the last estimate exceeds the room.
     """
 
     def __init__(self, estimate: Callable[[E, int], int]) -> None:
         self._estimate = estimate
-        self._lines: dict[Priority, _Line[E]] = {priority: _Line() for priority in Priority}
+        self._queues: dict[Priority, _CallerQueues[E]] = {priority: _CallerQueues() for priority in Priority}
         self._bulk_waited = 0
         self.tokens = 0
 
     def __bool__(self) -> bool:
-        return any(self._lines.values())
+        return any(self._queues.values())
 
     @property
     def sequences(self) -> int:
         """Sequences that have not been taken. Counted at each call."""
-        return sum(len(entry.costs) - entry.taken for line in self._lines.values() for entry in line)
+        return sum(len(entry.costs) - entry.taken for queues in self._queues.values() for entry in queues)
 
     def add(self, entry: E) -> None:
         assert not entry.spent, "an entry without sequences would never leave"
-        self._lines[entry.priority].add(entry)
+        self._queues[entry.priority].add(entry)
         self._count(entry, entry.waiting)
 
     def discard(self, entry: E) -> None:
-        """Removes what is left of an entry, if anything is."""
-        line = self._lines[entry.priority]
-        if entry in line:
+        """Removes the rest of an entry; does nothing if it is not in the queue."""
+        queues = self._queues[entry.priority]
+        if entry in queues:
             self._count(entry, -entry.waiting)
-            line.remove(entry)
+            queues.remove(entry)
 
     def ahead(self, tokens: int, caller: str, priority: Priority) -> int:
-        """Estimates how many tokens would be computed before an entry of ``tokens`` that came now.
+        """Estimates how many tokens would be computed before a new entry of ``tokens``.
 
         These are the caller's own, about as many of every other caller's, and before bulk all interactive ones. The
-        batches that bulk leads now and then are left out.
+        estimate ignores the few batches that bulk leads.
         """
-        waiting = self._lines[priority].tokens
+        waiting = self._queues[priority].tokens
         share = waiting[caller] + tokens
         others = sum(min(share, theirs) for name, theirs in waiting.items() if name != caller)
-        sooner = self._lines[Priority.INTERACTIVE].tokens.total() if priority is Priority.BULK else 0
+        sooner = self._queues[Priority.INTERACTIVE].tokens.total() if priority is Priority.BULK else 0
         return waiting[caller] + others + sooner
 
     def _count(self, entry: E, tokens: int) -> None:
         self.tokens += tokens
-        self._lines[entry.priority].tokens[entry.caller] += tokens
+        self._queues[entry.priority].tokens[entry.caller] += tokens
 
     def take(self, budget: int) -> list[Part[E]]:
         """Takes the next batch: in order of turns, up to ``budget`` tokens. A sequence over the budget goes alone."""
         batch: list[Part[E]] = []
         room = budget
-        for line in self._lines_in_order():
-            while line and room > 0:
-                entry = line.front
+        for queues in self._queues_in_order():
+            while queues and room > 0:
+                entry = queues.front
                 leads = not batch
                 fills = leads or batch[0].entry.priority is entry.priority
                 turn = self._turn(entry, room, leads=leads, fills=fills)
                 batch += turn
                 room -= sum(part.cost for part in turn)
                 if turn and (leads or not entry.cut):
-                    line.end_turn(entry)
+                    queues.end_turn(entry)
                 if not entry.spent:
                     break
         return batch
 
-    def _lines_in_order(self) -> list[_Line[E]]:
-        interactive, bulk = self._lines[Priority.INTERACTIVE], self._lines[Priority.BULK]
+    def _queues_in_order(self) -> list[_CallerQueues[E]]:
+        interactive, bulk = self._queues[Priority.INTERACTIVE], self._queues[Priority.BULK]
         if interactive and bulk:
             self._bulk_waited = (self._bulk_waited + 1) % BULK_EVERY
         return [interactive, bulk] if self._bulk_waited else [bulk, interactive]
@@ -182,22 +182,22 @@ class FairQueue(Generic[E]):
     def _turn(self, entry: E, room: int, *, leads: bool, fills: bool) -> list[Part[E]]:
         """Takes as much of an entry as fits; at least a part if it leads the batch.
 
-        ``fills``: a piece may take the room that is left. It is False for bulk behind interactive work, which would
-        have to wait for the piece.
+        ``fills``: a piece may fill the remaining room. It is False for bulk behind interactive work, which would have
+        to wait for the piece.
         """
         parts: list[Part[E]] = []
         while room > 0 and not entry.spent:
             alone = leads and not parts
             if entry.cost > room:
                 self._refresh(entry, alone=alone)
-            if entry.cost > room and not alone and not (fills and entry.in_pieces and room >= LEAST_PIECE):
+            if entry.cost > room and not alone and not (fills and entry.in_pieces and room >= MIN_PIECE_TOKENS):
                 break
             parts.append(self._cut(entry, room) if entry.cost > room and entry.in_pieces else self._take(entry))
             room -= parts[-1].cost
         return parts
 
     def _refresh(self, entry: E, *, alone: bool) -> None:
-        """Estimates the next sequence anew. After others it can only get cheaper: it may share tokens with them."""
+        """Estimates the next sequence anew. After other sequences its cost can only fall: it may share tokens."""
         now = self._estimate(entry, entry.taken)
         if entry.cut and now > entry.cost:
             entry.in_pieces = False  # what was computed has not been kept
@@ -209,10 +209,10 @@ class FairQueue(Generic[E]):
         self._count(entry, -cost)
         entry.costs[entry.taken] -= cost
         entry.cut = True
-        return Part(entry, entry.taken, cost, left=entry.cost)
+        return Part(entry, entry.taken, cost, remaining=entry.cost)
 
     def _take(self, entry: E) -> Part[E]:
-        part = Part(entry, entry.taken, entry.cost, left=0)
+        part = Part(entry, entry.taken, entry.cost, remaining=0)
         self._count(entry, -part.cost)
         entry.taken += 1
         entry.cut = False

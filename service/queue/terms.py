@@ -18,39 +18,39 @@ class Terms(NamedTuple):
     arrived: float = 0.0
     deadline: float | None = None
 
-    def within(self, milliseconds: int | None) -> "Terms":
-        """Moves the deadline forward to so long after the arrival, if it is later. None changes nothing."""
+    def with_timeout(self, milliseconds: int | None) -> "Terms":
+        """Lowers the deadline to ``milliseconds`` after the arrival, unless it is earlier. None changes nothing."""
         if milliseconds is None:
             return self
         deadline = self.arrived + milliseconds / 1000
         return self._replace(deadline=deadline if self.deadline is None else min(self.deadline, deadline))
 
 
-class Stages:
+class StageClock:
     """The stage that a request is in, and the seconds of the stages before."""
 
     def __init__(self, first: str) -> None:
-        self.now = first
+        self.stage = first
         self.seconds: dict[str, float] = {}
         self._entered = perf_counter()
 
     def enter(self, stage: str) -> None:
         entered = perf_counter()
-        self.seconds[self.now] = entered - self._entered
-        self.now, self._entered = stage, entered
+        self.seconds[self.stage] = entered - self._entered
+        self.stage, self._entered = stage, entered
 
 
 @asynccontextmanager
-async def within_deadline(deadline: float | None, first: str = "tokenize") -> AsyncIterator[Stages]:
+async def within_deadline(deadline: float | None, first: str = "tokenize") -> AsyncIterator[StageClock]:
     """Cancels the block at ``deadline`` (loop time).
 
     Raises DeadlineExceeded, whose details name the stage of that moment.
     """
-    stages = Stages(first)
+    clock = StageClock(first)
     try:
         async with asyncio.timeout_at(deadline):
-            yield stages
+            yield clock
     except TimeoutError as error:
         raise DeadlineExceeded(
-            "the deadline passed before the scores were ready", details={"stage": stages.now}
+            "the deadline passed before the scores were ready", details={"stage": clock.stage}
         ) from error

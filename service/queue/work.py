@@ -1,7 +1,7 @@
 """The batcher's requests and answers: sequences with their read positions, and the requests that wait for each.
 
-Equal work has equal keys. Every request keeps its own place in the queue, so none waits for another's turn or leaves
-with another; but the first turn answers them all.
+Equal work has equal keys. Every request keeps its own place in the queue, so none waits for another's turn, and one
+that is cancelled takes no other with it. The first turn answers them all.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The cost of one forward. ``reused``: tokens of the sequences it finished that were not computed for them."""
+    """The cost of one forward. ``reused``: tokens of its finished sequences that were not computed for them."""
 
     sequences: int
     computed: int
@@ -70,12 +70,12 @@ class QueuedRequest(Entry):
     def __post_init__(self) -> None:
         self.computed = [0] * len(self.token_ids)
 
-    def wants(self, index: int) -> bool:
-        """True while somebody waits for this sequence and it has no scores."""
+    def needs(self, index: int) -> bool:
+        """True while a caller waits for this sequence and it has no scores."""
         return index not in self.raw and not self.answered.done()
 
     def receive(self, index: int, raw: list[float], *, shared: bool) -> None:
-        if not self.wants(index):
+        if not self.needs(index):
             return
         self.raw[index] = raw
         if shared:
@@ -88,7 +88,7 @@ class QueuedRequest(Entry):
             self.answered.set_exception(error)
 
     def reused(self, index: int) -> int:
-        """Tokens of a finished sequence that were not computed for it. Those lost and computed twice count once."""
+        """Tokens of a finished sequence that were not computed for it. Tokens computed twice count once."""
         return max(0, len(self.token_ids[index]) - self.computed[index])
 
     def answer(self) -> Answer:
@@ -102,7 +102,7 @@ class QueuedRequest(Entry):
         )
 
 
-class Waiting:
+class Waiters:
     """The requests that wait for each key."""
 
     def __init__(self) -> None:
@@ -127,5 +127,5 @@ def group_equal(parts: Sequence[Part[QueuedRequest]]) -> list[list[Part[QueuedRe
     """Groups equal work, in the order of each group's first part. One forward answers a whole group."""
     groups: dict[tuple[Hashable, int], list[Part[QueuedRequest]]] = {}
     for part in parts:
-        groups.setdefault((part.entry.keys[part.index], part.left), []).append(part)
+        groups.setdefault((part.entry.keys[part.index], part.remaining), []).append(part)
     return list(groups.values())

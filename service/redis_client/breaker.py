@@ -1,4 +1,4 @@
-"""A circuit breaker: after a number of consecutive failures, only a probe tries again from time to time.
+"""A circuit breaker: after several consecutive failures only a probe tries again, after growing pauses.
 
 closed ──consecutive failures──> open ──after a pause──> half open ──probe──┬─ succeeds ──> closed
                                    ^                                        │

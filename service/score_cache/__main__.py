@@ -99,7 +99,7 @@ def inspect_scores(
     _refuse_arguments(context)
     with _errors_in_one_line():
         source = _source(url, namespace)
-        rows = _rows(source, asyncio.run(_ask(source, None, count)))
+        rows = _rows(source, asyncio.run(_run_command(source, None, count)))
     print(_as_json(source, rows) if as_json else _table(rows) if rows else _no_scores(source))
 
 
@@ -112,19 +112,19 @@ def purge_scores(
         typer.Option("--checkpoint", metavar="NAME[@VERSION]|ALIAS|DIGEST", help="Scores of one checkpoint."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Scores of every checkpoint in the namespace.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be forgotten, forget nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, delete nothing.")] = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Makes Redis forget scores, without blocking it."""
+    """Deletes scores from Redis without blocking it."""
     _refuse_arguments(context)
     if (checkpoint is not None) == every:
         raise typer.BadParameter("exactly one of --checkpoint and --all is needed")
     with _errors_in_one_line():
         source = _source(url, namespace)
         digest = None if checkpoint is None else find_digest(source.store, checkpoint)
-        scores = asyncio.run(_ask(source, digest, count if dry_run else purge))
+        scores = asyncio.run(_run_command(source, digest, count if dry_run else purge))
         if digest:
             scores.setdefault(short_digest(digest), 0)
         rows = _rows(source, scores)
@@ -139,19 +139,19 @@ def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except AgentPRMError as error:
-        _complain(error)
+        _print_error(error)
         raise typer.Exit(1) from error
 
 
 def _source(url: str | None, namespace: str | None) -> Source:
-    """Raises SettingsError, or NoRedis if nothing says where Redis is."""
+    """Returns Redis and the store. Raises SettingsError, or NoRedis if neither options nor settings name a URL."""
     settings = load_settings()
     if not (url := url or settings.redis_url):
         raise NoRedis("there is no Redis: set AGENTPRM_REDIS_URL or give --url")
     return Source(url, namespace or settings.score_cache_namespace, Store(settings.model_store))
 
 
-async def _ask(source: Source, digest: str | None, command: Command) -> Counter[str]:
+async def _run_command(source: Source, digest: str | None, command: Command) -> Counter[str]:
     async with open_server(source.url) as server:
         return await command(server, source.namespace, digest)
 
@@ -187,7 +187,7 @@ def names_by_digest(store: Store) -> dict[str, str]:
         try:
             manifest = parse_manifest(path.read_text(encoding="utf-8"))
         except (ManifestInvalid, OSError, UnicodeDecodeError) as error:
-            _complain(f"{reference} cannot be recognised by its digest: {error}")
+            _print_error(f"{reference} cannot be recognised by its digest: {error}")
         else:
             names[short_digest(manifest.digest)] = manifest.reference
     return names
@@ -229,7 +229,7 @@ def _total(rows: Sequence[Row]) -> int:
     return sum(row.scores for row in rows)
 
 
-def _complain(what: object) -> None:
+def _print_error(what: object) -> None:
     print(f"agentprm: {what}", file=sys.stderr)
 
 

@@ -14,7 +14,7 @@ class ScoreCache(Protocol):
         ...
 
     def put(self, scores: Mapping[Key, float]) -> None:
-        """Stores finite scores, later and perhaps not all. Does not wait."""
+        """Stores finite scores without waiting; under load some may be dropped."""
         ...
 
     async def start(self) -> None: ...
@@ -24,7 +24,7 @@ class ScoreCache(Protocol):
         ...
 
 
-class Watcher(Protocol):
+class CacheObserver(Protocol):
     """Receives the counts and durations of a cache. ``tier`` is memory or redis, ``operation`` is read or write."""
 
     def on_lookup(self, tier: str, *, hits: int, misses: int, skipped: int = 0) -> None: ...

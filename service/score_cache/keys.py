@@ -1,12 +1,12 @@
 """Keys of scores: one per end of a step.
 
     agentprm:cb20a72d987347fe:{0Yp4uB7W3mE}:J8kz3nF0wq1Xh5s2VbQeLg
-    namespace checkpoint       trajectory    everything up to the step's end
+    namespace checkpoint       task          everything up to the step's end
 
 The last part hashes the checkpoint's digest, the render version, the dtype and every token up to the one at which the
 score is read. So the key covers all that could change a score, and a trajectory that grew by a step has one new key.
-The parts before it are for Redis: the scores of a namespace or a checkpoint share a beginning, and the braces keep a
-task's keys on one node of a cluster.
+The other parts are for Redis: the scores of a namespace or a checkpoint share a beginning, and the braces keep a task's
+keys on one node of a cluster.
 """
 
 import struct

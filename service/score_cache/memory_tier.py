@@ -4,16 +4,16 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
-from service.score_cache.contract import Watcher
+from service.score_cache.contract import CacheObserver
 from service.score_cache.keys import Key
 
 
 class MemoryTier:
     """Keeps up to ``max_items`` scores and evicts the least recently used; 0 keeps none."""
 
-    def __init__(self, max_items: int, watcher: Watcher) -> None:
+    def __init__(self, max_items: int, observer: CacheObserver) -> None:
         self.max_items = max_items
-        self._watcher = watcher
+        self._observer = observer
         self._scores: OrderedDict[Key, float] = OrderedDict()
 
     def __len__(self) -> int:
@@ -27,7 +27,7 @@ class MemoryTier:
                 known[key] = raw
         if self.max_items:
             hits = sum(key in known for key in keys)
-            self._watcher.on_lookup("memory", hits=hits, misses=len(keys) - hits)
+            self._observer.on_lookup("memory", hits=hits, misses=len(keys) - hits)
         return known
 
     def put(self, scores: Mapping[Key, float]) -> None:

@@ -15,14 +15,14 @@ from typing import Any, Final
 
 from service.redis_client.breaker import FAILURES, CircuitBreaker, State
 from service.redis_client.connections import MAX_CONNECTIONS, RedisServer, error_kind, safe_message
-from service.score_cache.contract import Watcher
+from service.score_cache.contract import CacheObserver
 from service.score_cache.keys import Key, namespace_prefix
 from service.score_cache.values import pack, unpack
 
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 1.0
-"""Time limit where no caller waits: connecting, writing, and a read whose caller has gone on without it."""
+"""Time limit of operations that no caller waits for: connects, writes, and reads that exceeded the budget."""
 MAX_READS: Final = MAX_CONNECTIONS - 4  # the rest is for the writer and the probes
 MAX_UNWRITTEN: Final = 16_384  # scores; the oldest are dropped beyond it
 WRITE_BATCH_SIZE: Final = 512  # scores
@@ -39,18 +39,25 @@ class RedisTier:
         namespace: beginning of the keys.
         budget: seconds that a caller waits for a read.
         ttl: seconds after which a score expires; 0: never.
-        watcher: receives counts and durations.
+        observer: receives counts and durations.
         pause: seconds before the first probe of a breaker.
     """
 
     def __init__(
-        self, server: RedisServer, namespace: str, *, budget: float, ttl: int, watcher: Watcher, pause: float = 0.25
+        self,
+        server: RedisServer,
+        namespace: str,
+        *,
+        budget: float,
+        ttl: int,
+        observer: CacheObserver,
+        pause: float = 0.25,
     ) -> None:
         self._server = server
         self._probe_key = namespace_prefix(namespace) + b"probe"
         self._budget = budget
         self._ttl = ttl
-        self._watcher = watcher
+        self._observer = observer
         self._reads = CircuitBreaker("reading scores from Redis", self._probe_read, failures=FAILURES, pause=pause)
         self._writes = CircuitBreaker("writing scores to Redis", self._probe_write, failures=1, pause=pause)
         self._reading: set[asyncio.Task[list[object]]] = set()
@@ -85,7 +92,7 @@ class RedisTier:
             while not self._writer.done():
                 self._writer.cancel()
                 await asyncio.wait({self._writer}, timeout=CANCEL_INTERVAL_SECONDS)
-        self._watcher.on_written(dropped=len(self._unwritten))
+        self._observer.on_written(dropped=len(self._unwritten))
         self._unwritten.clear()
         await asyncio.gather(self._reads.stop(), self._writes.stop())
         for task in self._reading:
@@ -98,10 +105,10 @@ class RedisTier:
 
     async def get(self, keys: Sequence[Key]) -> dict[Key, float]:
         if not self._reads.is_closed or len(self._reading) >= MAX_READS:
-            self._watcher.on_lookup("redis", hits=0, misses=0, skipped=len(keys))
+            self._observer.on_lookup("redis", hits=0, misses=0, skipped=len(keys))
             return {}
         known = self._scores(keys, await self._read_in_time(keys))
-        self._watcher.on_lookup("redis", hits=len(known), misses=len(keys) - len(known))
+        self._observer.on_lookup("redis", hits=len(known), misses=len(keys) - len(known))
         return known
 
     def put(self, scores: Mapping[Key, float]) -> None:
@@ -110,7 +117,7 @@ class RedisTier:
         for key in list(islice(self._unwritten, max(0, over))):
             del self._unwritten[key]
         if over > 0:
-            self._watcher.on_written(dropped=over)
+            self._observer.on_written(dropped=over)
         if self._unwritten:
             self._some_unwritten.set()
 
@@ -127,7 +134,7 @@ class RedisTier:
         await asyncio.wait({task}, timeout=self._budget)
         if task.cancelled():  # by close()
             return [None] * len(keys)
-        self._watcher.on_operation("read", perf_counter() - started)
+        self._observer.on_operation("read", perf_counter() - started)
         failure = task.exception() if task.done() else self._too_slow()
         if failure is not None:
             self._failed("read", self._reads, failure)
@@ -141,7 +148,7 @@ class RedisTier:
             if value is None:
                 continue
             if (raw := unpack(key, value)) is None:
-                self._watcher.on_cache_error("read", "value")
+                self._observer.on_cache_error("read", "value")
                 self._warn("read", "value", "what lies under a key is no score of ours; it will be overwritten")
                 continue
             known[key] = raw
@@ -158,8 +165,8 @@ class RedisTier:
             except Exception as error:  # noqa: BLE001  (any error that a failing server makes the client raise)
                 self._failed("write", self._writes, error)
                 continue
-            self._watcher.on_operation("write", perf_counter() - started)
-            self._watcher.on_written(stored=len(batch))
+            self._observer.on_operation("write", perf_counter() - started)
+            self._observer.on_written(stored=len(batch))
             for key in batch:
                 self._unwritten.pop(key, None)
             if not self._unwritten:
@@ -190,14 +197,14 @@ class RedisTier:
         try:
             yield
         except Exception as error:
-            self._watcher.on_cache_error(operation, error_kind(error))
+            self._observer.on_cache_error(operation, error_kind(error))
             raise RuntimeError(safe_message(error)) from error
 
     def _too_slow(self) -> TimeoutError:
         return TimeoutError(f"no answer within {self._budget * 1000:.0f} ms")
 
     def _failed(self, operation: str, breaker: CircuitBreaker, error: BaseException) -> None:
-        self._watcher.on_cache_error(operation, error_kind(error))
+        self._observer.on_cache_error(operation, error_kind(error))
         self._warn(operation, error_kind(error), safe_message(error))
         breaker.record_failure()
 

@@ -6,7 +6,7 @@ from service.score_cache.contract import ScoreCache
 from service.score_cache.keys import Key
 
 
-class Tiers:
+class TieredCache:
     """Looks scores up in ``near`` first, then in ``far``, and copies what ``far`` had to ``near``."""
 
     def __init__(self, near: ScoreCache, far: ScoreCache) -> None:

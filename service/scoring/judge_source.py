@@ -1,6 +1,6 @@
-"""Scores of a judge elsewhere: every step is a call of its own. Knows no tokens and no cache of scores.
+"""Scores by a judge on another server: each step is a call of its own. Knows no tokens and no score cache.
 
-For its progress the step before is asked about too, unless its score is known.
+For the progress of a step its predecessor is judged too, unless its score is known.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from agentprm.types import State, Trajectory, Usage
 from service.generation.judge import Judgement, Prefix, RemoteJudge
-from service.queue.calls import Answers, Calls
+from service.queue.calls import Answers, CallQueue
 from service.queue.observer import BatchObserver
 from service.queue.terms import Terms
 from service.queue.work import Batch
@@ -31,20 +31,22 @@ class JudgeSource:
     """A judge behind its server. Implements ``Source``.
 
     Args:
-        judge: asks the server about one step.
+        judge: scores one step by a call to the server.
         scope: makes the keys of its scores.
-        at_once: calls that may run.
+        max_concurrent: calls that may run.
         max_waiting: calls that may wait; over it requests are refused.
         observer: receives each call as a batch of one sequence.
     """
 
     def __init__(
-        self, judge: RemoteJudge, scope: KeyScope, *, at_once: int, max_waiting: int, observer: BatchObserver
+        self, judge: RemoteJudge, scope: KeyScope, *, max_concurrent: int, max_waiting: int, observer: BatchObserver
     ) -> None:
         self._judge = judge
         self._scope = scope
         self._observer = observer
-        self._calls = Calls[Key, Prefix, Judgement](self._call, at_once=at_once, max_waiting=max_waiting)
+        self._calls = CallQueue[Key, Prefix, Judgement](
+            self._call, max_concurrent=max_concurrent, max_waiting=max_waiting
+        )
 
     @property
     def alive(self) -> bool:
@@ -74,7 +76,7 @@ class JudgeSource:
         return [self._steps(trajectory, last) for trajectory in trajectories]
 
     def candidates(self, states: Sequence[State], candidates: Sequence[Sequence[str]]) -> list[list[JudgedStep]]:
-        """One call per distinct candidate, after one about the step before if there is one."""
+        """One call per distinct candidate, after one for the step before if there is one."""
         return [self._proposals(state, distinct(proposed)) for state, proposed in zip(states, candidates, strict=True)]
 
     async def compute(self, questions: Sequence[JudgedStep], known: Mapping[Key, float], terms: Terms) -> Computed:
@@ -118,14 +120,14 @@ def _extended(chain: KeyChain, *segments: str) -> KeyChain:
 
 
 def _digest(text: str) -> bytes:
-    """Hash of a text. Its length is fixed, so that no two rows of segments are the same bytes."""
+    """Hash of a text. Its fixed length makes different lists of segments different bytes."""
     return blake2b(text.encode(), digest_size=32).digest()
 
 
 def _usages(steps: Sequence[JudgedStep], answers: Answers[Key, Judgement]) -> Iterator[Usage]:
-    """Tokens per step. A judgement counts where it is first asked for; a known one costs no tokens.
+    """Tokens per step. A judgement counts at its first step in the request; a known one costs no tokens.
 
-    Tokens of a judgement that another request had called for count as known.
+    The tokens of a call that another request had started count as known.
     """
     counted: set[Key] = set()
     for (key,), _ in steps:

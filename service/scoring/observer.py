@@ -1,4 +1,4 @@
-"""Everything that one model reports about itself, as one object. ``service.metrics`` counts it."""
+"""The interface of a model's reports about itself. ``service.metrics`` counts them."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,14 +13,14 @@ class ModelObserver(BatchObserver, Protocol):
     """Receives what one model does, from its batches to its answers. Called on the event loop."""
 
     def on_cached(self, tokens: int) -> None:
-        """Called per answered request with the tokens whose scores were known, so that they cost no forward."""
+        """Called per answered request with its tokens whose scores were known and cost no forward."""
         ...
 
     def on_answer(self, scores: Sequence[StepScore], timings: Timings) -> None:
         """Called per answered request with all its scores and where its time went."""
         ...
 
-    def on_warm(self, seconds: float) -> None:
+    def on_warm_up(self, seconds: float) -> None:
         """Called once, with the seconds from the checkpoint on disk to the end of the warm-up."""
         ...
 
@@ -36,4 +36,4 @@ class NullObserver:
 
     def on_answer(self, scores: Sequence[StepScore], timings: Timings) -> None: ...
 
-    def on_warm(self, seconds: float) -> None: ...
+    def on_warm_up(self, seconds: float) -> None: ...

@@ -1,4 +1,4 @@
-"""Scores and rankings, where their time went, and how raw scores become them. Knows neither models nor caches."""
+"""Scores, rankings and timings, and their derivation from raw scores. Knows neither models nor caches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Scores(NamedTuple):
     timings: Timings
 
     @property
-    def every(self) -> list[StepScore]:
+    def all_scores(self) -> list[StepScore]:
         return [step for item in self.items for step in item.steps]
 
 
@@ -59,7 +59,7 @@ class Rankings(NamedTuple):
     timings: Timings
 
     @property
-    def every(self) -> list[StepScore]:
+    def all_scores(self) -> list[StepScore]:
         return [action.score for item in self.items for action in item.ranking]
 
 

@@ -25,8 +25,8 @@ from service.scoring.results import (
 from service.scoring.source import Question, Source, distinct
 
 
-class ItemRaws(NamedTuple):
-    """The raw scores of one item, in the order of its questions' keys, and what they cost."""
+class ItemRawScores(NamedTuple):
+    """The raw scores of one item, in the order of its questions' keys, and their usage."""
 
     raws: list[float]
     usage: Usage
@@ -79,7 +79,9 @@ class Scorer:
         items, timings = await self._score(lambda: self.source.trajectories(trajectories, last), terms)
         return Scores([ItemScores(step_scores(item.raws, self._promise), item.usage) for item in items], timings)
 
-    async def _score(self, render: Callable[[], list[list[Question]]], terms: Terms) -> tuple[list[ItemRaws], Timings]:
+    async def _score(
+        self, render: Callable[[], list[list[Question]]], terms: Terms
+    ) -> tuple[list[ItemRawScores], Timings]:
         """Renders items, looks up their scores, and has the source compute the missing ones as one request.
 
         Raises:
@@ -99,20 +101,20 @@ class Scorer:
         self._observer.on_cached(sum(usage.score_cache for usage in computed.usages))
         scores, usages = known | computed.scores, iter(computed.usages)
         timings = Timings(**stages.seconds, queue=computed.queue, forward=computed.forward)
-        return [_item_raws(item, scores, usages) for item in items], timings
+        return [_item_raw_scores(item, scores, usages) for item in items], timings
 
-    def _ranking(self, candidates: Sequence[str], item: ItemRaws) -> ItemRanking:
+    def _ranking(self, candidates: Sequence[str], item: ItemRawScores) -> ItemRanking:
         actions = distinct(candidates)
         before, of_actions = item.raws[: -len(actions)], item.raws[-len(actions) :]
         raws = dict(zip(actions, of_actions, strict=True))
         return ItemRanking(rank(candidates, raws, before[0] if before else None, self._promise), item.usage)
 
     def _report(self, answer: Answered) -> Answered:
-        self._observer.on_answer(answer.every, answer.timings)
+        self._observer.on_answer(answer.all_scores, answer.timings)
         return answer
 
 
-def _item_raws(item: Sequence[Question], scores: Mapping[Key, float], usages: Iterator[Usage]) -> ItemRaws:
+def _item_raw_scores(item: Sequence[Question], scores: Mapping[Key, float], usages: Iterator[Usage]) -> ItemRawScores:
     """Takes the usages of the item's questions off ``usages``, which has those of all items in order."""
     raws = [scores[key] for question in item for key in question.keys]
-    return ItemRaws(raws, sum(islice(usages, len(item)), Usage(0, 0)))
+    return ItemRawScores(raws, sum(islice(usages, len(item)), Usage(0, 0)))

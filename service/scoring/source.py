@@ -9,7 +9,7 @@ from service.score_cache.keys import Key
 
 
 class Question(Protocol):
-    """One piece of work for a source's model. Only the source that made it knows what else is in it."""
+    """One piece of work for a source's model: a token sequence or a judged step. Others read its keys only."""
 
     @property
     def keys(self) -> Sequence[Key]:
@@ -18,7 +18,7 @@ class Question(Protocol):
 
 
 class Computed(NamedTuple):
-    """The scores of one request that were not known, and what all of its scores cost.
+    """The scores of one request that were not known, and the usage of all its scores.
 
     ``usages`` has one entry per question. ``queue`` and ``forward`` are seconds.
     """
@@ -59,7 +59,7 @@ class Source(Protocol[Q]):
         ...
 
     async def compute(self, questions: Sequence[Q], known: Mapping[Key, float], terms: Terms) -> Computed:
-        """Submits what the questions ask beyond the ``known`` scores as one request.
+        """Submits the questions whose scores are not ``known`` as one request.
 
         Raises:
             RequestError: the queue refuses the request, or its computation fails.

@@ -1,4 +1,4 @@
-"""Scores computed here: token sequences through the batcher. Knows no cache of scores."""
+"""Scores by a model in this service: token sequences through the batcher. Knows no score cache."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from service.score_cache.keys import Key
 from service.scoring.sequences import KeyedSequence, Sequencer
 from service.scoring.source import Computed
 
-MEASURED_AT_ONCE: Final = 4096
-"""Most tokens whose cost is estimated on the event loop: that takes some 0.1 ms, as going to another thread does."""
+MAX_TOKENS_ON_EVENT_LOOP: Final = 4096
+"""Most tokens whose cost is estimated on the event loop. That takes 0.1 ms, as long as the switch to another thread."""
 WARM_UP_TOKENS: Final = 16
 _NOTHING: Final = Answer([], [], [], 0.0, 0.0)
 
@@ -26,7 +26,7 @@ class TokenSource:
     Args:
         sequencer: renders items to token ids, read positions and keys.
         batcher: the queue of the model's engine.
-        tokenizer_thread: where the cost of long requests is estimated.
+        tokenizer_thread: estimates the cost of long requests.
     """
 
     def __init__(self, sequencer: Sequencer, batcher: Batcher, tokenizer_thread: Executor) -> None:
@@ -47,7 +47,7 @@ class TokenSource:
     async def start(self) -> None:
         """Starts the batcher and sends one forward through, so that the first caller does not pay for it."""
         self._batcher.start()
-        warm_up = self._batcher.measure([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]], ["warm-up"])
+        warm_up = self._batcher.prepare([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]], ["warm-up"])
         await self._batcher.submit(warm_up, Terms())
 
     async def close(self) -> None:
@@ -62,19 +62,19 @@ class TokenSource:
         return self._sequencer.candidates(states, candidates)
 
     async def compute(self, questions: Sequence[KeyedSequence], known: Mapping[Key, float], terms: Terms) -> Computed:
-        """Submits what each sequence still has to read, as one request to the batcher."""
+        """Submits the sequences with unknown scores as one request to the batcher."""
         missing = [sequence.without(known) for sequence in questions]
         submitted = [sequence for sequence in missing if sequence]
-        answer = await self._batcher.submit(await self._measure(submitted), terms) if submitted else _NOTHING
+        answer = await self._batcher.submit(await self._prepare(submitted), terms) if submitted else _NOTHING
         return Computed(_scores(submitted, answer), _usages(questions, missing, answer), answer.queue, answer.forward)
 
-    async def _measure(self, sequences: Sequence[KeyedSequence]) -> Work:
+    async def _prepare(self, sequences: Sequence[KeyedSequence]) -> Work:
         """Estimates what the sequences cost, off the event loop if they are long."""
         token_ids, reads, keys = zip(*sequences, strict=True)
-        measure = partial(self._batcher.measure, token_ids, reads, list(map(tuple, keys)))
-        if sum(map(len, token_ids)) <= MEASURED_AT_ONCE:
-            return measure()
-        return await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, measure)
+        prepare = partial(self._batcher.prepare, token_ids, reads, list(map(tuple, keys)))
+        if sum(map(len, token_ids)) <= MAX_TOKENS_ON_EVENT_LOOP:
+            return prepare()
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, prepare)
 
 
 def _scores(submitted: Sequence[KeyedSequence], answer: Answer) -> dict[Key, float]:
@@ -86,7 +86,7 @@ def _scores(submitted: Sequence[KeyedSequence], answer: Answer) -> dict[Key, flo
 
 
 def _usages(questions: Sequence[KeyedSequence], missing: Sequence[KeyedSequence | None], answer: Answer) -> list[Usage]:
-    """Splits each sequence's tokens by origin. Tokens computed for an equal sequence of another count as known."""
+    """Splits each sequence's tokens by origin. Tokens computed for another request's equal sequence count as known."""
     parts = zip(answer.reused, answer.shared, strict=True)
     usages = []
     for sequence, rest in zip(questions, missing, strict=True):

@@ -21,7 +21,7 @@ def emit(events: Logger, reply: ScoresReply, judged: Context, timestamp: int) ->
     Args:
         events: takes the events.
         reply: the scores.
-        judged: context with the span that they judge.
+        judged: context with the judged span.
         timestamp: time of the reply, in nanoseconds since the epoch.
     """
     model = f"{reply.model.name}@{reply.model.version}"

@@ -139,7 +139,7 @@ def _evaluation_attributes(state: Mapping[str, Any]) -> dict[str, str]:
     return {
         "gen_ai.operation.name": "evaluate",
         "gen_ai.provider.name": "agentprm",
-        "gen_ai.request.model": state["asked"],
+        "gen_ai.request.model": state["requested_model"],
         "gen_ai.response.model": state["model"],
         "gen_ai.request.id": state["request_id"],
     }

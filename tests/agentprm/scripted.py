@@ -36,7 +36,7 @@ class ScriptedService:
         self.seconds_per_answer = 0.0
 
     def call(self, method: str, *args: Any, base_url: str = "http://prm:8000", **options: Any) -> Any:
-        """Calls one method of a new client; options that are the constructor's go there."""
+        """Calls one method of a new client; options of the constructor are passed to it."""
         of_client = {name: options.pop(name) for name in CLIENT_OPTIONS & options.keys()}
         if self.kind == "sync":
             return self._call_sync(base_url, of_client, method, *args, **options)

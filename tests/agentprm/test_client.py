@@ -151,7 +151,7 @@ def test_a_field_that_a_newer_service_adds_is_ignored(service: ScriptedService) 
 def test_every_step_of_a_trajectory_has_one_id_for_proxies_and_another_trajectory_has_another(
     service: ScriptedService,
 ) -> None:
-    """Whatever the form, and without a word of its text."""
+    """The id is the same in every form of the trajectory, and holds no word of its text."""
 
     def sent_id(method: str, *arguments: Any, answers: int = 1) -> str | None:
         result: dict[str, Any] = {**STEP, "ranking": [], "steps": []}

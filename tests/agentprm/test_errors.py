@@ -1,4 +1,4 @@
-"""The tree, the codes and the statuses of DESIGN.md section 4."""
+"""The tree of request errors, their codes and their statuses."""
 
 import json
 

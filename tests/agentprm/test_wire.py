@@ -1,4 +1,4 @@
-"""Wire bodies: the shapes of DESIGN.md section 4, and no others."""
+"""Wire bodies: the documented shapes, and no others."""
 
 import json
 from typing import Any

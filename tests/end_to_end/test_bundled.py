@@ -139,7 +139,7 @@ def test_a_server_with_quantised_weights_tells_its_error_and_keeps_its_scores_ap
 
 
 def test_every_example_of_the_documentation_page_works(server: str) -> None:
-    """The example that asks a policy is refused: this server has none, and the error says so."""
+    """The example with ``sample`` is refused: this server has no policy, and the error says so."""
     paths = httpx.get(f"{server}/openapi.json", timeout=100).json()["paths"]
     called = 0
     for path, operations in paths.items():

@@ -37,7 +37,7 @@ def test_the_curl_example_answers_what_the_readme_shows(server: str) -> None:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers to four places, and no counts of what happened to be cached."""
+    """The reply with numbers to four places and without counts that depend on the caches."""
     if isinstance(value, dict):
         return {
             name: rounded(item)

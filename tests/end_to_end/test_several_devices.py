@@ -1,4 +1,4 @@
-"""A server whose models are computed by several processes, as a user asks it."""
+"""A server whose models are computed by several processes, over HTTP."""
 
 import os
 import signal

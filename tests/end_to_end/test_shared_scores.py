@@ -1,4 +1,4 @@
-"""Two replicas and one Redis: what one has scored the other knows, bit for bit, and so does the next process."""
+"""Two replicas and one Redis: a score of the one is in the other, bit for bit, and in the next process too."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,12 +34,12 @@ def replicas(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The addresses of two servers that share that Redis."""
     first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
     with (
-        serving(first, redis_url=redis_url, **READ_ANYHOW) as one,
-        serving(second, redis_url=redis_url, **READ_ANYHOW) as other,
+        serving(first, redis_url=redis_url, **READ_ANYHOW) as first_url,
+        serving(second, redis_url=redis_url, **READ_ANYHOW) as second_url,
     ):
-        for url in (one, other):
+        for url in (first_url, second_url):
             wait_until_well(url)
-        yield one, other
+        yield first_url, second_url
 
 
 def random_trajectories(count: int, seed: int) -> list[Trajectory]:
@@ -76,11 +76,11 @@ def wait_for_sample(url: str, sample: str) -> None:
 def test_a_thousand_trajectories_are_computed_by_one_replica_and_known_to_all(
     redis_url: str, replicas: tuple[str, str], server: str, tmp_path: Path
 ) -> None:
-    one, other = replicas
+    first, second = replicas
     trajectories = random_trajectories(1000, seed=1)
-    computed = scored(one, trajectories)
-    wait_until_written(one)
-    assert_known(scored(other, trajectories), computed)
+    computed = scored(first, trajectories)
+    wait_until_written(first)
+    assert_known(scored(second, trajectories), computed)
     with serving(tmp_path, redis_url=redis_url, score_cache_items="0", **READ_ANYHOW) as restarted:
         wait_until_well(restarted)
         assert_known(scored(restarted, trajectories), computed)

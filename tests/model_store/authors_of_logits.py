@@ -49,7 +49,7 @@ def er_prm_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence
 
 
 def rlhflow_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
-    """Step by step, at position -3 of the templated conversation."""
+    """Promises step by step, read at position -3 of the templated conversation."""
     pair = [whole(tokenizer, "+")[-1], whole(tokenizer, "-")[-1]]
     header = "<|start_header_id|>{}<|end_header_id|>\n\n"
     text = f"<|begin_of_text|>{header.format('system')}Today Date: 26 Jul 2024\n\n<|eot_id|>"

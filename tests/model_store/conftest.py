@@ -1,4 +1,4 @@
-"""A tiny checkpoint of one family, made in the test."""
+"""Fixtures of tiny checkpoints, made in the test."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -104,7 +104,7 @@ def save(
 
 
 def add_head(path: Path, architecture: str, layers: dict[str, nn.Linear], prefix: str = "") -> None:
-    """Tensors beside the model's, as classes of the authors' own save them; ``prefix`` before those of the model."""
+    """Adds head tensors as the authors' own classes save them; ``prefix`` precedes the names of the model's tensors."""
     weights = {prefix + name: tensor for name, tensor in load_file(path / "model.safetensors").items()}
     for name, layer in layers.items():
         spread = layer.in_features**-0.5

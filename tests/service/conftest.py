@@ -34,7 +34,7 @@ def binary(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def start(binary: str, tmp_path: Path) -> Iterator[Start]:
-    """Each server ends with the test."""
+    """Returns a function that starts a server, which ends with the test."""
     with starting(binary, tmp_path) as started:
         yield started
 

@@ -83,7 +83,7 @@ class GatedEngine(EchoEngine):
 
 
 class PrefixEchoEngine(GatedEngine):
-    """Echoes and remembers up to so many tokens in the real prefix cache; ``computed`` has the tokens of each call."""
+    """Echoes and keeps a number of tokens in the real prefix cache; ``computed`` has the tokens of each call."""
 
     def __init__(self, max_tokens: int) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ PATIENCE: Final = 90.0
 class Callers:
     """Callers of a run. ``answers`` counts by kind of request and code; ``violations`` counts wrong answers.
 
-    ``served`` are the digests that may answer a request without a version; whoever swaps models updates it.
+    ``served`` are the digests that may answer a request without a version; a swap of models updates it.
     """
 
     def __init__(self, port: int, oracle: Oracle, mixture: Mixture, digests: Mapping[str, str]) -> None:

@@ -78,7 +78,7 @@ def broken(outcome: Outcome) -> list[str]:
 
 @contextmanager
 def _store() -> Iterator[tuple[Path, str]]:
-    """Yields a copy of the store, beside a file with the hash of a key, and the key."""
+    """Yields a copy of the store, a file with the hash of a key in its directory, and the key."""
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / "store"
         shutil.copytree(CHECKPOINTS, root)

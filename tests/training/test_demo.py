@@ -51,14 +51,14 @@ def trained() -> Trained:
 @pytest.fixture(scope="module")
 def report(trained: Trained) -> Report:
     """The report of two equal training seeds."""
-    judges = trained.judges()
-    return evaluate([judges, judges], held_out_goals()[:6], TextCraft, NoisyPlanner(), MINIATURE.evaluation)
+    critics = trained.critics()
+    return evaluate([critics, critics], held_out_goals()[:6], TextCraft, NoisyPlanner(), MINIATURE.evaluation)
 
 
 def test_the_pipeline_trains_evaluates_and_publishes_a_checkpoint_that_scores_as_trained(
     tmp_path: Path, trained: Trained, report: Report
 ) -> None:
-    judges = trained.judges()
+    critics = trained.critics()
     store = Store(tmp_path)
     publish(trained, store, "1", config=MINIATURE, seed=0, report=report)
 
@@ -69,7 +69,7 @@ def test_the_pipeline_trains_evaluates_and_publishes_a_checkpoint_that_scores_as
         rollout.trajectory for rollout in collect(held_out_goals(), TextCraft, NoisyPlanner(), count=8, seed=1)
     ]
     for ours, theirs in zip(
-        served.step_promises(trajectories), judges.agentprm.step_promises(trajectories), strict=True
+        served.step_promises(trajectories), critics.agentprm.step_promises(trajectories), strict=True
     ):
         assert ours == pytest.approx(theirs, abs=1e-6)
     assert store.resolve("textcraft-demo-orm").manifest.training["train"]["labels"] == "final_outcome"
@@ -100,7 +100,7 @@ def test_the_report_shows_every_method_at_every_n(report: Report) -> None:
 
 
 def test_the_evaluation_plays_the_recorded_episodes(report: Report) -> None:
-    """Holds what depends on no model; whoever chooses meets the same episodes."""
+    """Compares only what depends on no model: every chooser gets the same episodes."""
     assert report.steps["policy alone"][1].mean == pytest.approx(1 / 6)
     assert report.best_of["oracle"][1].mean == pytest.approx(11 / 48)
     assert report.best_of["oracle"][2].mean == pytest.approx(10 / 24)

@@ -16,7 +16,7 @@ from agentprm.types import State
 from model_store.text.renderer import Renderer
 from training.rollouts.rollout import Rollout
 
-NO_LOSS = -100  # the index that torch's cross entropy leaves out
+NO_LOSS = -100  # the index that torch's cross entropy ignores
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
 
 def encode(rollouts: Sequence[Rollout], renderer: Renderer, context_length: int) -> list[Example]:
-    """Renders rollouts with their final observation: the language model learns from it, no score is read there.
+    """Renders rollouts, final observation included: the language model learns from it, but no score is read there.
 
     Raises:
         AgentPRMError: a rollout has no steps or more than ``context_length`` tokens; names its index and size.

@@ -1,1 +1,1 @@
-"""Environments, each of which makes episodes and scores how they end, and the policies that act in them."""
+"""Environments, which make episodes and score their ends, and the policies that act in them."""

@@ -13,7 +13,7 @@ from training.bundled import AGENTPRM, ORM, STORE
 from training.environments.textcraft.environment import TextCraft, held_out_goals
 from training.environments.textcraft.planner import NoisyPlanner
 from training.evaluation.critic import Critic
-from training.evaluation.experiment import EvaluationConfig, Judges, evaluate
+from training.evaluation.experiment import Critics, EvaluationConfig, evaluate
 from training.evaluation.report import as_text
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
@@ -27,13 +27,15 @@ def load_critic(store: Store, reference: str) -> Critic:
 
 @app.command()
 def main(
-    store: Annotated[Path, typer.Option(help="the store that holds both checkpoints", show_default=False)] = STORE,
+    store: Annotated[
+        Path, typer.Option(help="Directory of the store that holds both checkpoints.", show_default=False)
+    ] = STORE,
 ) -> None:
     """Measure the bundled checkpoints on the held-out goals and print the table."""
     torch.set_num_threads(1)
     checkpoints = Store(store)
-    judges = Judges(load_critic(checkpoints, AGENTPRM), load_critic(checkpoints, ORM))
-    print(as_text(evaluate([judges], held_out_goals(), TextCraft, NoisyPlanner(), EvaluationConfig())))
+    critics = Critics(load_critic(checkpoints, AGENTPRM), load_critic(checkpoints, ORM))
+    print(as_text(evaluate([critics], held_out_goals(), TextCraft, NoisyPlanner(), EvaluationConfig())))
 
 
 if __name__ == "__main__":

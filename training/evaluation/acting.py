@@ -43,7 +43,7 @@ def act(
     """Returns the outcome of each episode [G, E] when ``choose`` takes one of ``proposals`` sampled actions a step.
 
     Episode number e of a goal is made with seed e, and its random numbers follow from ``seed``, the goal and e.
-    Two choosers therefore meet the same luck. Episodes advance together, so that one forward pass judges many.
+    So two choosers get the same random numbers. Episodes advance together, so that one forward pass judges many.
     """
     played = [_begin(make(goal, number), seed, number) for goal in goals for number in range(episodes)]
     while running := [episode for episode in played if not episode.env.terminated]:

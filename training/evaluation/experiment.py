@@ -1,4 +1,4 @@
-"""Measures critics on goals they never saw, always beside the policy alone, majority vote and the oracle.
+"""Measures critics on held-out goals, with the policy alone, majority vote and the oracle for comparison.
 
 Axes: R training seeds, G goals, E episodes, S steps.
 """
@@ -30,10 +30,10 @@ from training.rollouts.collect import roll_out
 from training.rollouts.rollout import Rollout
 
 COUNT_WEIGHT = 0.05
-"""Weight of the log count beside the promise; chosen on goals carved from the training goals (docs/decisions.md)."""
+"""Weight of the log count added to the promise; chosen on goals carved from the training goals (docs/decisions.md)."""
 
 
-class Judges(NamedTuple):
+class Critics(NamedTuple):
     """The models of one training seed: AgentPRM and the outcome-only baseline (ORM)."""
 
     agentprm: Critic
@@ -72,7 +72,7 @@ class Report:
 
 
 def evaluate(
-    judges: Sequence[Judges],
+    seed_critics: Sequence[Critics],
     goals: Sequence[G],
     make: EnvironmentFactory[G, E],
     policy: Policy[E],
@@ -80,11 +80,14 @@ def evaluate(
 ) -> Report:
     """Measures the models of all training seeds together; the intervals cover seeds and goals."""
     sampled = _sample(goals, make, policy, config)
-    critics = {"AgentPRM": [pair.agentprm for pair in judges], "outcome model (ORM)": [pair.orm for pair in judges]}
+    critics = {
+        "AgentPRM": [seed.agentprm for seed in seed_critics],
+        "outcome model (ORM)": [seed.orm for seed in seed_critics],
+    }
     promises = {name: [_step_promises(critic, sampled) for critic in runs] for name, runs in critics.items()}
     return Report(
         goals=len(goals),
-        training_seeds=len(judges),
+        training_seeds=len(seed_critics),
         episodes=config.episodes,
         trajectories=config.trajectories,
         offline={name: _offline(runs, sampled) for name, runs in promises.items()},

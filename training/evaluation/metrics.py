@@ -35,8 +35,8 @@ def success_interval(outcome_RGE: Floats) -> Interval:
 def bootstrap(statistic: Callable[[int, Indices], float], *, runs: int, goals: int) -> Interval:
     """Returns the mean of ``statistic(run, goals)`` over the runs, on all goals, and its interval.
 
-    The interval resamples training runs and goals with replacement, so it covers both sources of luck, as far as a few
-    training runs can show the first. ``goals`` are indices [G].
+    The interval resamples training runs and goals with replacement, so it covers both sources of chance, the first as
+    far as a few training runs show it. ``goals`` are indices [G].
     """
     rng = np.random.default_rng(0)
     every_goal = np.arange(goals)

@@ -18,10 +18,10 @@ app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_com
 
 @app.command()
 def main(
-    count: Annotated[int, typer.Option(help="how many rollouts")],
-    seed: Annotated[int, typer.Option(help="same seed, same rollouts")],
-    output: Annotated[Path, typer.Option(help="the JSON lines file to write")],
-    split: Annotated[Literal["held-out", "train"], typer.Option(help="which goals")] = "train",
+    count: Annotated[int, typer.Option(help="Number of rollouts.")],
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same rollouts.")],
+    output: Annotated[Path, typer.Option(help="JSON lines file to write.")],
+    split: Annotated[Literal["held-out", "train"], typer.Option(help="Goals to play.")] = "train",
 ) -> None:
     """Collect noisy-planner rollouts."""
     rollouts = collect(GOALS[split](), TextCraft, NoisyPlanner(), count=count, seed=seed)

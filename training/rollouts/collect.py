@@ -54,7 +54,7 @@ def _shuffled_rounds(goals: Sequence[G], seed: int) -> Iterator[G]:
 
 
 def monte_carlo_promise(env: E, policy: Policy[E], rng: random.Random, rollouts: int) -> float:
-    """Returns the mean outcome of ``rollouts`` continuations of ``env``, which stays as it is.
+    """Returns the mean outcome of ``rollouts`` continuations of ``env``, which is not changed.
 
     It estimates the value of the state that the last action led to (AgentPRM, eq. 3), which is that action's promise
     (eq. 2): transitions are deterministic and only the end is rewarded. An ended episode's is its outcome.

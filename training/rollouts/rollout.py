@@ -14,7 +14,7 @@ class Rollout:
     """One episode: terminated by the environment, or truncated by the collector.
 
     ``final_observation`` is the reply to the last action. ``outcome`` is the terminal reward r(u, tau), 0 if truncated.
-    ``goal`` and ``seed`` are what the environment was made from. The annotations bind whoever reads a file.
+    ``goal`` and ``seed`` are what the environment was made from. The annotations validate rollouts read from a file.
     """
 
     trajectory: Trajectory

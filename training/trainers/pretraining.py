@@ -1,4 +1,4 @@
-"""Next-token prediction on unlabelled rollouts, which teaches a fresh backbone its world before it learns values.
+"""Next-token prediction on unlabelled rollouts, which teaches a new backbone the environment before values.
 
 It takes the place of a large model's pretrained checkpoint. Outcomes are not used. The loss covers actions and
 observations, not the task. Axes: B batch, T tokens, N tokens with a loss, H hidden, V vocabulary.

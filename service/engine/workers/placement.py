@@ -9,7 +9,7 @@ Placement = tuple[tuple[str, ...], ...]
 
 
 def parse_placement(text: str) -> Placement:
-    """Parses the text of a setting; ``Settings`` has validated it."""
+    """Parses the value of a setting, which ``Settings`` has validated."""
     return tuple(tuple(worker.split("+")) for worker in text.split(","))
 
 

@@ -46,7 +46,7 @@ class ConcurrencyLimit:
 
     Raises:
         Overloaded: there are ``in_flight.limit`` requests, or every queue is full.
-        RateLimited: the key has sent all that its rate allows; ``retry_after`` tells when the next may come.
+        RateLimited: the key has sent all that its rate allows; ``retry_after`` is the wait for the next.
     """
 
     def __init__(

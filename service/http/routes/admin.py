@@ -30,7 +30,7 @@ async def load(request: Request, body: wire.ModelReference) -> wire.ModelsReply:
 
 @router.post("/unload")
 async def unload(request: Request, body: wire.ModelReference) -> wire.ModelsReply:
-    """Lets go of a model; requests that run on it are answered by it. The default model stays."""
+    """Stops serving a model, and unloads it once its running requests are answered. Refuses the default model."""
     state = route_state(request)
     await state.registry.unload(body.model)
     return models_reply(state.models)
@@ -40,7 +40,7 @@ async def unload(request: Request, body: wire.ModelReference) -> wire.ModelsRepl
 async def alias(request: Request, body: wire.AliasTarget) -> wire.ModelsReply:
     """Points an alias of the store to a checkpoint, once that is loaded, and serves it under the alias."""
     state = route_state(request)
-    await state.registry.point(body.alias, body.model)
+    await state.registry.set_alias(body.alias, body.model)
     return models_reply(state.models)
 
 

@@ -1,4 +1,4 @@
-"""The routes that tell about the service: /models, /health, /ready, /metrics."""
+"""The routes that report on the service: /models, /health, /ready, /metrics."""
 
 from typing import Final
 
@@ -23,7 +23,7 @@ async def list_models(request: Request) -> wire.ModelsReply:
 
 @router.get("/health", responses=documented_errors(NotReady))
 async def health(request: Request) -> dict[str, str]:
-    """The process lives. 503 only where nothing but a new process helps: its device is lost."""
+    """200 while the process lives; 503 if only a new process can help, because its device is lost."""
     if (reason := route_state(request).why_broken()) is not None:
         raise NotReady(reason)
     return {"status": "ok"}
@@ -31,7 +31,7 @@ async def health(request: Request) -> dict[str, str]:
 
 @router.get("/ready", responses=documented_errors(NotReady))
 async def ready(request: Request) -> dict[str, str]:
-    """A request sent now would be scored: warmed up, every batcher alive, not draining."""
+    """200 if a request sent now would be scored: models warmed up, every batcher alive, not draining."""
     if (reason := route_state(request).why_not_ready()) is not None:
         raise NotReady(reason, retry_after=1)
     return {"status": "ready"}

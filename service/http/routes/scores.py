@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Header, Request, Response
 
 from agentprm import wire
 from service.http import examples
-from service.http.items import convert_items, proposal_of, refuse_many_candidates, sample_actions, trajectory_of
+from service.http.items import convert_items, proposal_of, refuse_too_many_candidates, sample_actions, trajectory_of
 from service.http.openapi import documented
 from service.http.replies import rank_result, reply_with, step_result, trajectory_result
 from service.http.routes.probes import PROBE_ROUTES
@@ -65,7 +65,7 @@ async def rank_actions(
     terms = _terms(request, x_priority, x_deadline_ms, body.deadline_ms)
     state = route_state(request)
     with _leased_model(request, body.model) as model:
-        refuse_many_candidates(body.items, state.max_candidates)
+        refuse_too_many_candidates(body.items, state.max_candidates)
         proposals = convert_items(body.items, proposal_of, state.max_items)
         histories, candidates = [history for history, _ in proposals], [actions for _, actions in proposals]
         sampled, seconds = await sample_actions(state.policy, body.items, histories, terms)
@@ -88,14 +88,14 @@ def _terms(request: Request, priority: Priority, *milliseconds: int | None) -> T
     address = request.client.host if request.client else ""
     terms = Terms(getattr(request.state, "key", address), priority, request.state.arrived)
     for limit in milliseconds:
-        terms = terms.within(limit)
+        terms = terms.with_timeout(limit)
     return terms
 
 
 @contextmanager
 def _leased_model(request: Request, reference: str | None) -> Iterator[ServedModel]:
-    """Holds the model that is asked for until the block ends. From here on log, metrics and traces name it."""
+    """Leases the requested model until the block ends, and names it in the request's log line, metrics and trace."""
     with route_state(request).models.find(reference).leased() as model:
         request.state.model = model.reference
-        request.state.asked = reference or model.reference
+        request.state.requested_model = reference or model.reference
         yield model

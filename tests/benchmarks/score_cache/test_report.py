@@ -10,7 +10,7 @@ EQUAL = {"max_diff": 1e-7, "equal": True}
 
 
 def document() -> dict[str, Any]:
-    """A result of ``bench_cache`` with made-up numbers."""
+    """A result of ``bench_cache`` with invented numbers."""
     return {
         "redis": "Valkey server v=9.1.2",
         "replica": [replica_result()],

@@ -1,4 +1,4 @@
-"""``python -m model_store``, as it is typed."""
+"""``python -m model_store``, run with the arguments of a user."""
 
 import json
 import subprocess
@@ -113,7 +113,7 @@ def test_a_checkpoint_is_inspected_without_being_published(typed: Typed, store: 
     assert store.references() == []
 
 
-def test_tokens_that_differ_from_the_whole_texts_are_told(typed: Typed, tmp_path: Path) -> None:
+def test_tokens_that_differ_from_the_whole_texts_are_reported(typed: Typed, tmp_path: Path) -> None:
     """The text of this recipe ends a step within a word, where its tokenizer would go on."""
     source, recipe = tmp_path / "source", tmp_path / "mine.json"
     make_language_model(source, LlamaConfig, byte_level(["<s>"]), bos="<s>")
@@ -142,16 +142,16 @@ def test_arguments_that_cannot_be_used_end_with_2_and_a_sentence(
     capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
     assert main(arguments) == 2
-    printed, told = capsys.readouterr()
+    printed, errors = capsys.readouterr()
     assert printed == ""
-    assert complaint in told.splitlines()[-1]
+    assert complaint in errors.splitlines()[-1]
 
 
 def test_a_failure_is_one_sentence_on_stderr(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["show", "absent", "--store", str(tmp_path)]) == 1
-    printed, told = capsys.readouterr()
+    printed, errors = capsys.readouterr()
     assert printed == ""
-    assert told == f"agentprm: no checkpoint 'absent' in {tmp_path}; there are: none\n"
+    assert errors == f"agentprm: no checkpoint 'absent' in {tmp_path}; there are: none\n"
     (tmp_path / "aliases.json").mkdir()
     assert main(["list", "--store", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"agentprm: {tmp_path}/aliases.json: Is a directory\n"

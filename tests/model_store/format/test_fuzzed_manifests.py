@@ -1,4 +1,4 @@
-"""Whatever a store's JSON files hold: it is refused in one sentence or read, and nothing else is ever raised."""
+"""Any content of a store's JSON files is read or refused in one sentence; nothing else is raised."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A judge's manifest and what it asks."""
+"""A judge's manifest and its prompts."""
 
 import json
 from dataclasses import replace

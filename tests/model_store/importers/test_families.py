@@ -39,7 +39,7 @@ def raw_scores(
 
 
 def test_every_step_scores_as_the_authors_code_does(family: Family, tmp_path: Path) -> None:
-    """Alone and in company, cold and warm, every step at once and each one last."""
+    """Scored alone and in a batch, cold and warm, all steps at once and each step as the last."""
     tokenizer = family.make(tmp_path / "source")
     expected = [family.promises(tmp_path / "source", tokenizer, TASK, steps) for steps in (STEPS, OTHER)]
     assert len({round(promise, 3) for promises in expected for promise in promises}) > 3, (

@@ -12,7 +12,7 @@ from model_store.importers.hub import find_source
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers everything with one status, as the hub does for what it does not show."""
+    """Answers every request with one status, as the hub does for a repository that it does not show."""
 
     status: ClassVar[int] = 401
     reason: ClassVar[str] = ""

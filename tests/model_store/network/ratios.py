@@ -94,7 +94,7 @@ def one_turn(trajectory: Trajectory) -> list[Pieces]:
 
 
 def implied(tmp_path: Path, tokenizer: Tokenizer, steps: Sequence[Pieces]) -> list[float]:
-    """The sum up to the end of each step, from both language models' own logits."""
+    """The log-ratio up to the end of each step, from both language models' own logits."""
     tokenizer.encode_special_tokens = False
     ids, own, ends = list[int](), list[bool](), list[int]()
     for pieces in steps:

@@ -1,4 +1,4 @@
-"""Whatever a checkpoint's weights hold: they are refused in one sentence or loaded, and nothing else is ever raised."""
+"""Any content of a checkpoint's weights is loaded or refused in one sentence; nothing else is raised."""
 
 import json
 import math
@@ -46,7 +46,7 @@ headers = st.one_of(
 
 @st.composite
 def safetensors(draw: DrawFn) -> bytes:
-    """A header that promises something, and a file that may hold something else."""
+    """A safetensors file whose header may disagree with its data."""
     header = draw(headers).encode()
     length = draw(st.one_of(st.just(len(header)), st.integers(0, 2 * len(header)), st.integers(0, 2**64 - 1)))
     data = draw(st.one_of(st.sampled_from([0, 64, 68, 128]).map(bytes), st.binary(max_size=256)))
@@ -73,7 +73,7 @@ def linear_head(path: Path) -> LinearHead:
 
 
 def write_head(path: Path, **tensors: tuple[str, list[int], int]) -> None:
-    """Tensors of a dtype, a shape and so many bytes, one after the other."""
+    """A header of consecutive tensors with a dtype, a shape and a number of bytes each."""
     header, end = {}, 0
     for name, (dtype, shape, size) in tensors.items():
         header[f"score.{name}"] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}

@@ -40,7 +40,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_step_scores_as_both_language_models_have_it(layout: str, tmp_path: Path) -> None:
-    """Alone and in company, with observations and without, every step at once and each one last."""
+    """Scored alone and in a batch, with observations and without, all steps at once and each step as the last."""
     preset, chat, pieces = LAYOUTS[layout]
     tokenizer = make_pair(tmp_path, chat)
     expected = [implied(tmp_path, tokenizer, pieces(trajectory)) for trajectory in TRAJECTORIES]

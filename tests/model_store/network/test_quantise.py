@@ -1,4 +1,4 @@
-"""Quantised weights: near the full ones, by exactly what they state, and the same however they are asked."""
+"""Quantised weights: close to the full ones, with the stated error, and the same in every batch."""
 
 import sys
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""Runs: what is tokenised in pieces has the tokens of the whole text."""
+"""Runs: a text tokenised in pieces has the tokens of the whole text."""
 
 from typing import Any, Literal
 

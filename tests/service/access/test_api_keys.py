@@ -45,9 +45,9 @@ def test_what_is_not_the_key_is_nobodys(token: str, tmp_path: Path) -> None:
 def test_every_key_is_compared_in_constant_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[bytes] = []
 
-    def compare(one: bytes, other: bytes) -> bool:
-        compared.append(one)
-        return one == other
+    def compare(left: bytes, right: bytes) -> bool:
+        compared.append(left)
+        return left == right
 
     lines = [f"k{number} score {HASH if number == 0 else 'sha256:' + f'{number:064x}'}" for number in range(3)]
     keys = ApiKeys(file_of(tmp_path, "\n".join(lines)))

@@ -70,7 +70,7 @@ def test_a_bucket_gives_all_it_holds_at_once_and_then_as_tokens_come_back() -> N
 
 @given(st.lists(st.floats(0.0, 3.0), max_size=60))
 def test_in_no_period_more_than_twice_the_bucket_is_let_in(pauses: list[float]) -> None:
-    """A full bucket, and what comes back while it is emptied."""
+    """A period can see a full bucket and the tokens that come back while it is emptied."""
 
     async def scenario() -> None:
         clock, rate = Clock(), Rate(5, 10.0)

@@ -117,7 +117,7 @@ class Soak:
         """Measures on another thread, while a forward may change the tree, then submits."""
         reads = [range(len(tokens)) for tokens in token_ids]
         work = await asyncio.get_running_loop().run_in_executor(
-            tokenizer_thread, batcher.measure, token_ids, reads, [object() for _ in reads]
+            tokenizer_thread, batcher.prepare, token_ids, reads, [object() for _ in reads]
         )
         return await batcher.submit(work, Terms(self._random.choice("abc"), self._random.choice([*Priority])))
 

@@ -14,7 +14,7 @@ SHARES = st.sampled_from([0.0, 0.5, 1.0, 1.0])
 
 
 class AgainstSets(RuleBasedStateMachine):
-    """Runs the cache beside its model: the set of held prefixes, the sequences in use, and the last release of each."""
+    """Runs the cache and its model in parallel: held prefixes, sequences in use, and the last release of each."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -29,8 +29,8 @@ class Server:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    async def told(self, *answers: dict[str, Any]) -> None:
-        """Sets what it does on the next requests; afterwards it answers as usual."""
+    async def answers_with(self, *answers: dict[str, Any]) -> None:
+        """Scripts the answers to the next requests; later ones are answered as usual."""
         await self._post("/script", answers)
 
     async def recovers(self) -> None:

@@ -40,7 +40,7 @@ def test_a_server_that_is_silent_for_too_long_has_failed(server: Server) -> None
 def test_what_passes_is_tried_again(server: Server, judge: Judge, passes: dict[str, Any]) -> None:
     async def scenario() -> None:
         async with judging(server, judge) as client:
-            await server.told(passes, passes)
+            await server.answers_with(passes, passes)
             assert (await score(client)).status_code == 200
             assert (await server.happened())["asked"] == 1 + 3
 
@@ -48,7 +48,7 @@ def test_what_passes_is_tried_again(server: Server, judge: Judge, passes: dict[s
 
 
 @pytest.mark.parametrize(
-    ("told", "means"),
+    ("scripted", "means"),
     [
         ({"status": 429, "headers": AGAIN}, (429, "is overloaded")),
         ({"status": 503, "headers": AGAIN}, (503, "is not ready")),
@@ -73,13 +73,13 @@ def test_what_passes_is_tried_again(server: Server, judge: Judge, passes: dict[s
 )
 @JUDGES
 def test_what_does_not_pass_is_one_clear_sentence_without_text(
-    server: Server, judge: Judge, told: dict[str, Any], means: tuple[int, str], caplog: pytest.LogCaptureFixture
+    server: Server, judge: Judge, scripted: dict[str, Any], means: tuple[int, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
     async def scenario() -> None:
         async with judging(server, judge) as client:
-            await server.told(*[told] * 4)
+            await server.answers_with(*[scripted] * 4)
             failed = await score(client, "PRIVATE")
             error = failed.json()["error"]
             assert (failed.status_code, means[1] in error["message"]) == (means[0], True), error
@@ -99,7 +99,7 @@ def test_a_server_that_tells_no_probabilities_or_odd_ones_is_told_so(server: Ser
             reply = {"choices": [{"message": {"content": "Yes"}, "finish_reason": "stop"}]}
             odd = {"token": "Yes", "logprob": 1.5, "top_logprobs": []}
             lying = {"choices": [{**reply["choices"][0], "logprobs": {"content": [odd]}}]}
-            await server.told({"reply": reply}, {"reply": lying})
+            await server.answers_with({"reply": reply}, {"reply": lying})
             assert "tells no probabilities" in (await score(client)).json()["error"]["message"]
             assert "no reply of its kind" in (await score(client)).json()["error"]["message"]
 
@@ -108,7 +108,7 @@ def test_a_server_that_tells_no_probabilities_or_odd_ones_is_told_so(server: Ser
 
 def test_a_judge_whose_server_is_not_well_does_not_start(server: Server) -> None:
     async def scenario() -> None:
-        await server.told({"status": 404})
+        await server.answers_with({"status": 404})
         with pytest.raises(InternalError, match="judge@1 failed its warm-up: the judge's server answered HTTP 404"):
             async with judging(server):
                 raise AssertionError

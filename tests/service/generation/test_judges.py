@@ -160,7 +160,7 @@ def test_a_deadline_is_kept_while_the_server_is_silent(server: Server) -> None:
 def test_one_verdict_alone_is_a_bound_and_never_the_middle(server: Server) -> None:
     async def scenario() -> None:
         async with judging(server) as client:
-            await server.told({"written": [["Yes", {"Yes": 0.7, "Hm": 0.1}]]})
+            await server.answers_with({"written": [["Yes", {"Yes": 0.7, "Hm": 0.1}]]})
             (result,) = (await score(client)).json()["results"]
         assert math.isclose(result["raw"], math.log(0.7 / 0.1))
 
@@ -174,10 +174,10 @@ def test_a_verdict_is_read_after_the_last_of_its_text(server: Server) -> None:
 
     async def scenario() -> None:
         async with judging(server, judge) as client:
-            await server.told({"written": [*first, *joined]}, {"written": first * 9})
+            await server.answers_with({"written": [*first, *joined]}, {"written": first * 9})
             assert math.isclose((await score(client)).json()["results"][0]["raw"], math.log(2))
             assert (await server.happened())["requests"][-1]["body"]["parameters"]["max_new_tokens"] == 20
-            await server.told({"written": [["Hm", {"Hm": 1}]] * 30})
+            await server.answers_with({"written": [["Hm", {"Hm": 1}]] * 30})
             await score(client)
             cut = (await score(client)).json()["error"]["message"]
         assert "wrote nothing after which its verdict stands, and was cut after 20 tokens" in cut

@@ -37,13 +37,13 @@ async def rank(client: httpx.AsyncClient, *items: dict[str, Any], **more: Any) -
 def test_sampled_actions_are_ranked_as_if_they_had_been_sent_and_come_back_with_their_text(server: Server) -> None:
     async def scenario() -> None:
         async with acting(server, remote_calls=1) as client:  # one at a time, so that the script's order is theirs
-            await server.told(*acts("go", "stay", "go"))
+            await server.answers_with(*acts("go", "stay", "go"))
             reply = await rank(client, sampling(), proposal("go", "stay", "go"))
             sampled, given = (result["ranking"] for result in reply.json()["results"])
         assert [action["action"] for action in sampled] == [["go", "stay", "go"][action["index"]] for action in sampled]
         assert all(action["complete"] for action in sampled)
-        told = {"action", "complete"}
-        assert [{name: action[name] for name in action.keys() - told} for action in sampled] == given
+        added = {"action", "complete"}
+        assert [{name: action[name] for name in action.keys() - added} for action in sampled] == given
         assert reply.headers["server-timing"].startswith("sample;dur=")
         assert wire.RankActionsReply.model_validate_json(reply.content).results[0].ranking[0].action is not None
 
@@ -88,14 +88,14 @@ def test_turns_always_alternate() -> None:
 def test_an_action_that_was_cut_is_marked_and_an_empty_one_is_an_error(server: Server) -> None:
     async def scenario() -> None:
         async with acting(server) as client:
-            await server.told({"content": "go and", "finish": "length"})
+            await server.answers_with({"content": "go and", "finish": "length"})
             (cut,) = (await rank(client, sampling(n=1))).json()["results"][0]["ranking"]
             assert (cut["action"], cut["complete"]) == ("go and", False)
-            await server.told({"content": " \n"})
+            await server.answers_with({"content": " \n"})
             empty = await rank(client, sampling(n=1))
             assert (empty.status_code, empty.json()["error"]["code"]) == (502, "upstream_failed")
             half = '{"choices": [{"message": {"content": "\\ud800"}, "finish_reason": "stop"}]}'
-            await server.told({"reply": half})
+            await server.answers_with({"reply": half})
             assert (await rank(client, sampling(n=1))).status_code == 502
 
     asyncio.run(scenario())

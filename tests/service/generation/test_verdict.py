@@ -40,11 +40,11 @@ def test_raw_is_the_log_odds_of_all_spellings(shares: list[float]) -> None:
 def test_a_bound_has_the_right_sign_and_never_says_more_than_the_whole_distribution(shares: list[float]) -> None:
     """The server reports the three likeliest of five tokens."""
     all_of_them = dict(zip(("Yes", "No", "Hm", "So", "Oh"), shares, strict=True))
-    told = dict(sorted(all_of_them.items(), key=lambda token: -token[1])[:3])
+    reported = dict(sorted(all_of_them.items(), key=lambda token: -token[1])[:3])
     whole = math.log(all_of_them["Yes"] / all_of_them["No"])
-    if len({"Yes", "No"} & told.keys()) == 1:
+    if len({"Yes", "No"} & reported.keys()) == 1:
         try:
-            raw = read(JUDGE, token("Hm", **told))
+            raw = read(JUDGE, token("Hm", **reported))
         except UpstreamFailed:
             return
         assert raw * whole > 0

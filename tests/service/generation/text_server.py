@@ -1,4 +1,4 @@
-"""A text-generation server in its own process that speaks both wire forms and can be told how to answer.
+"""A text-generation server in its own process that speaks both wire forms and answers as it is scripted.
 
 ``python -m tests.service.generation.text_server`` prints its port. What it writes is a closed form of the prompt
 unless ``/script`` holds something else; ``/gate`` keeps answers back; ``/wait`` answers once so much has happened.
@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
     def _generate(self, body: dict[str, Any]) -> None:
         happened = self.happened
         happened.requests.append({"path": self.path, "key": self.headers["authorization"], "body": body})
-        told = happened.script.pop(0) if happened.script else {}
+        scripted = happened.script.pop(0) if happened.script else {}
         happened.count(asked=1, running=1)
         try:
             if not self._kept_back():
@@ -93,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
         finally:
             happened.count(running=-1)
-        self._answer(body, told)
+        self._answer(body, scripted)
 
     def _kept_back(self) -> bool:
         """Waits for the gate; False if the client leaves before it opens."""
@@ -108,13 +108,13 @@ class Handler(BaseHTTPRequestHandler):
                 self.connection.settimeout(None)
         return True
 
-    def _answer(self, body: dict[str, Any], told: dict[str, Any]) -> None:
-        """``told``: a status with headers and body, ``cut``: how many bytes of the reply are sent, ``written``."""
-        if "status" in told:
-            self._send(told["status"], told.get("body", {"error": "no"}), told.get("headers", {}))
+    def _answer(self, body: dict[str, Any], scripted: dict[str, Any]) -> None:
+        """``scripted``: a status with headers and body, ``cut``: how many bytes of the reply are sent, ``written``."""
+        if "status" in scripted:
+            self._send(scripted["status"], scripted.get("body", {"error": "no"}), scripted.get("headers", {}))
             return
-        reply = told.get("reply", (in_chat_form if "messages" in body else in_text_form)(body, told))
-        self._send(200, reply, cut=told.get("cut"))
+        reply = scripted.get("reply", (in_chat_form if "messages" in body else in_text_form)(body, scripted))
+        self._send(200, reply, cut=scripted.get("cut"))
 
     def _send(self, status: int, body: Any, headers: dict[str, str] | None = None, cut: int | None = None) -> None:
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
@@ -127,31 +127,31 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = cut is not None
 
 
-def in_chat_form(body: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+def in_chat_form(body: dict[str, Any], scripted: dict[str, Any]) -> dict[str, Any]:
     prompt = "\n".join(message["content"] for message in body["messages"])
-    written, finish = _written(prompt, told, body["max_tokens"])
+    written, finish = _written(prompt, scripted, body["max_tokens"])
     content = [
         {"token": text, "logprob": _log(likeliest[text]), "top_logprobs": [
             {"token": other, "logprob": _log(share)} for other, share in likeliest.items()
         ]}
         for text, likeliest in written
     ]  # fmt: skip
-    message = {"role": "assistant", "content": told.get("content", "".join(text for text, _ in written))}
-    choice = {"index": 0, "message": message, "finish_reason": told.get("finish", finish)}
+    message = {"role": "assistant", "content": scripted.get("content", "".join(text for text, _ in written))}
+    choice = {"index": 0, "message": message, "finish_reason": scripted.get("finish", finish)}
     if body.get("logprobs"):
         choice["logprobs"] = {"content": content}
     usage = {"prompt_tokens": len(prompt), "completion_tokens": len(written), "total_tokens": len(prompt + "x")}
     return {"id": "c", "created": 0, "model": body["model"], "choices": [choice], "usage": usage}
 
 
-def in_text_form(body: dict[str, Any], told: dict[str, Any]) -> list[dict[str, Any]]:
-    written, finish = _written(body["inputs"], told, body["parameters"]["max_new_tokens"])
+def in_text_form(body: dict[str, Any], scripted: dict[str, Any]) -> list[dict[str, Any]]:
+    written, finish = _written(body["inputs"], scripted, body["parameters"]["max_new_tokens"])
 
     def token(text: str, share: float) -> dict[str, Any]:
         return {"id": crc32(text.encode()), "text": text, "logprob": _log(share), "special": False}
 
     details = {
-        "finish_reason": told.get("finish", finish),
+        "finish_reason": scripted.get("finish", finish),
         "generated_tokens": len(written),
         "seed": None,
         "prefill": [],
@@ -161,8 +161,8 @@ def in_text_form(body: dict[str, Any], told: dict[str, Any]) -> list[dict[str, A
     return [{"generated_text": "".join(text for text, _ in written), "details": details}]
 
 
-def _written(prompt: str, told: dict[str, Any], limit: int) -> tuple[Written, str]:
-    written = told.get("written", verdict_on(prompt))
+def _written(prompt: str, scripted: dict[str, Any], limit: int) -> tuple[Written, str]:
+    written = scripted.get("written", verdict_on(prompt))
     return written[:limit], "length" if len(written) > limit else "stop"
 
 

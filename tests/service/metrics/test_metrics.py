@@ -104,7 +104,7 @@ def test_a_request_that_ends_after_its_model_has_left_brings_no_series_back() ->
     metrics = Metrics(["/score_step"], ["/score_step"])
     before = series(metrics.exposition().decode())
     metrics.add_model("gone@1")
-    metrics.process.show_model("gone@1", digest="0", device="cpu", dtype="float32")
+    metrics.process.set_model_info("gone@1", digest="0", device="cpu", dtype="float32")
     metrics.remove_model("gone@1")
     metrics.requests.on_request("/score_step", 200, 0.1, "gone@1")
     text = metrics.exposition().decode()

@@ -56,7 +56,7 @@ def submit(
     batcher: Batcher, *token_ids: list[int], keys: Sequence[Hashable] | None = None, **terms: Any
 ) -> asyncio.Task[Answer]:
     """Submits a request with these terms: ``caller``, ``priority``, ``deadline``."""
-    work = batcher.measure(token_ids, ends(list(token_ids)), keys or unequal(token_ids))
+    work = batcher.prepare(token_ids, ends(list(token_ids)), keys or unequal(token_ids))
     return asyncio.create_task(batcher.submit(work, Terms(**terms)))
 
 

@@ -40,10 +40,10 @@ def test_the_pace_is_that_of_the_latest_batches_but_not_of_the_first() -> None:
     rate = DrainRate()
     assert rate.seconds_for(0) == 0.0
     assert rate.seconds_for(1000) == 1.0
-    rate.learn(16, 60.0)
+    rate.record(16, 60.0)
     assert rate.seconds_for(1000) == 1.0
-    rate.learn(100, 1.0)
+    rate.record(100, 1.0)
     assert rate.seconds_for(1000) == pytest.approx(10.0)
     for _ in range(100):
-        rate.learn(200, 1.0)
+        rate.record(200, 1.0)
     assert rate.seconds_for(1000) == pytest.approx(5.0, rel=1e-3)

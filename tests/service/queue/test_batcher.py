@@ -202,7 +202,7 @@ def test_a_batcher_that_was_not_started_is_not_ready() -> None:
         with ThreadPoolExecutor(1) as thread:
             batcher = Batcher(EchoEngine(), thread, max_batch_tokens=1, max_queue_tokens=1, observer=NullObserver())
             with pytest.raises(NotReady):
-                await batcher.submit(batcher.measure([[1]], [[0]], [1]), Terms())
+                await batcher.submit(batcher.prepare([[1]], [[0]], [1]), Terms())
 
     asyncio.run(scenario())
 

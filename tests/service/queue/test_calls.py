@@ -1,4 +1,4 @@
-"""Calls run a limited number at once, in fair turns, equal ones once, and none that nobody waits for."""
+"""Calls run a limited number at once, in fair turns, equal ones once, and only while a request waits for them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from agentprm.errors import InternalError, NotReady, Overloaded, TooLong, UpstreamFailed
-from service.queue.calls import Answers, Calls
+from service.queue.calls import Answers, CallQueue
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 from tests.service.echo_app import PATIENCE
 
 Running = dict[str, asyncio.Future[str]]
-Scenario = Callable[[Calls[str, str, str], "Gated"], Awaitable[None]]
+Scenario = Callable[[CallQueue[str, str, str], "Gated"], Awaitable[None]]
 INTERACTIVE, BULK = Terms(), Terms(priority=Priority.BULK)
 
 
@@ -50,10 +50,10 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def run(scenario: Scenario, at_once: int = 2, max_waiting: int = 100) -> None:
+def run(scenario: Scenario, max_concurrent: int = 2, max_waiting: int = 100) -> None:
     async def inside() -> None:
         gated = Gated()
-        calls = Calls[str, str, str](gated.call, at_once=at_once, max_waiting=max_waiting)
+        calls = CallQueue[str, str, str](gated.call, max_concurrent=max_concurrent, max_waiting=max_waiting)
         calls.open()
         async with asyncio.timeout(PATIENCE):
             await scenario(calls, gated)
@@ -64,7 +64,7 @@ def run(scenario: Scenario, at_once: int = 2, max_waiting: int = 100) -> None:
 
 
 async def submitted(
-    calls: Calls[str, str, str], works: str, terms: Terms = INTERACTIVE
+    calls: CallQueue[str, str, str], works: str, terms: Terms = INTERACTIVE
 ) -> asyncio.Task[Answers[str, str]]:
     """Submits one call per letter, and returns the request once it has got as far as it can."""
     task = asyncio.create_task(calls.submit({work: work for work in works}, terms))
@@ -73,7 +73,7 @@ async def submitted(
 
 
 def test_no_more_run_at_once_than_may_and_all_are_answered() -> None:
-    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+    async def scenario(calls: CallQueue[str, str, str], gated: Gated) -> None:
         request = await submitted(calls, "abcd")
         assert (list(gated.running), calls.waiting) == (["a", "b"], 2)
         await gated.end("b")
@@ -89,7 +89,7 @@ def test_no_more_run_at_once_than_may_and_all_are_answered() -> None:
 
 
 def test_equal_work_is_called_once_whether_it_runs_or_waits() -> None:
-    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+    async def scenario(calls: CallQueue[str, str, str], gated: Gated) -> None:
         requests = [await submitted(calls, "ab"), await submitted(calls, "ab"), await submitted(calls, "b")]
         await gated.end("a")
         await gated.end("b")
@@ -98,22 +98,22 @@ def test_equal_work_is_called_once_whether_it_runs_or_waits() -> None:
         assert (first.shared, second.shared, third.shared) == (set(), {"a", "b"}, {"b"})
         assert third.results == {"b": "B"}
 
-    run(scenario, at_once=1)
+    run(scenario, max_concurrent=1)
 
 
 def test_what_was_answered_while_it_waited_is_not_called_when_its_turn_comes() -> None:
-    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+    async def scenario(calls: CallQueue[str, str, str], gated: Gated) -> None:
         requests = [await submitted(calls, "ab"), await submitted(calls, "ac")]
         while gated.running:
             await gated.end(*gated.running)
         assert [answers.results.keys() for answers in await asyncio.gather(*requests)] == [{"a", "b"}, {"a", "c"}]
         assert gated.asked == ["a", "b", "c"]
 
-    run(scenario, at_once=1)
+    run(scenario, max_concurrent=1)
 
 
 def test_who_leaves_takes_along_only_what_nobody_else_waits_for() -> None:
-    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+    async def scenario(calls: CallQueue[str, str, str], gated: Gated) -> None:
         leaves = await submitted(calls, "abc")
         stays = await submitted(calls, "b")
         leaves.cancel()
@@ -129,7 +129,7 @@ def test_who_leaves_takes_along_only_what_nobody_else_waits_for() -> None:
 
 
 def test_a_place_is_free_again_when_its_call_is_cancelled() -> None:
-    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+    async def scenario(calls: CallQueue[str, str, str], gated: Gated) -> None:
         leaves, stays, leaves_too = [await submitted(calls, work) for work in "abc"]
         assert (list(gated.running), calls.waiting) == (["a"], 2)
         leaves_too.cancel()
@@ -141,11 +141,11 @@ def test_a_place_is_free_again_when_its_call_is_cancelled() -> None:
         await gated.end("b")
         await stays
 
-    run(scenario, at_once=1)
+    run(scenario, max_concurrent=1)
 
 
 def test_a_failure_reaches_all_who_wait_for_it_and_ends_what_they_alone_asked() -> None:
-    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+    async def scenario(calls: CallQueue[str, str, str], gated: Gated) -> None:
         three, single, well = await submitted(calls, "abx"), await submitted(calls, "a"), await submitted(calls, "c")
         await gated.end("a", error=UpstreamFailed("no"))
         for failed in (three, single):
@@ -162,7 +162,7 @@ def test_a_failure_reaches_all_who_wait_for_it_and_ends_what_they_alone_asked() 
 
 
 def test_a_bug_in_a_call_is_an_internal_error_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+    async def scenario(calls: CallQueue[str, str, str], gated: Gated) -> None:
         request = await submitted(calls, "a")
         await gated.end("a", error=RuntimeError("PRIVATE"))
         with pytest.raises(InternalError) as failed:
@@ -174,7 +174,7 @@ def test_a_bug_in_a_call_is_an_internal_error_without_its_message(caplog: pytest
 
 
 def test_interactive_goes_before_bulk_and_callers_take_turns() -> None:
-    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+    async def scenario(calls: CallQueue[str, str, str], gated: Gated) -> None:
         requests = [
             await submitted(calls, "x"),
             await submitted(calls, "uv", BULK),
@@ -186,11 +186,11 @@ def test_interactive_goes_before_bulk_and_callers_take_turns() -> None:
         await asyncio.gather(*requests)
         assert gated.asked == list("xadbecuv")
 
-    run(scenario, at_once=1)
+    run(scenario, max_concurrent=1)
 
 
 def test_a_full_queue_refuses_whole_requests_and_one_that_never_fits() -> None:
-    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+    async def scenario(calls: CallQueue[str, str, str], gated: Gated) -> None:
         admitted = [await submitted(calls, "a"), await submitted(calls, "bc")]
         with pytest.raises(Overloaded, match="2 calls wait already, 3 may"):
             await calls.submit({"d": "d", "e": "e"}, Terms())
@@ -201,11 +201,11 @@ def test_a_full_queue_refuses_whole_requests_and_one_that_never_fits() -> None:
         await asyncio.gather(*admitted)
         assert gated.asked == ["a", "b", "c"]
 
-    run(scenario, at_once=1, max_waiting=3)
+    run(scenario, max_concurrent=1, max_waiting=3)
 
 
 def test_closing_answers_what_was_admitted_and_refuses_what_is_new() -> None:
-    async def scenario(calls: Calls[str, str, str], gated: Gated) -> None:
+    async def scenario(calls: CallQueue[str, str, str], gated: Gated) -> None:
         admitted = await submitted(calls, "abc")
         closing = asyncio.create_task(calls.close())
         await settled()
@@ -217,4 +217,4 @@ def test_closing_answers_what_was_admitted_and_refuses_what_is_new() -> None:
         assert len((await admitted).results) == 3
         await closing
 
-    run(scenario, at_once=1)
+    run(scenario, max_concurrent=1)

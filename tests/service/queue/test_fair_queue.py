@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from service.queue.fair_queue import BULK_EVERY, LEAST_PIECE, Entry, FairQueue, Part, Priority
+from service.queue.fair_queue import BULK_EVERY, MIN_PIECE_TOKENS, Entry, FairQueue, Part, Priority
 
 INTERACTIVE, BULK = Priority.INTERACTIVE, Priority.BULK
 
@@ -59,8 +59,8 @@ def test_what_does_not_fit_leads_the_next_batch() -> None:
 def test_a_piece_of_the_next_sequence_fills_a_batch_and_its_rest_leads_the_next_one() -> None:
     first, cut, last = entry(100), entry(200, 5, caller="b"), entry(100, caller="c")
     queue = queue_of(first, cut, last)
-    assert [(part.entry, part.cost, part.left) for part in queue.take(250)] == [(first, 100, 0), (cut, 150, 50)]
-    assert [(part.entry, part.cost, part.left) for part in queue.take(250)] == [
+    assert [(part.entry, part.cost, part.remaining) for part in queue.take(250)] == [(first, 100, 0), (cut, 150, 50)]
+    assert [(part.entry, part.cost, part.remaining) for part in queue.take(250)] == [
         (cut, 50, 0),
         (cut, 5, 0),
         (last, 100, 0),
@@ -71,8 +71,8 @@ def test_a_piece_of_the_next_sequence_fills_a_batch_and_its_rest_leads_the_next_
 def test_no_piece_is_cut_for_little_room_nor_of_what_is_not_kept_nor_of_bulk_behind_interactive_work() -> None:
     for other in (entry(200, caller="b", in_pieces=False), entry(200, caller="b", priority=BULK)):
         assert callers(queue_of(entry(100), other).take(250)) == "a"
-    assert callers(queue_of(entry(100), entry(200, caller="b")).take(100 + LEAST_PIECE - 1)) == "a"
-    assert callers(queue_of(entry(100), entry(200, caller="b")).take(100 + LEAST_PIECE)) == "ab"
+    assert callers(queue_of(entry(100), entry(200, caller="b")).take(100 + MIN_PIECE_TOKENS - 1)) == "a"
+    assert callers(queue_of(entry(100), entry(200, caller="b")).take(100 + MIN_PIECE_TOKENS)) == "ab"
 
 
 def test_a_caller_whose_pieces_fill_every_batch_keeps_nobody_waiting() -> None:
@@ -104,18 +104,18 @@ def test_while_both_wait_bulk_leads_one_batch_in_so_many() -> None:
 def test_a_sequence_over_the_budget_is_cut_and_others_get_in_between() -> None:
     long, short = entry(25, priority=BULK), entry(1)
     queue = queue_of(long)
-    assert queue.take(10) == [Part(long, 0, cost=10, left=15)]
+    assert queue.take(10) == [Part(long, 0, cost=10, remaining=15)]
     queue.add(short)
     assert take(queue, 10) == [(short, 0)]
-    assert queue.take(10) == [Part(long, 0, cost=10, left=5)]
-    assert queue.take(10) == [Part(long, 0, cost=5, left=0)]
+    assert queue.take(10) == [Part(long, 0, cost=10, remaining=5)]
+    assert queue.take(10) == [Part(long, 0, cost=5, remaining=0)]
     assert (bool(queue), queue.tokens) == (False, 0)
 
 
 def test_a_sequence_over_the_budget_goes_whole_and_alone_where_pieces_are_not_kept() -> None:
     long, short = entry(25, in_pieces=False), entry(1)
     queue = queue_of(long, short)
-    assert queue.take(10) == [Part(long, 0, cost=25, left=0)]
+    assert queue.take(10) == [Part(long, 0, cost=25, remaining=0)]
     assert take(queue, 10) == [(short, 0)]
 
 
@@ -123,8 +123,8 @@ def test_a_cut_sequence_whose_piece_was_lost_is_taken_whole() -> None:
     long = entry(35)
     queue: FairQueue[Entry] = FairQueue(lambda *_: 35)
     queue.add(long)
-    assert queue.take(10)[0].left == 25
-    assert queue.take(10) == [Part(long, 0, cost=35, left=0)]
+    assert queue.take(10)[0].remaining == 25
+    assert queue.take(10) == [Part(long, 0, cost=35, remaining=0)]
     assert (bool(queue), queue.tokens) == (False, 0)
 
 
@@ -163,7 +163,7 @@ class Held(Entry):
 
 
 class Queueing(RuleBasedStateMachine):
-    """Any order of adding, taking, discarding and of the cache changing its mind."""
+    """Adds, takes, discards and changes of the cached tokens in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class Queueing(RuleBasedStateMachine):
         assert not batch or batch[0].entry in leaders, "the oldest of a caller comes first"
         for part in batch:
             assert part.entry in self.waiting, "what was discarded does not come back"
-            if not part.left:
+            if not part.remaining:
                 self.finished[part.entry].append(part.index)
         for held in [held for held in self.waiting if held.spent]:
             assert self.finished[held] == list(range(len(held.costs))), "each sequence is finished once, in order"
@@ -220,7 +220,7 @@ class Queueing(RuleBasedStateMachine):
     @invariant()
     def tokens_are_counted_for_each_caller(self) -> None:
         for priority in Priority:
-            line = self.queue._lines[priority]
+            line = self.queue._queues[priority]
             waiting = [held for entries in line._callers.values() for held in entries]
             assert +line.tokens == sum((Counter({held.caller: held.waiting}) for held in waiting), Counter())
 
@@ -269,7 +269,7 @@ def test_neither_class_starves(counts: tuple[int, int], budget: int, size: int) 
     queue = queue_of(*(entry(size, priority=priority) for count, priority in entries for _ in range(count)))
     passed = dict.fromkeys(Priority, 0)
     while queue:
-        waits = {priority for priority, line in queue._lines.items() if line}
+        waits = {priority for priority, line in queue._queues.items() if line}
         served = {part.entry.priority for part in queue.take(budget)}
         passed = {each: passed[each] + 1 if each in waits - served else 0 for each in Priority}
         assert passed[INTERACTIVE] <= 1

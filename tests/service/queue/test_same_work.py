@@ -1,4 +1,4 @@
-"""Equal work is computed once, whoever asks for it, and whoever leaves meanwhile."""
+"""Equal work of several requests is computed once, even if some of them are cancelled meanwhile."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -128,6 +128,6 @@ def test_nothing_is_remembered_of_who_has_left() -> None:
     async def scenario(batcher: Batcher, _: GatedEngine) -> None:
         await (await queued(batcher, SAME, SAME, keys=KEY * 2))
         await (await queued(batcher, SAME, keys=KEY))
-        assert not batcher._waiting._by_key
+        assert not batcher._waiters._by_key
 
     assert run(scenario) == [[SAME], [SAME]]

@@ -235,13 +235,13 @@ def test_the_log_tells_when_it_gives_up_why_a_probe_failed_and_when_it_is_well(
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
-    told = [record.getMessage() for record in caplog.records if record.name == breaker.__name__]
-    assert told[:2] == [
+    messages = [record.getMessage() for record in caplog.records if record.name == breaker.__name__]
+    assert messages[:2] == [
         "asking the oracle: given up until a probe is well",
         "asking the oracle: a probe failed: no route to host",
     ]
-    assert told[2].startswith("asking the oracle: well again after ")
-    assert len(told) == 3
+    assert messages[2].startswith("asking the oracle: well again after ")
+    assert len(messages) == 3
 
 
 def test_an_error_without_words_is_told_by_its_name(caplog: pytest.LogCaptureFixture) -> None:

@@ -48,9 +48,9 @@ UNUSABLE = {
 def test_a_url_that_cannot_be_used_is_refused_and_not_quoted(url: str, complaint: str) -> None:
     with pytest.raises(RedisURLError, match=complaint) as refused:
         connect(url, timeout=1)
-    told = "".join(traceback.format_exception(refused.value))
-    assert SECRET not in told
-    assert "far" not in told
+    text = "".join(traceback.format_exception(refused.value))
+    assert SECRET not in text
+    assert "far" not in text
 
 
 async def shares_scores(url: str) -> None:
@@ -89,7 +89,7 @@ def test_a_server_may_listen_on_a_socket_of_the_file_system(start: Start, tmp_pa
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """Its own authority, for this machine; the key lies beside it."""
+    """A self-signed certificate for this machine; its key is in the same directory."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     path = tmp_path / "certificate.pem"

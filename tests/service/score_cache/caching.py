@@ -1,4 +1,4 @@
-"""Both tiers over a Redis, and what the metrics say of them."""
+"""Both tiers over a Redis, with their metrics."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from service.redis_client.connections import RedisServer, connect
 from service.score_cache.keys import Key
 from service.score_cache.memory_tier import MemoryTier
 from service.score_cache.redis_tier import RedisTier
-from service.score_cache.tiers import Tiers
+from service.score_cache.tiers import TieredCache
 from testbed.processes import PATIENCE
 from tests.service.echo_app import LONGEST
 
@@ -32,12 +32,12 @@ class Cache:
 
     def __init__(self, server: RedisServer, *, items: int, budget: float, ttl: int, pause: float) -> None:
         self.metrics = Metrics()
-        watcher = self.metrics.score_cache
-        memory = MemoryTier(items, watcher)
-        self.redis = RedisTier(server, NAMESPACE, budget=budget, ttl=ttl, watcher=watcher, pause=pause)
-        watcher.watch_memory_tier(lambda: len(memory))
-        watcher.watch_redis_tier(lambda: self.redis.unwritten, lambda: self.redis.states)
-        self.tiers = Tiers(memory, self.redis)
+        metrics = self.metrics.score_cache
+        memory = MemoryTier(items, metrics)
+        self.redis = RedisTier(server, NAMESPACE, budget=budget, ttl=ttl, observer=metrics, pause=pause)
+        metrics.watch_memory_tier(lambda: len(memory))
+        metrics.watch_redis_tier(lambda: self.redis.unwritten, lambda: self.redis.states)
+        self.tiers = TieredCache(memory, self.redis)
         self.get, self.put = self.tiers.get, self.tiers.put
 
     def wait_no_longer_than(self, seconds: float) -> None:
@@ -53,14 +53,14 @@ class Cache:
         await until(lambda: self.breakers == {"read": State.CLOSED, "write": State.CLOSED})
 
     async def heals(self) -> None:
-        """Returns when new scores are written and found again, which they must be."""
+        """Returns once new scores are written and found again."""
         new = {b"test:healed": 42.0}
         self.put(new)
         await self.stored()
         await self.finds(new)
 
     async def finds(self, scores: dict[Key, float]) -> None:
-        """Returns when these are found; meanwhile no other score may be."""
+        """Returns once these scores are found; no other score may be found before."""
         async with asyncio.timeout(PATIENCE):
             while (found := await self.get(list(scores))) != scores:
                 assert found.items() <= scores.items()
@@ -72,12 +72,12 @@ class Cache:
 
     @property
     def errors(self) -> dict[tuple[str, str], float]:
-        """By operation and kind, those that there were."""
+        """Errors counted so far, by operation and kind."""
         return {(labels["operation"], labels["kind"]): n for labels, n in self._samples("errors_total") if n}
 
     @property
     def lookups(self) -> dict[str, float]:
-        """Of the Redis tier, by result."""
+        """Lookups in the Redis tier, by result."""
         return {labels["result"]: n for labels, n in self._samples("lookups_total") if labels["tier"] == "redis"}
 
     @property
@@ -108,7 +108,7 @@ async def caching(
     pause: float = 0.01,
     step: float = AMPLE,
 ) -> AsyncIterator[Cache]:
-    """A started cache; without memory, so that every lookup asks Redis. ``step``: what the client's own may take."""
+    """A started cache without memory, so every lookup goes to Redis. ``step``: time limit of the client's steps."""
     cache = Cache(connect(url, timeout=step), items=items, budget=budget, ttl=ttl, pause=pause)
     async with asyncio.timeout(LONGEST):
         try:
@@ -119,14 +119,14 @@ async def caching(
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """For what only another process, or a task in the background, can bring about."""
+    """Polls until the condition is true, for events of other processes and background tasks."""
     async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - it offers no event
             await asyncio.sleep(0.002)
 
 
 def tasks_of(name: str) -> set[asyncio.Task[object]]:
-    """The tasks there are whose coroutine has that qualified name."""
+    """Unfinished tasks whose coroutine has this qualified name."""
     return {task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == name}
 
 

@@ -45,7 +45,7 @@ async def cutting_halfway(reply: bytes) -> bytes:
 
 
 def held(release: asyncio.Event) -> Fault:
-    """The reply comes when that is set."""
+    """The reply comes when the event is set."""
 
     async def hold(reply: bytes) -> bytes:
         await release.wait()
@@ -55,7 +55,7 @@ def held(release: asyncio.Event) -> Fault:
 
 
 def slow(seconds: float) -> Fault:
-    """Every reply comes so much later."""
+    """Every reply comes later by these seconds."""
 
     async def delay(reply: bytes) -> bytes:
         await asyncio.sleep(seconds)
@@ -65,7 +65,7 @@ def slow(seconds: float) -> Fault:
 
 
 def answering(reply: bytes) -> Fault:
-    """Always the same, whatever was asked."""
+    """Every command gets the same reply."""
 
     async def answer(_: bytes) -> bytes:
         return reply
@@ -74,7 +74,7 @@ def answering(reply: bytes) -> Fault:
 
 
 async def swapping(reply: bytes) -> bytes:
-    """The values of an array in the opposite order: every one under another's key."""
+    """The values of an array in reverse order, so that each has another's key."""
     header, *values = elements(reply)
     return header + b"".join(reversed(values))
 
@@ -122,7 +122,7 @@ class Proxy:
         return len(self._connections)
 
     def reads(self) -> int:
-        """How often a caller's keys were asked for; probes do not count."""
+        """Number of reads of callers' keys; probes do not count."""
         return sum(words[0] == b"MGET" and not words[1].endswith(b":probe") for words in self.commands)
 
     def heal(self) -> None:
@@ -142,7 +142,7 @@ class Proxy:
         self.opened += 1
 
     async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Until either side ends the connection."""
+        """Serves one connection until either side ends it."""
         commands: asyncio.Queue[tuple[Command, bytes]] = asyncio.Queue()
         both = {
             asyncio.create_task(self._answer(commands, writer)),
@@ -187,7 +187,7 @@ async def proxied(server_port: int) -> AsyncIterator[Proxy]:
 
 
 async def _queue_commands(reader: StreamReader, commands: "asyncio.Queue[tuple[Command, bytes]]") -> None:
-    """Until the client leaves."""
+    """Queues the client's commands until it disconnects."""
     while header := await reader.readline():
         raw, words = [header], []
         for _ in range(int(header[1:])):

@@ -1,4 +1,4 @@
-"""Redis itself goes wrong: it is down, dies, hangs, is full, is a replica, or lets nobody in."""
+"""Redis itself fails: it is down, dies, hangs, is full, is a replica, or refuses every client."""
 
 import asyncio
 import logging

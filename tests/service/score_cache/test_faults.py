@@ -1,4 +1,4 @@
-"""Redis between a cache and its callers goes wrong: they get right scores or none, it is told, and it heals."""
+"""Faulty replies of Redis: callers get right scores or none, the metrics count the fault, and the cache recovers."""
 
 import asyncio
 from collections.abc import Callable

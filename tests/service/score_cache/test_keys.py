@@ -29,9 +29,9 @@ def test_a_key_depends_on_the_tokens_and_not_on_how_they_were_fed(token_ids: lis
     assert chain.key == key(token_ids)
 
 
-@given(one=tokens, other=tokens)
-def test_other_tokens_have_another_key(one: list[int], other: list[int]) -> None:
-    assert (key(one) == key(other)) == (one == other)
+@given(left=tokens, right=tokens)
+def test_other_tokens_have_another_key(left: list[int], right: list[int]) -> None:
+    assert (key(left) == key(right)) == (left == right)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_a_trajectory_that_grew_by_a_step_has_one_new_key(task: list[int], rest:
     assert len(set(keys(rest))) == len(rest)
 
 
-@given(task=tokens, one=tokens, other=tokens)
-def test_the_keys_of_one_task_share_a_hash_tag(task: list[int], one: list[int], other: list[int]) -> None:
-    tags = [re.search(rb"\{(.+)\}", key(task + rest, len(task))) for rest in (one, other)]
+@given(task=tokens, left=tokens, right=tokens)
+def test_the_keys_of_one_task_share_a_hash_tag(task: list[int], left: list[int], right: list[int]) -> None:
+    tags = [re.search(rb"\{(.+)\}", key(task + rest, len(task))) for rest in (left, right)]
     assert tags[0]
     assert tags[1]
     assert tags[0][1] == tags[1][1]

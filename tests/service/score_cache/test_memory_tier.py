@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from service.metrics import Metrics
 from service.score_cache.keys import Key
 from service.score_cache.memory_tier import MemoryTier
-from service.score_cache.tiers import Tiers
+from service.score_cache.tiers import TieredCache
 
 KEYS = [b"a", b"b", b"c", b"d", b"e"]
 keys = st.lists(st.sampled_from(KEYS), max_size=6)
@@ -73,7 +73,7 @@ def test_a_memory_that_is_off_counts_no_lookups() -> None:
 
 def test_the_near_tier_is_asked_first_and_learns_what_the_far_one_knew() -> None:
     near, far = tier(), tier()
-    tiers = Tiers(near, far)
+    tiers = TieredCache(near, far)
     far.put({b"a": 1.0, b"b": 2.0})
     near.put({b"a": 1.5})
     assert asyncio.run(tiers.get([b"a", b"b", b"c"])) == {b"a": 1.5, b"b": 2.0}
@@ -82,7 +82,7 @@ def test_the_near_tier_is_asked_first_and_learns_what_the_far_one_knew() -> None
 
 def test_what_was_computed_goes_to_both_tiers() -> None:
     near, far = tier(), tier()
-    Tiers(near, far).put({b"a": 1.0})
+    TieredCache(near, far).put({b"a": 1.0})
     assert asyncio.run(near.get([b"a"])) == asyncio.run(far.get([b"a"])) == {b"a": 1.0}
 
 

@@ -25,13 +25,13 @@ def many(count: int) -> dict[Key, float]:
 def test_what_one_replica_stored_another_finds_bit_for_bit(server: RedisServer) -> None:
     async def scenario() -> None:
         scores = {b"a": 0.1 + 0.2, b"b": -0.0, b"c": 5e-324, b"d": 1.7976931348623157e308, b"e": 0.0, b"f": -3.976}
-        async with caching(server.url) as one, caching(server.url) as other:
-            one.put(scores)
-            await one.stored()
-            found = await other.get([*scores, b"unknown"])
-            assert other.lookups == {"hit": 6, "miss": 1, "skipped": 0}
-            assert one.writes == {"stored": 6, "dropped": 0}
-            assert one.errors == other.errors == {}
+        async with caching(server.url) as first, caching(server.url) as second:
+            first.put(scores)
+            await first.stored()
+            found = await second.get([*scores, b"unknown"])
+            assert second.lookups == {"hit": 6, "miss": 1, "skipped": 0}
+            assert first.writes == {"stored": 6, "dropped": 0}
+            assert first.errors == second.errors == {}
         assert {key: struct.pack("<d", raw) for key, raw in found.items()} == {
             key: struct.pack("<d", raw) for key, raw in scores.items()
         }
@@ -96,8 +96,8 @@ def test_closing_writes_what_waits(server: RedisServer) -> None:
             cache.put(scores)
             assert cache.unwritten == len(scores)
         assert cache.writes == {"stored": len(scores), "dropped": 0}
-        async with caching(server.url) as other:
-            assert await other.get(list(scores)) == scores
+        async with caching(server.url) as second:
+            assert await second.get(list(scores)) == scores
 
     asyncio.run(scenario())
 

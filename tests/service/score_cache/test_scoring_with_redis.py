@@ -1,4 +1,4 @@
-"""The whole service over a Redis that goes wrong: every reply is right, and nobody notices but the metrics."""
+"""The whole service over a failing Redis: every reply is right, and only the metrics show the failure."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ FAULTS = {
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the probes, so that healing takes no time to speak of."""
+    """Shortens the pauses between probes, so that the breaker closes at once."""
     monkeypatch.setattr("service.app.RedisTier", partial(RedisTier, pause=0.01))
 
 
@@ -41,7 +41,7 @@ async def scored(client: httpx.AsyncClient, *tasks: str) -> list[Any]:
 
 
 async def right(*tasks: str) -> list[Any]:
-    """What a service says that has no score cache."""
+    """The scores of a service without a score cache."""
     async with serving() as client:
         return await scored(client, *tasks)
 
@@ -60,7 +60,7 @@ async def breaker(client: httpx.AsyncClient, operation: str) -> float:
 
 
 async def reached(client: httpx.AsyncClient, sample: str, right: Callable[[float], bool]) -> None:
-    """Returns when a metric is as it should be."""
+    """Returns once a metric has the expected value."""
     async with asyncio.timeout(PATIENCE):
         while not right(await metric(client, sample)):  # noqa: ASYNC110 - HTTP offers no event
             await asyncio.sleep(0.002)
@@ -71,7 +71,7 @@ async def all_written(client: httpx.AsyncClient) -> None:
 
 
 async def known(client: httpx.AsyncClient, engine: GatedEngine, *tasks: str) -> None:
-    """Returns when these are scored without a forward, and rightly all the while."""
+    """Returns once these tasks are scored without a forward; all scores until then must be right."""
     expected = await right(*tasks)
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -108,13 +108,13 @@ def test_every_reply_is_right_and_scores_are_shared_again_afterwards(
 def test_what_one_service_scored_another_does_not_compute(server: RedisServer) -> None:
     async def scenario() -> None:
         expected, engine = await right(*TASKS), GatedEngine()
-        async with serving(redis_url=server.url) as one:
-            assert await scored(one, *TASKS) == expected
-        async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as other:
+        async with serving(redis_url=server.url) as first:
+            assert await scored(first, *TASKS) == expected
+        async with serving(engine, redis_url=server.url, redis_timeout_ms=1000) as second:
             forwards = len(engine.calls)
-            assert await scored(other, *TASKS) == expected
+            assert await scored(second, *TASKS) == expected
             assert len(engine.calls) == forwards
-            assert await lookups(other, "hit") == 2 * len(TASKS)
+            assert await lookups(second, "hit") == 2 * len(TASKS)
 
     asyncio.run(scenario())
 

@@ -25,9 +25,9 @@ def test_a_changed_byte_is_no_score(raw: float, at: int, flip: int) -> None:
     assert unpack(b"key", bytes(value)) is None
 
 
-@given(raw=finite, one=st.binary(max_size=8), other=st.binary(max_size=8))
-def test_the_score_of_another_key_is_no_score(raw: float, one: bytes, other: bytes) -> None:
-    assert (unpack(other, pack(one, raw)) is None) == (one != other)
+@given(raw=finite, key=st.binary(max_size=8), other=st.binary(max_size=8))
+def test_the_score_of_another_key_is_no_score(raw: float, key: bytes, other: bytes) -> None:
+    assert (unpack(other, pack(key, raw)) is None) == (key != other)
 
 
 @pytest.mark.parametrize("value", [b"", b"0.5", b"x" * 13, b"x" * 14, "text", 5, [b"x"], {}])

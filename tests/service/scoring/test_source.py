@@ -120,7 +120,7 @@ def test_a_ranking_is_measured_from_the_step_before_and_keeps_repeated_candidate
 def test_the_observer_gets_each_answer_with_its_seconds() -> None:
     reports = Reports()
     scores = scoring(LengthSource(), reports, lambda scorer: scorer.score_steps([TWO_STEPS], Terms()))
-    assert reports.answers == [(scores.every, scores.timings)]
+    assert reports.answers == [(scores.all_scores, scores.timings)]
     assert (scores.timings.queue, scores.timings.forward) == (1.0, 2.0)
 
 

@@ -62,11 +62,11 @@ def test_the_stages_follow_each_other_within_the_request_and_last_what_server_ti
     for stage, following in pairwise(stages):
         assert stage.end_time_unix_nano == following.start_time_unix_nano
     assert stages[-1].end_time_unix_nano <= request.end_time_unix_nano
-    told = {stage: float(ms) for stage, ms in re.findall(r"(\w+);dur=([\d.]+)", reply.headers["server-timing"])}
+    header = {stage: float(ms) for stage, ms in re.findall(r"(\w+);dur=([\d.]+)", reply.headers["server-timing"])}
     took = {span.name: (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6 for span in stages}
-    assert took == pytest.approx(told, abs=0.0011)  # a microsecond, as the header rounds
+    assert took == pytest.approx(header, abs=0.0011)  # a microsecond, as the header rounds
     waited = attributes(request.attributes)["gen_ai.latency.time_in_queue"]
-    assert waited == pytest.approx(told["queue"] / 1000, abs=1e-6)
+    assert waited == pytest.approx(header["queue"] / 1000, abs=1e-6)
 
 
 def test_an_event_for_each_score_carries_its_promise_to_the_callers_span(collector: Collector) -> None:
@@ -81,8 +81,8 @@ def test_an_event_for_each_score_carries_its_promise_to_the_callers_span(collect
                 )
             ]
         return [
-            *((one["promise"], one["progress"], index, None, None) for index, one in enumerate(step)),
-            *((one["promise"], one["progress"], 0, at, None) for at, one in enumerate(trajectory[0]["steps"])),
+            *((score["promise"], score["progress"], index, None, None) for index, score in enumerate(step)),
+            *((score["promise"], score["progress"], 0, at, None) for at, score in enumerate(trajectory[0]["steps"])),
             *((action["promise"], action["progress"], 0, None, action["index"]) for action in ranked[0]["ranking"]),
         ]
 
@@ -144,8 +144,10 @@ def test_every_way_that_a_request_ends_is_told_and_only_faults_of_the_service_ar
 
     asyncio.run(scenario())
     requests = [span for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER]
-    told = [(span.name, attributes(span.attributes), span.status.code == Status.STATUS_CODE_ERROR) for span in requests]
-    assert [(name, is_error, has.get("error.type")) for name, has, is_error in told] == [
+    ended = [
+        (span.name, attributes(span.attributes), span.status.code == Status.STATUS_CODE_ERROR) for span in requests
+    ]
+    assert [(name, is_error, has.get("error.type")) for name, has, is_error in ended] == [
         ("POST /score_step", False, None),
         ("POST /score_trajectory", False, None),
         ("POST /rank_actions", False, None),
@@ -158,7 +160,7 @@ def test_every_way_that_a_request_ends_is_told_and_only_faults_of_the_service_ar
         ("POST /score_step", True, "deadline_exceeded"),
         ("POST /score_step", True, "internal"),
     ]
-    statuses = [has["http.response.status_code"] for _, has, _ in told]
+    statuses = [has["http.response.status_code"] for _, has, _ in ended]
     assert statuses == [200, 200, 200, 422, 404, 413, 404, 405, 499, 504, 500]
 
 

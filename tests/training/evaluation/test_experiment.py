@@ -3,18 +3,18 @@ from tests.training.guessing import NUMBERS, Guesser, Guessing, random_model, re
 from training.demo import SCORE
 from training.evaluation.acting import act
 from training.evaluation.critic import Critic
-from training.evaluation.experiment import EvaluationConfig, Judges, evaluate
+from training.evaluation.experiment import Critics, EvaluationConfig, evaluate
 
 CONFIG = EvaluationConfig(proposals=(1, 2), episodes=2, trajectories=16)
 
 
-def judges() -> Judges:
+def critics() -> Critics:
     critic = Critic(random_model(), renderer(), SCORE)
-    return Judges(agentprm=critic, orm=critic)
+    return Critics(agentprm=critic, orm=critic)
 
 
 def test_any_environment_is_evaluated() -> None:
-    report = evaluate([judges()], NUMBERS, Guessing, Guesser(), CONFIG)
+    report = evaluate([critics()], NUMBERS, Guessing, Guesser(), CONFIG)
     played = act(NUMBERS, Guessing, Guesser(), first, proposals=1, episodes=2, seed=CONFIG.seed)
     assert report.goals == len(NUMBERS)
     assert report.steps["policy alone"][1].mean == played.mean()

@@ -86,10 +86,10 @@ def test_a_collection_without_goals_is_an_error() -> None:
 
 def test_promise_is_the_share_of_continuations_that_succeed() -> None:
     env, rng = TextCraft(goals()[0], 0), random.Random(0)
-    before = (env.inventory, env.left)
+    before = (env.inventory, env.actions_left)
     assert monte_carlo_promise(env, NoisyPlanner(eps=0), rng, 8) == 1
     assert 0 < monte_carlo_promise(env, NoisyPlanner(), rng, 200) < 1
-    assert (env.inventory, env.left) == before
+    assert (env.inventory, env.actions_left) == before
 
 
 def test_the_promise_of_an_ended_episode_is_its_outcome() -> None:

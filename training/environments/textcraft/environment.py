@@ -62,7 +62,7 @@ class TextCraft:
         return State(self._task)
 
     def step(self, action: str) -> Reply:
-        """Takes one action and replies; an action that cannot be done uses up one of those allowed too.
+        """Takes one action and replies; an action that cannot be executed counts too.
 
         Raises:
             ValueError: the episode is over.
@@ -99,8 +99,8 @@ class TextCraft:
         return self.goal.item
 
     @property
-    def left(self) -> int:
-        """Actions left."""
+    def actions_left(self) -> int:
+        """Actions that the episode still allows."""
         return self._left
 
     @property

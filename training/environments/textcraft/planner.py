@@ -1,4 +1,4 @@
-"""The policy that makes the training data: a planner that errs, so that some of its steps are worth more than others.
+"""The policy that makes the training data: a planner that errs, so that its steps differ in value.
 
 It stands in for an LLM agent. Most of its mistakes are systematic, as an LLM's are: in the same state it prefers the
 same wrong action, so a majority vote over several samples does not remove them.
@@ -15,7 +15,7 @@ from training.environments.textcraft.recipes import Recipe, load_recipes
 
 @dataclass(frozen=True, slots=True)
 class NoisyPlanner:
-    """Errs with probability ``eps``; goal and inventory alone decide the share ``systematic`` of its mistakes.
+    """Errs with probability ``eps``. A share ``systematic`` of its mistakes depends on goal and inventory alone.
 
     The defaults succeed in about 0.31 of episodes on train goals; a majority of 4 samples in 0.45, of 8 in 0.53.
     """
@@ -54,7 +54,7 @@ def systematic_mistake(env: TextCraft) -> str:
 
 
 def random_mistake(env: TextCraft, rng: random.Random) -> str:
-    """Returns an action with a wrong count, for a distractor, for an item held already, or a look at the inventory."""
+    """Returns a random mistake: a wrong count, a distractor, an item held already, or a look at the inventory."""
     return rng.choice(_RANDOM_MISTAKES)(env, rng)
 
 

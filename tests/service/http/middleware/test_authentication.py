@@ -128,16 +128,16 @@ def test_the_log_names_the_key_and_never_holds_it(keys: Path, caplog: pytest.Log
 
 def test_callers_are_told_apart_by_their_keys(tmp_path: Path) -> None:
     """Two keys at one address: the key with a single request does not wait for all requests of the other."""
-    (one, first), (other, second) = new_key("many"), new_key("few")
+    (many_key, many_line), (few_key, few_line) = new_key("many"), new_key("few")
     path = tmp_path / "keys"
-    path.write_text(f"{first}\n{second}\n")
+    path.write_text(f"{many_line}\n{few_line}\n")
 
     async def scenario() -> None:
         engine = GatedEngine()
         async with serving(engine, api_keys_file=path, max_batch_tokens=1) as client:
-            client.headers["authorization"] = f"Bearer {one}"
+            client.headers["authorization"] = f"Bearer {many_key}"
             mine: dict[str, str] = {}
-            theirs = {"authorization": f"Bearer {other}"}
+            theirs = {"authorization": f"Bearer {few_key}"}
             asked = [(client, "/score_step", key) for key in (mine, mine, mine, theirs)]
             assert await order_of_computing(engine, *asked) == [0, 3, 1, 2]
 

@@ -157,10 +157,10 @@ def test_a_copy_branches_independently(goal: Goal, seed: int, prefix: int) -> No
     env, rng = TextCraft(goal, seed), random.Random(seed)
     for _ in range(prefix):
         env.step("get 1 string")
-    before = (env.inventory, env.left, env.outcome)
+    before = (env.inventory, env.actions_left, env.outcome)
     twin = env.copy()
     play(twin, rng)
-    assert (env.inventory, env.left, env.outcome) == before
+    assert (env.inventory, env.actions_left, env.outcome) == before
     assert play(env, random.Random(7)) == play(replayed(goal, seed, prefix), random.Random(7))
 
 

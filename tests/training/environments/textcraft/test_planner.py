@@ -60,9 +60,9 @@ def test_a_systematic_mistake_changes_nothing_and_comes_again(goal: Goal, seed: 
 @given(any_goal, seeds)
 def test_sampling_leaves_the_episode_as_it_is(goal: Goal, seed: int) -> None:
     env = started(goal, seed)
-    before = (env.inventory, env.left)
+    before = (env.inventory, env.actions_left)
     NoisyPlanner().sample(env, random.Random(seed))
-    assert (env.inventory, env.left) == before
+    assert (env.inventory, env.actions_left) == before
 
 
 def test_without_noise_every_episode_succeeds() -> None:
