@@ -63,13 +63,17 @@ async def _call(
     for _ in turns:
         started = perf_counter()
         writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = LENGTH.search(head)
-        if not head.startswith(OK) or length is None:
-            raise RuntimeError(f"a reply that is no hit: {head!r}")
-        reply = await reader.readexactly(int(length[1]))
+        reply = await _read_reply(reader)
         outcome.latency_ms.append(1000 * (perf_counter() - started))
         outcome.replies.add(reply)
+
+
+async def _read_reply(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = LENGTH.search(head)
+    if not head.startswith(OK) or length is None:
+        raise RuntimeError(f"a reply that is no hit: {head!r}")
+    return await reader.readexactly(int(length[1]))
 
 
 def main() -> None:

@@ -132,18 +132,22 @@ def _recipe_folder() -> Path:
     return Path(spec.submodule_search_locations[0], "data", "recipes")
 
 
+def _written_ingredients(content: dict[str, Any]) -> Iterator[tuple[Any, int]]:
+    """Yields what may fill each slot of a recipe for crafting, with the number of such slots."""
+    if content["type"] == "minecraft:crafting_shapeless":
+        yield from ((choices, 1) for choices in content["ingredients"])
+        return
+    letters = "".join(content["pattern"])
+    yield from ((choices, letters.count(letter)) for letter, choices in content["key"].items())
+
+
 def _read(path: Path) -> Iterator[_Entry]:
     """Yields the file's recipe if it is one for crafting; smelting and other recipes are left out."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    if content["type"] == "minecraft:crafting_shaped":
-        letters = "".join(content["pattern"])
-        written = [(choices, letters.count(letter)) for letter, choices in content["key"].items()]
-    elif content["type"] == "minecraft:crafting_shapeless":
-        written = [(choices, 1) for choices in content["ingredients"]]
-    else:
+    if content["type"] not in ("minecraft:crafting_shaped", "minecraft:crafting_shapeless"):
         return
     amounts: Counter[tuple[str, bool]] = Counter()
-    for choices, amount in written:
+    for choices, amount in _written_ingredients(content):
         amounts[_first_choice(choices)] += amount
     result = content["result"]
     result = {"item": result} if isinstance(result, str) else result
