@@ -25,6 +25,11 @@ HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy is missing: apt-get install haproxy")
 
 
+class Server(ThreadingHTTPServer):
+    # On a busy machine connections are accepted late: where they do not fit, HAProxy would give the replica up.
+    request_queue_size = 128
+
+
 class Replica:
     """Answers every request with its name and the caller's address in ``X-Forwarded-For``."""
 
@@ -50,7 +55,7 @@ class Replica:
 
             def log_message(self, *_: object) -> None: ...
 
-        self._server = ThreadingHTTPServer((HOST, 0), Answer)
+        self._server = Server((HOST, 0), Answer)
         self.port = self._server.server_address[1]
         self._thread = Thread(target=self._server.serve_forever)
         self._thread.start()
