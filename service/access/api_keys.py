@@ -174,7 +174,7 @@ def make_key(
         str, typer.Option(callback=_checked_rate, help="Most requests for scores: 20/s, 600/min or 5000/h.")
     ] = "",
 ) -> None:
-    """Makes an API key."""
+    """Make an API key."""
     token, line = new_key(name, scopes, rate)
     print(f"the key, which is shown only now:  {token}\nits line for the file of keys:     {line}")
 

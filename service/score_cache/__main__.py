@@ -60,7 +60,7 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="Shows or purges the scores in Redis.",
+    help="Show or purge the scores in Redis.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -95,7 +95,7 @@ _WITHOUT_ARGUMENTS: Final = {"allow_extra_args": True}
 def inspect_scores(
     context: typer.Context, url: UrlOption = None, namespace: NamespaceOption = None, as_json: JsonOption = False
 ) -> None:
-    """Counts the scores of each checkpoint."""
+    """Count the scores of each checkpoint."""
     _refuse_arguments(context)
     with _errors_in_one_line():
         source = _source(url, namespace)
@@ -117,7 +117,7 @@ def purge_scores(
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Deletes scores from Redis without blocking it."""
+    """Delete scores from Redis without blocking it."""
     _refuse_arguments(context)
     if (checkpoint is not None) == every:
         raise typer.BadParameter("exactly one of --checkpoint and --all is needed")
