@@ -5,7 +5,6 @@ from typing import Protocol
 
 from agentprm.types import StepScore
 from service.queue.observer import BatchObserver
-from service.queue.work import Batch
 from service.scoring.results import Timings
 
 
@@ -23,17 +22,3 @@ class ModelObserver(BatchObserver, Protocol):
     def on_warm_up(self, seconds: float) -> None:
         """Called once, with the seconds from the checkpoint on disk to the end of the warm-up."""
         ...
-
-
-class NullObserver:
-    """Ignores every report."""
-
-    def on_batch(self, batch: Batch) -> None: ...
-
-    def on_invalid(self, scores: int) -> None: ...
-
-    def on_cached(self, tokens: int) -> None: ...
-
-    def on_answer(self, scores: Sequence[StepScore], timings: Timings) -> None: ...
-
-    def on_warm_up(self, seconds: float) -> None: ...

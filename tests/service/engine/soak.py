@@ -25,8 +25,8 @@ from service.queue.batcher import Batcher
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 from service.queue.work import Answer
-from service.scoring.observer import NullObserver
 from tests.service.engine.sharp_models import KV_BYTES, naive_scores, sharp_model
+from tests.service.null_observer import NullObserver
 
 CALLERS = 12
 PATIENCE = 30.0

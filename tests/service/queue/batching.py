@@ -10,8 +10,8 @@ from service.engine.contract import Engine
 from service.queue.batcher import Batcher
 from service.queue.terms import Terms
 from service.queue.work import Answer
-from service.scoring.observer import NullObserver
 from tests.service.echo_app import PATIENCE
+from tests.service.null_observer import NullObserver
 
 Sequences = list[list[int]]
 

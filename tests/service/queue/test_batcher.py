@@ -10,8 +10,8 @@ from service.engine.echo import EchoEngine
 from service.queue.batcher import Batcher
 from service.queue.terms import Terms
 from service.queue.work import Batch
-from service.scoring.observer import NullObserver
 from tests.service.echo_app import PATIENCE, GatedEngine, PrefixEchoEngine
+from tests.service.null_observer import NullObserver
 from tests.service.queue.batching import Sequences, batching, ends, queued, submit
 
 

@@ -13,8 +13,8 @@ from service.engine.contract import DeviceLost, OutOfMemory, SequenceScores
 from service.engine.echo import EchoEngine
 from service.queue.batcher import Batcher
 from service.queue.work import Answer
-from service.scoring.observer import NullObserver
 from tests.service.echo_app import BrokenEngine, ThreadDied
+from tests.service.null_observer import NullObserver
 from tests.service.queue.batching import batching, submit
 
 

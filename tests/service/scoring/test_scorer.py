@@ -15,11 +15,11 @@ from service.queue.batcher import Batcher
 from service.queue.terms import Terms
 from service.score_cache.keys import KeyScope
 from service.score_cache.memory_tier import MemoryTier
-from service.scoring.observer import NullObserver
 from service.scoring.scorer import Scorer
 from service.scoring.sequences import Sequencer
 from service.scoring.token_source import TokenSource
 from tests.service.echo_app import MANIFEST, PATIENCE, GatedEngine, PrefixEchoEngine, byte_renderer, pass_time
+from tests.service.null_observer import NullObserver
 
 T = TypeVar("T")
 

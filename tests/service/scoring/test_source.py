@@ -13,10 +13,10 @@ from service.metrics import Metrics
 from service.queue.terms import Terms
 from service.score_cache.keys import Key
 from service.score_cache.memory_tier import MemoryTier
-from service.scoring.observer import NullObserver
 from service.scoring.results import Timings
 from service.scoring.scorer import Scorer
 from service.scoring.source import Computed, distinct
+from tests.service.null_observer import NullObserver
 
 T = TypeVar("T")
 TWO_STEPS = Trajectory("t", (Step("", "a"), Step("", "bb")))
