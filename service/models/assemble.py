@@ -86,9 +86,9 @@ class ModelBuilder:
         manifest, settings = model.manifest, self._settings
         assert manifest.judge is not None
         timeout = settings.remote_timeout_ms / 1000
-        server = GenerationClient("the judge's server", settings.judge_url, self._judge_key, timeout=timeout)
+        client = GenerationClient("the judge's server", settings.judge_url, self._judge_key, timeout=timeout)
         source = JudgeSource(
-            RemoteJudge(manifest.judge, manifest.template, server),
+            RemoteJudge(manifest.judge, manifest.template, client),
             self._scope(model),
             max_concurrent=settings.remote_calls,
             max_waiting=settings.max_remote_queue,
