@@ -79,7 +79,9 @@ INTERNAL: dict[str, set[str]] = {
         "service.settings",
     },
     "service.http.middleware.asgi": set(),
-    "service.http.middleware": {"agentprm.errors", "service.access", "service.http.middleware"},
+    "service.http.limits": {"agentprm.wire"},
+    "service.http.server": {"agentprm.errors", "service.http.limits", "service.http.server"},
+    "service.http.middleware": {"agentprm.errors", "service.access", "service.http.limits", "service.http.middleware"},
     "service.http": {
         "agentprm",
         "service.generation.policy",
@@ -193,7 +195,7 @@ EXTERNAL = {
     "fastapi": {"benchmarks", "service.app", "service.http"},
     "fastapi_offline": {"service.app"},
     "starlette": {"service.http.framework_errors"},
-    "uvicorn": {"benchmarks", "service.__main__"},
+    "uvicorn": {"benchmarks", "service.__main__", "service.http.server"},
     "typer": {"agentprm.cli", "model_store.__main__", "model_store.commands", "service", "training"},
     "jinja2": {"model_store.importers", "model_store.text"},
     "pydantic": {

@@ -1,13 +1,10 @@
 """Reads the whole body within its limits, and cancels the request when the client disconnects."""
 
 import asyncio
-from typing import Final
 
 from agentprm.errors import TooLong, TooSlow
+from service.http.limits import BODY_SECONDS
 from service.http.middleware.asgi import App, Message, Receive, Scope, Send, header
-
-BODY_SECONDS: Final = 30
-"""Time limit for the whole body. Without it a client that sends nothing would occupy a slot for ever."""
 
 
 class BufferedBody:

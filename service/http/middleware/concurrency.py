@@ -37,6 +37,8 @@ class InFlightRequests:
 class ConcurrencyLimit:
     """Refuses a request for scores while too many are in flight, the queue is full, or its key is over its rate.
 
+    Puts the caller's name into the request's state.
+
     Args:
         app: the next layer.
         paths: paths of the routes that score; all others pass.
@@ -68,6 +70,7 @@ class ConcurrencyLimit:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._paths:
             await self._app(scope, receive, send)
             return
+        scope["state"]["caller"] = caller_of(scope)
         with self._in_flight.slot():
             self._refuse_if_full()
             await self._take_from_rate(scope)
@@ -82,3 +85,10 @@ class ConcurrencyLimit:
                 details={"requests": rate.requests, "seconds": rate.seconds},
                 retry_after=wait,
             )
+
+
+def caller_of(scope: Scope) -> str:
+    """Returns the name of the request's API key; without keys its address. Callers share the service by it."""
+    address, _ = scope.get("client") or ("", 0)
+    caller: str = scope["state"].get("key", address)
+    return caller

@@ -81,12 +81,8 @@ async def rank_actions(
 
 
 def _terms(request: Request, priority: Priority, *milliseconds: int | None) -> Terms:
-    """Terms of a request. The caller is its API key's name, or else its address.
-
-    ``milliseconds`` are the caller's deadlines, None where one is not sent; the earliest counts.
-    """
-    address = request.client.host if request.client else ""
-    terms = Terms(getattr(request.state, "key", address), priority, request.state.arrived)
+    """Terms of a request. ``milliseconds`` are the caller's deadlines, None where one is not sent; the earliest counts."""
+    terms = Terms(request.state.caller, priority, request.state.arrived)
     for limit in milliseconds:
         terms = terms.with_timeout(limit)
     return terms
