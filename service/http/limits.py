@@ -1,7 +1,7 @@
 """The limits of the HTTP edge in one place: what is bounded, by how much, and what the caller gets.
 
-``docs/security.md`` shows ``LIMITS`` as a table, which a test compares with this file. A limit that an operator sets is a
-field of ``Settings``, and its row names that field.
+``docs/security.md`` shows ``LIMITS`` as a table, which a test compares with this file. A limit that an operator sets is
+a field of ``Settings``, and its row names that field.
 """
 
 from typing import Final, NamedTuple

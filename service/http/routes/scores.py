@@ -81,7 +81,7 @@ async def rank_actions(
 
 
 def _terms(request: Request, priority: Priority, *milliseconds: int | None) -> Terms:
-    """Terms of a request. ``milliseconds`` are the caller's deadlines, None where one is not sent; the earliest counts."""
+    """Terms of a request. ``milliseconds``: the caller's deadlines, None where one is not sent; the earliest counts."""
     terms = Terms(request.state.caller, priority, request.state.arrived)
     for limit in milliseconds:
         terms = terms.with_timeout(limit)
