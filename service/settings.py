@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -16,6 +17,10 @@ PLACEMENT: Final = rf"^(auto|{_WORKER}(,{_WORKER})*)$"
 CHECKPOINTS: Final = Path(__file__).parent.parent / "model_store" / "checkpoints"
 
 
+OPTIONS: Final = {"host": "--host", "port": "--port", "models": "--model"}
+"""Settings that the command line can give too."""
+
+
 class SettingsError(AgentPRMError):
     """A variable is unknown, or has a value that cannot be used."""
 
@@ -28,7 +33,8 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas), 
 Count = Annotated[int, Field(ge=1)]
 Telemetry = Literal["off", "traces", "events"]
 Devices = Annotated[str, Field(pattern=PLACEMENT)]
-Url = Annotated[str, Field(pattern=r"^(https?://[^/]\S*)?$")]
+Url = Annotated[str, Field(pattern=r"^(https?://[^/]\S*)?$", repr=False)]
+"""Address of a server. No representation of the settings shows it, because it may hold a password."""
 
 
 def _parse_pairs(text: Any) -> Any:
@@ -38,9 +44,9 @@ def _parse_pairs(text: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0: a free one.")
     tls_certfile: Path | None = Field(
         default=None, description="PEM file with the certificate chain of HTTPS; unset: plain HTTP."
@@ -115,6 +121,7 @@ class Settings(BaseSettings):
     )
     redis_url: str = Field(
         default="",
+        repr=False,
         description="URL of the Redis whose scores all replicas share: redis://, rediss://, redis+sentinel:// or "
         "redis+cluster://; empty: no Redis.",
     )
@@ -175,23 +182,63 @@ def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     return max(1, cores)
 
 
-def load_settings() -> Settings:
+def load_settings(options: Mapping[str, str] | None = None) -> Settings:
     """Reads the settings of this process.
 
+    Args:
+        options: settings of the command line, by field. They win over the environment.
+
     Raises:
-        SettingsError: a variable is unknown, or has a wrong value; the message says which, and what is allowed.
+        SettingsError: a variable is unknown, or a value is wrong; the message says which, and what is allowed.
     """
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
-    for variable in sorted(os.environ):
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            nearest = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0)[0]
-            raise SettingsError(f"{variable} is not a setting; the nearest is {nearest}")
+    options = options or {}
+    _refuse_service_links()
+    known = [variable(name) for name in Settings.model_fields]
+    for found in sorted(os.environ):
+        if found.upper().startswith(PREFIX) and found.upper() not in known:
+            nearest = difflib.get_close_matches(found.upper(), known, n=1, cutoff=0)[0]
+            raise SettingsError(f"{found} is not a setting; the nearest is {nearest}")
     try:
-        return Settings()
+        return Settings(**dict[str, Any](options))
     except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(each) for each in error.errors())) from error
+        raise SettingsError("; ".join(_sentence(each, options) for each in error.errors())) from error
 
 
-def _sentence(error: Any) -> str:
+def ignored_variables() -> list[str]:
+    """Returns a sentence for each variable that a user of uvicorn may have set and that does nothing here."""
+    sentences = []
+    for found in sorted(os.environ):
+        field = found.removeprefix("UVICORN_").lower()
+        if found == "WEB_CONCURRENCY" and os.environ[found] not in ("", "1"):
+            sentences.append(
+                f"{found} is ignored: one process serves, and AGENTPRM_DEVICE gives a model several workers"
+            )
+        elif found.startswith("UVICORN_") and field in Settings.model_fields:
+            sentences.append(f"{found} is ignored: {variable(field)} is the variable of that setting")
+        elif found.startswith("UVICORN_"):
+            sentences.append(f"{found} is ignored: it is a variable of uvicorn's own command line")
+    return sentences
+
+
+def variable(field: str) -> str:
+    """Returns the name of a setting's environment variable."""
+    return PREFIX + field.upper()
+
+
+def _refuse_service_links() -> None:
+    """Refuses the variables that Kubernetes makes of a Service whose name begins with ``agentprm``."""
+    for found in sorted(name for name in os.environ if name.startswith(PREFIX)):
+        if found.endswith("SERVICE_HOST") or os.environ[found].startswith(("tcp://", "udp://", "sctp://")):
+            raise SettingsError(
+                f"{found} is a variable that Kubernetes makes of a Service; set enableServiceLinks: false in the pod, "
+                "or give the Service a name that does not begin with agentprm"
+            )
+
+
+def _sentence(error: Any, options: Mapping[str, str]) -> str:
+    field = str(error["loc"][0])
+    name = OPTIONS[field] if field in options else variable(field)
     _, complaint = error["msg"].split(" ", maxsplit=1)  # "Input should be greater than ..."
-    return f"{PREFIX}{str(error['loc'][0]).upper()} is {error['input']!r} but {complaint}"
+    if not Settings.model_fields[field].repr and "@" in str(error["input"]):  # a login with a password, perhaps
+        return f"{name} is set to what cannot be used: it {complaint}"
+    return f"{name} is {error['input']!r} but {complaint}"

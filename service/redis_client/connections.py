@@ -1,31 +1,24 @@
 """Redis clients from a URL: one server, a master found by Sentinel, or a Cluster.
 
-The only module that knows the client library.
-
-    redis://[user:password@]host:port[/db]                         rediss:// the same over TLS, unix:// a socket
-    redis+sentinel://[user:password@]host:port,host:port/name[/db]  the master that the sentinels call ``name``
-    redis+cluster://[user:password@]host:port,host:port             any of the cluster's nodes
-
-``rediss+sentinel`` and ``rediss+cluster`` are the last two over TLS. Options of the client (``ssl_ca_certs``,
-``ssl_certfile``, ...) go into the query.
+With ``service.redis_client.urls`` the only modules that know the client library.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis import exceptions
-from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio import ConnectionPool, Redis, RedisCluster, Sentinel, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from agentprm.errors import AgentPRMError
+from service.redis_client.urls import RedisURL, RedisURLError, parse_redis_url
 
 MAX_CONNECTIONS: Final = 64
-_DIRECT: Final = ("redis", "rediss", "unix")
 _KINDS: Final[tuple[tuple[str, tuple[type[Exception], ...]], ...]] = (
     ("timeout", (TimeoutError, exceptions.TimeoutError)),
     (
@@ -66,8 +59,8 @@ the microseconds until there is a token.
 """
 
 
-class RedisURLError(AgentPRMError):
-    """A Redis URL cannot be used. The message does not quote it: it may hold a password."""
+class NoSuchDatabase(exceptions.ResponseError):
+    """The server has no database of the number in the Redis URL."""
 
 
 def error_kind(error: BaseException) -> str:
@@ -96,14 +89,16 @@ class RedisServer:
     Methods raise the client's errors. Nothing is retried, except after a cluster has moved its slots.
     """
 
-    def __init__(self, client: Redis | RedisCluster, *sentinels: Redis) -> None:
+    def __init__(self, client: Redis | RedisCluster, *sentinels: Redis, database: int = 0) -> None:
         self._client: Any = client  # the library's types lack some of its methods
         self._sentinels = sentinels
         self._cluster = isinstance(client, RedisCluster)
+        self._database = database
 
     async def read(self, keys: Sequence[bytes]) -> list[object]:
         """Returns the value of each key, None for a missing one. One round trip, or one to each node of a cluster."""
-        values: object = await (self._client.mget_nonatomic if self._cluster else self._client.mget)(keys)
+        with self._naming_the_database():
+            values: object = await (self._client.mget_nonatomic if self._cluster else self._client.mget)(keys)
         if not isinstance(values, list) or len(values) != len(keys):
             raise ValueError(f"no list of {len(keys)} values for {len(keys)} keys")
         return values
@@ -113,12 +108,14 @@ class RedisServer:
         pipeline = self._client.pipeline() if self._cluster else self._client.pipeline(transaction=False)
         for key, value in values.items():
             pipeline.set(key, value, ex=ttl or None)
-        await pipeline.execute()
+        with self._naming_the_database():
+            await pipeline.execute()
 
     async def scan(self, prefix: bytes) -> AsyncIterator[bytes]:
         """Yields the keys that begin with ``prefix``, in batches too small to block other clients. Keys may repeat."""
-        async for key in self._client.scan_iter(match=prefix + b"*", count=1000):
-            yield key
+        with self._naming_the_database():
+            async for key in self._client.scan_iter(match=prefix + b"*", count=1000):
+                yield key
 
     async def unlink(self, keys: Sequence[bytes]) -> int:
         """Removes keys; the server frees their memory in the background. Returns how many of them existed."""
@@ -129,9 +126,20 @@ class RedisServer:
 
         Returns 0, or the seconds until there will be one. Raises TimeoutError after ``within`` seconds.
         """
-        async with asyncio.timeout(within):
-            wait = await self._client.eval(_TAKE, 1, key, round(interval * 1e6), round(seconds * 1e6))
+        with self._naming_the_database():
+            async with asyncio.timeout(within):
+                wait = await self._client.eval(_TAKE, 1, key, round(interval * 1e6), round(seconds * 1e6))
         return int(wait) / 1e6
+
+    @contextmanager
+    def _naming_the_database(self) -> Iterator[None]:
+        """Says which database the server does not have: a connection selects it before its first command."""
+        try:
+            yield
+        except exceptions.ResponseError as error:
+            if "DB index" in str(error):  # "DB index is out of range", "invalid DB index"
+                raise NoSuchDatabase(f"the server has no database {self._database}") from error
+            raise
 
     async def close(self) -> None:
         await asyncio.gather(*(client.aclose() for client in (self._client, *self._sentinels)))
@@ -143,6 +151,7 @@ def connect(url: str, *, timeout: float) -> RedisServer:
     Raises:
         RedisURLError: the URL cannot be used.
     """
+    parsed = parse_redis_url(url)
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
@@ -150,61 +159,41 @@ def connect(url: str, *, timeout: float) -> RedisServer:
         "protocol": 2,  # the shortest handshake, and every server that calls itself Redis knows it
         "driver_info": None,
         "max_connections": MAX_CONNECTIONS,
+        **parsed.login,
+        **parsed.options,
     }
-    scheme = url.partition("://")[0]
     try:
-        if scheme in _DIRECT:
-            client = Redis.from_url(url, **options)
-            # Opens no connection, but refuses unknown options.
-            client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-            return RedisServer(client)
-        if scheme in ("redis+sentinel", "rediss+sentinel"):
-            return _by_sentinel(url, options)
-        if scheme in ("redis+cluster", "rediss+cluster"):
-            return RedisServer(_cluster(url, options))
-    except (ValueError, TypeError):  # the message may quote a password, or a part of one that is not percent-encoded
-        raise RedisURLError(
-            "the Redis URL cannot be read; is its password percent-encoded, and are its options the client's?"
-        ) from None
-    raise RedisURLError(
-        "the Redis URL must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
-    )
+        if parsed.kind == "sentinel":
+            return _by_sentinel(parsed, options)
+        if parsed.kind == "cluster":
+            return _cluster(parsed, options)
+        return _direct(parsed, options)
+    except (ValueError, TypeError, exceptions.RedisError):  # the message may quote the value of an option
+        raise RedisURLError("the Redis URL cannot be used: an option of its query has a wrong value") from None
 
 
-def _by_sentinel(url: str, options: dict[str, Any]) -> RedisServer:
-    hosts, path, given = _parts(url)
-    name, _, database = path.partition("/")
-    if not name:
-        raise RedisURLError("the Redis URL must end in the name that the sentinels know the master by")
-    own = {option: value for option, value in options.items() if option != "max_connections"}
-    own |= {option: value for option, value in given.items() if option.startswith("ssl")}
-    sentinel = Sentinel(hosts, sentinel_kwargs=own, **options, **given)  # type: ignore[no-untyped-call]
-    master: Redis = sentinel.master_for(name, db=int(database or 0))
-    return RedisServer(master, *sentinel.sentinels)
+def _direct(url: RedisURL, options: dict[str, Any]) -> RedisServer:
+    if url.kind == "unix":
+        options |= {"connection_class": UnixDomainSocketConnection, "path": url.path}
+    else:
+        ((host, port),) = url.hosts
+        options |= {"connection_class": SSLConnection if url.tls else Connection, "host": host, "port": port}
+    pool = ConnectionPool(db=url.database, **options)
+    # Opens no connection, but refuses options that cannot be used.
+    pool.make_connection()  # type: ignore[no-untyped-call]
+    return RedisServer(Redis.from_pool(pool), database=url.database)
 
 
-def _cluster(url: str, options: dict[str, Any]) -> RedisCluster:
-    hosts, path, given = _parts(url)
-    if path:
-        raise RedisURLError("the Redis URL names a database, and a cluster has none")
-    nodes = [ClusterNode(host, port) for host, port in hosts]
-    return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options, **given)
+def _by_sentinel(url: RedisURL, options: dict[str, Any]) -> RedisServer:
+    options |= {"ssl": True} if url.tls else {}
+    of_the_master_alone = {"max_connections", "client_name", "health_check_interval", *url.login}
+    own = {option: value for option, value in options.items() if option not in of_the_master_alone}
+    sentinel = Sentinel(url.hosts, sentinel_kwargs=own, **options)  # type: ignore[no-untyped-call]
+    master: Redis = sentinel.master_for(url.path, db=url.database)
+    return RedisServer(master, *sentinel.sentinels, database=url.database)
 
 
-def _parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
-    """Returns hosts, path and client options of a URL with several hosts."""
-    parts = urlsplit(url)
-    login, _, addresses = parts.netloc.rpartition("@")
-    user, _, password = login.partition(":")
-    given: dict[str, Any] = dict(parse_qsl(parts.query))
-    if parts.scheme.startswith("rediss"):
-        given["ssl"] = True
-    given |= {name: unquote(text) for name, text in (("username", user), ("password", password)) if text}
-    return [_address(address) for address in addresses.split(",")], parts.path.strip("/"), given
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
-        raise RedisURLError("every host of the Redis URL needs a port, as in host:6379")
-    return host.strip("[]"), int(port)
+def _cluster(url: RedisURL, options: dict[str, Any]) -> RedisServer:
+    options |= {"ssl": True} if url.tls else {}
+    nodes = [ClusterNode(host, port) for host, port in url.hosts]
+    return RedisServer(RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options))

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from agentprm.errors import AgentPRMError
-from service.redis_client.connections import RedisServer, connect, error_kind
+from service.redis_client.connections import NoSuchDatabase, RedisServer, connect, error_kind
 from service.score_cache.keys import Key, checkpoint_prefix, namespace_prefix
 
 BATCH_SIZE: Final = 500
@@ -88,6 +88,8 @@ async def _batches(server: RedisServer, namespace: str, digest: str | None) -> A
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, NoSuchDatabase):
+        return str(error)
     message = _MESSAGES.get(kind := error_kind(error), "a Redis command failed")
     if kind == "connection":
         return f"{message}: {_os_reason(error) or type(error).__name__}"

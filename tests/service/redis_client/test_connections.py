@@ -40,7 +40,7 @@ UNUSABLE = {
     f"redis://:{SECRET}\N{ACCOUNT OF}x@far:1": "cannot be read",
     f"redis://:[{SECRET}@far:1": "cannot be read",
     f"redis+sentinel://user:1/x/{SECRET}@far:1/scores": "cannot be read",
-    f"redis+sentinel://user:{SECRET}/x@far:1/scores": "every host of the Redis URL needs a port",
+    f"redis+sentinel://user:{SECRET}/x@far:1/scores": "percent-encoded",
 }
 
 
