@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 
 from agentprm.errors import RequestError
 from model_store.format.store import Checkpoint, Store
-from service.access.api_keys import ApiKeys, read_keys
+from service.access.api_keys import ApiKeys
 from service.access.rate_limits import LocalRateLimiter, RateLimiter, RedisRateLimiter
 from service.engine.device_memory import gpu_memory, release_memory
 from service.generation.policy import Policy
@@ -39,7 +39,6 @@ from service.models.catalog import Models
 from service.models.load import Loaded, load_checkpoint
 from service.models.registry import Registry, reload_and_log
 from service.redis_client.connections import connect
-from service.redis_client.urls import parse_redis_url
 from service.score_cache.contract import ScoreCache
 from service.score_cache.memory_tier import MemoryTier
 from service.score_cache.redis_tier import GRACE_SECONDS, RedisTier
@@ -55,20 +54,6 @@ Load = Callable[[Checkpoint, Settings], Loaded]
 Limit = Callable[[App], ConcurrencyLimit]
 NO_TELEMETRY: Final = {"tracing": False, "metrics": False, "logs": False}
 """Switches off FastAPI's own telemetry: it would send exception messages and paths, which may hold an agent's text."""
-
-
-def check_files(settings: Settings) -> None:
-    """Reads the files of keys and the Redis URL once, so that an error in them is told before minutes of loading.
-
-    Raises:
-        AgentPRMError: one of them cannot be used.
-    """
-    for file in (settings.judge_api_key_file, settings.policy_api_key_file):
-        read_key(file)
-    if settings.api_keys_file is not None:
-        read_keys(settings.api_keys_file)
-    if settings.redis_url:
-        parse_redis_url(settings.redis_url)
 
 
 def create_app(

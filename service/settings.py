@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agentprm.errors import AgentPRMError
@@ -32,6 +32,8 @@ def _split_at_commas(names: Any) -> Any:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Telemetry = Literal["off", "traces", "events"]
+Host = Annotated[str, Field(min_length=1), AfterValidator(lambda address: address.strip("[]"))]
+"""Address to listen on. A URL has an IPv6 address in brackets, so people write it with them."""
 Devices = Annotated[str, Field(pattern=PLACEMENT)]
 Url = Annotated[str, Field(pattern=r"^(https?://[^/]\S*)?$", repr=False)]
 """Address of a server. No representation of the settings shows it, because it may hold a password."""
@@ -46,7 +48,7 @@ def _parse_pairs(text: Any) -> Any:
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    host: Host = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0: a free one.")
     tls_certfile: Path | None = Field(
         default=None, description="PEM file with the certificate chain of HTTPS; unset: plain HTTP."

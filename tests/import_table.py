@@ -97,6 +97,14 @@ INTERNAL: dict[str, set[str]] = {
         "service.tracing",
         "service.versions",
     },
+    "service.preflight": {
+        "model_store.format",
+        "service.access",
+        "service.generation",
+        "service.redis_client",
+        "service.settings",
+    },
+    "service.options": {"service.settings", "service.versions"},
     "service.lifecycle": {
         "service.access",
         "service.generation.policy",
@@ -105,6 +113,8 @@ INTERNAL: dict[str, set[str]] = {
     },
     "service.app": {"agentprm", "model_store", "service"},
     "service.__main__": {"agentprm.errors", "service"},
+    "service.serving": {"agentprm.errors", "service"},
+    "service.listening": {"agentprm.errors", "service.settings"},
     "training.environments": {"agentprm.errors", "agentprm.types", "training.environments"},
     "training.rollouts": {"agentprm.errors", "agentprm.types", "training.environments", "training.rollouts"},
     "training.data": {"agentprm.errors", "agentprm.types", "model_store", "training.data", "training.rollouts"},
@@ -195,7 +205,7 @@ EXTERNAL = {
     "fastapi": {"benchmarks", "service.app", "service.http"},
     "fastapi_offline": {"service.app"},
     "starlette": {"service.http.framework_errors"},
-    "uvicorn": {"benchmarks", "service.__main__", "service.http.server"},
+    "uvicorn": {"benchmarks", "service.serving", "service.http.server"},
     "typer": {"agentprm.cli", "model_store.__main__", "model_store.commands", "service", "training"},
     "jinja2": {"model_store.importers", "model_store.text"},
     "pydantic": {

@@ -105,6 +105,11 @@ class ModelInfo(ModelIdentity):
     )
     device: str
     limits: Limits
+    trained_on: str | None = Field(
+        default=None,
+        description="Text and tasks that it was trained on, from `training.environment` of the manifest: scores of "
+        "anything else mean little. null if the manifest does not say.",
+    )
     training: dict[str, Any] = Field(description="How it was trained, from the manifest.")
     evaluation: dict[str, Any] = Field(description="What was measured, from the manifest.")
 

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--reply", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
-    # The same uvicorn settings as in service.__main__.
+    # The same uvicorn settings as in service.serving.
     uvicorn.run(
         create_app(arguments.reply.read_bytes()),
         port=arguments.port,

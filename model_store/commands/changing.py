@@ -10,7 +10,8 @@ import typer
 
 from model_store.commands.options import BUNDLED, JsonOption, StoreOption
 from model_store.commands.report import Report
-from model_store.errors import CheckpointError, ManifestInvalid, one_line
+from model_store.errors import CheckpointError, ManifestInvalid
+from model_store.format.json_files import read_json
 from model_store.format.manifest import parse_manifest
 from model_store.format.store import MANIFEST, Store
 from model_store.importers.pickles import convert
@@ -26,10 +27,7 @@ def publish_directory(
     The directory has the layout of a version of the store; the digest is filled in.
     """
     file = source / MANIFEST
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read: {one_line(str(error), 300)}") from error
+    data = read_json(file)
     if not isinstance(data, dict):
         raise ManifestInvalid(f"{file} must be an object")
     manifest = parse_manifest(json.dumps({**data, "digest": "not published"}))

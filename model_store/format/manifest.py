@@ -45,6 +45,12 @@ class Manifest:
     def reference(self) -> str:
         return f"{self.name}@{self.version}"
 
+    @property
+    def trained_on(self) -> str | None:
+        """Text and tasks that the model was trained on, as ``training.environment`` says; None if that is not text."""
+        text = self.training.get("environment")
+        return text if isinstance(text, str) and text else None
+
     def to_json(self) -> str:
         fields = _MANIFEST.dump_python(self, exclude_defaults=True, warnings="none")
         return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

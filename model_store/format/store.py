@@ -4,6 +4,7 @@
 <root>/<name>/<version>/prm.json    the manifest, in a Hugging Face directory (safetensors only)
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, ManifestInvalid, one_line
+from model_store.format.json_files import ENCODING, read_json
 from model_store.format.manifest import Manifest, parse_manifest
 
 MANIFEST: Final = "prm.json"
@@ -49,7 +51,7 @@ class Store:
         name, _, version = self.aliases().get(reference, reference).partition("@")
         version = version or self._newest(name)
         if not (self._path(name, version) / MANIFEST).is_file():
-            raise CheckpointNotFound(f"no checkpoint {reference!r} in {self.root}; there are: {self._listing()}")
+            raise self._not_found(reference)
         return f"{name}@{version}"
 
     def resolve(self, reference: str) -> Checkpoint:
@@ -116,10 +118,7 @@ class Store:
         path = self.root / ALIASES
         if not path.exists():
             return {}
-        try:
-            aliases = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} is not JSON: {error}") from error
+        aliases = read_json(path)
         if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
             raise CheckpointError(f"{path} must map each alias to a name@version")
         return aliases
@@ -138,11 +137,18 @@ class Store:
     def _newest(self, name: str) -> str:
         versions = [path.parent.name for path in (self.root / _checked(name)).glob(f"[!.]*/{MANIFEST}")]
         if not versions:
-            raise CheckpointNotFound(f"no checkpoint {name!r} in {self.root}; there are: {self._listing()}")
+            raise self._not_found(name)
         return max(versions, key=natural_order)
 
-    def _listing(self) -> str:
-        return ", ".join([*self.references(), *sorted(self.aliases())]) or "none"
+    def _not_found(self, wanted: str) -> CheckpointNotFound:
+        if not self.root.is_dir():
+            return CheckpointNotFound(f"no checkpoint {wanted!r}: there is no directory {self.root.absolute()}")
+        names = [*self.references(), *sorted(self.aliases())]
+        nearest = difflib.get_close_matches(wanted, [*{name.partition("@")[0]: None for name in names}, *names], n=1)
+        advice = f"; the nearest is {nearest[0]!r}" if nearest else ""
+        return CheckpointNotFound(
+            f"no checkpoint {wanted!r} in {self.root}{advice}; there are: {', '.join(names) or 'none'}"
+        )
 
 
 def compute_digest(path: Path, manifest: Manifest) -> str:
@@ -163,11 +169,11 @@ def _files(path: Path) -> Iterator[Path]:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        return parse_manifest((path / MANIFEST).read_text(encoding="utf-8"))
+        return parse_manifest((path / MANIFEST).read_text(encoding=ENCODING))
     except ManifestInvalid as error:
         raise ManifestInvalid(f"{path}: {error}") from error
     except UnicodeDecodeError as error:
-        raise ManifestInvalid(f"{path}: prm.json is not UTF-8") from error
+        raise ManifestInvalid(f"{path}: prm.json is not UTF-8; save it as UTF-8") from error
 
 
 def _refuse_unsafe(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
+from model_store.format.json_files import read_json
 from model_store.importers.chat_template import chat_texts
 from model_store.importers.presets import CHAT, PRESETS, Preset
 from model_store.text.runs import Place, Run, RunTokenizer
@@ -44,10 +45,7 @@ def read_recipe(path: Path) -> Preset:
     Raises:
         CheckpointError: the file cannot be read, or is not such an object.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {one_line(str(error), 300)}") from error
+    data = read_json(path)
     if not isinstance(data, dict) or set(data) != {"score", "template"}:
         raise CheckpointError(f"{path} must be an object with score and template, and nothing else")
     if not all(isinstance(part, dict) for part in data.values()):

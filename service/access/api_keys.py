@@ -98,9 +98,11 @@ def read_keys(path: Path) -> list[ApiKey]:
         ApiKeysError: the file cannot be read, a line describes no key, a name comes twice, or there is no key.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ApiKeysError(f"the API keys in {path} cannot be read: {type(error).__name__}") from error
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows editors put a mark at the beginning
+    except OSError as error:
+        raise ApiKeysError(f"the API keys in {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ApiKeysError(f"the API keys in {path} cannot be read: it is not UTF-8; save it as UTF-8") from error
     keys: dict[str, ApiKey] = {}
     for number, line in enumerate(lines, 1):
         if not (text := line.partition("#")[0].strip()):

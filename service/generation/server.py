@@ -134,9 +134,11 @@ def read_key(file: Path | None) -> str:
     if file is None:
         return ""
     try:
-        key = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyUnreadable(f"the key in {file} cannot be read") from error
+        key = file.read_text(encoding="utf-8-sig").strip()  # Windows editors put a mark at the beginning
+    except OSError as error:
+        raise KeyUnreadable(f"the key in {file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise KeyUnreadable(f"{file} is not UTF-8; save it as UTF-8") from error
     if not (key and key.isascii() and key.isprintable()):
         raise KeyUnreadable(f"{file} must hold one key, printable ASCII")
     return key

@@ -1,8 +1,11 @@
 """Turns a model in memory into one that answers requests."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from agentprm import wire
+from model_store.errors import one_line
+from model_store.format.manifest import Manifest
 from service.generation.judge import RemoteJudge
 from service.generation.server import GenerationClient, read_key
 from service.metrics import Metrics
@@ -17,6 +20,8 @@ from service.scoring.scorer import Scorer
 from service.scoring.sequences import Sequencer
 from service.scoring.token_source import TokenSource
 from service.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class ModelBuilder:
@@ -36,6 +41,7 @@ class ModelBuilder:
     def build(self, model: Loaded) -> ServedModel:
         """Builds all that scores with a model. It is not started yet."""
         self._register_metrics(model)
+        _log_training(model.manifest)
         observer = self._metrics.observer(model.manifest.reference)
         source = self._source(model, observer)
         promise = model.manifest.score.promise
@@ -102,6 +108,16 @@ class ModelBuilder:
         return KeyScope(self._settings.score_cache_namespace, manifest.digest, manifest.render_version, model.dtype)
 
 
+def _log_training(manifest: Manifest) -> None:
+    if manifest.trained_on is not None:
+        logger.info(
+            "%s was trained on %s; scores of other text mean little, and an item has at most %d tokens",
+            manifest.reference,
+            one_line(manifest.trained_on, 300),
+            manifest.context_length,
+        )
+
+
 def _weights(model: Loaded) -> wire.Weights | None:
     if not isinstance(model, LoadedModel) or model.weights_error is None:
         return None
@@ -129,6 +145,7 @@ def _info(model: Loaded, settings: Settings) -> wire.ModelInfo:
             queue_tokens=settings.max_queue_tokens,
             requests=settings.max_requests,
         ),
+        trained_on=manifest.trained_on,
         training=manifest.training,
         evaluation=manifest.evaluation,
     )

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from agentprm.errors import AgentPRMError
 from model_store.errors import CheckpointNotFound, ManifestInvalid
+from model_store.format.json_files import ENCODING
 from model_store.format.manifest import parse_manifest
 from model_store.format.store import MANIFEST, Store
 from service.score_cache.inspection import count, open_server, purge
@@ -185,7 +186,7 @@ def names_by_digest(store: Store) -> dict[str, str]:
     for reference in store.references():
         path = store.root / reference.replace("@", "/") / MANIFEST
         try:
-            manifest = parse_manifest(path.read_text(encoding="utf-8"))
+            manifest = parse_manifest(path.read_text(encoding=ENCODING))
         except (ManifestInvalid, OSError, UnicodeDecodeError) as error:
             _print_error(f"{reference} cannot be recognised by its digest: {error}")
         else:

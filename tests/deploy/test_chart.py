@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.__main__ import DRAIN_SECONDS
+from service.serving import DRAIN_SECONDS
 from tests.deploy.files import AFTER_DRAIN_SECONDS, ROOT, SETTINGS, VERSION, manifests, read_yaml
 
 CHART = ROOT / "deploy" / "helm" / "agentprm"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.__main__ import DRAIN_SECONDS
+from service.serving import DRAIN_SECONDS
 from tests.deploy.files import (
     AFTER_DRAIN_SECONDS,
     PINNED,

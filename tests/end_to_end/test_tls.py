@@ -8,7 +8,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from service.__main__ import CannotListen, check_certificate
+from service.listening import CannotListen, check_certificate
 from service.settings import Settings
 from tests.end_to_end.conftest import started
 

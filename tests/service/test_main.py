@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.__main__ import CannotListen, bind_socket, main, start_listening
+from service.__main__ import main
+from service.listening import CannotListen, bind_socket, start_listening
 
 
 @pytest.fixture(autouse=True)

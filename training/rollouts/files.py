@@ -1,5 +1,6 @@
 """Rollout files: one JSON object a line, strictly read."""
 
+import codecs
 import json
 import os
 import reprlib
@@ -39,8 +40,11 @@ def read_rollouts(path: Path) -> list[Rollout]:
     rollouts = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise AgentPRMError(f"{path} is not UTF-8; save it as UTF-8")
             try:
-                rollouts.append(_ROLLOUT.validate_json(line.rstrip(b"\r\n")))
+                # Windows editors put a mark at the beginning.
+                rollouts.append(_ROLLOUT.validate_json(line.rstrip(b"\r\n").removeprefix(codecs.BOM_UTF8)))
             except ValidationError as error:
                 raise AgentPRMError(f"{path}, line {number}: not a rollout ({_faults(error)})") from error
     return rollouts

@@ -154,7 +154,7 @@ def test_a_failure_is_one_sentence_on_stderr(capsys: pytest.CaptureFixture[str],
     assert errors == f"agentprm: no checkpoint 'absent' in {tmp_path}; there are: none\n"
     (tmp_path / "aliases.json").mkdir()
     assert main(["list", "--store", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"agentprm: {tmp_path}/aliases.json: Is a directory\n"
+    assert capsys.readouterr().err == f"agentprm: {tmp_path}/aliases.json cannot be read: Is a directory\n"
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

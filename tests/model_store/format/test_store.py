@@ -151,7 +151,7 @@ def test_names_that_are_not_there_or_leave_the_store_are_not_found(
 
 
 def test_a_missing_store_says_that_there_is_nothing(store: Store) -> None:
-    with pytest.raises(CheckpointNotFound, match="there are: none"):
+    with pytest.raises(CheckpointNotFound, match="there is no directory"):
         store.resolve("demo")
 
 
