@@ -1,109 +1,42 @@
-"""``python -m service``: loads the models and serves them until a signal to stop."""
+"""``python -m service``: loads the models and serves them until a signal to stop.
 
-import logging
+Little is imported here, so that from its first moments Ctrl-C ends the program in a sentence.
+"""
+
+import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import FrameType
 from typing import Final
 
-import typer
-
-from agentprm.errors import AgentPRMError
-from service.listening import bind_socket, check_certificate
-from service.logs import set_up_logging
-from service.options import HELP, PROGRAM, HostOption, ModelOption, PortOption, VersionOption, explain_unknown
-from service.preflight import check_settings
-from service.settings import ignored_variables, load_settings
-
-logger = logging.getLogger("service")
+SIGNALS: Final = {
+    signal.SIGINT: (b"interrupted", 130),  # as shells expect of Ctrl-C
+    signal.SIGTERM: (b"stopped", 0),  # as after a drain
+}
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came before the service was ready. No library takes a KeyboardInterrupt for an error of its own."""
-
-
-app: Final = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-def main(arguments: Sequence[str] = ()) -> int:
-    """Runs the service with the options that follow the program's name.
-
-    Returns:
-        0 after a signal to stop, 1 if it cannot start, 2 for arguments that cannot be used, and 130, as shells expect,
-        for Ctrl-C before it was ready.
-    """
-    try:
-        app(list(arguments), prog_name=PROGRAM)
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
-
-
-@app.command(
-    help=HELP,
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "help_option_names": ["--help", "-h"],
-    },
-)
-def command(
-    context: typer.Context,
-    host: HostOption = None,
-    port: PortOption = None,
-    model: ModelOption = None,
-    _version: VersionOption = False,
-) -> None:
-    """Serves with the settings of the environment and the options, which win."""
-    if context.args:
-        context.fail(explain_unknown(context.args[0]))
-    given = {"host": host, "port": port, "models": ",".join(model) if model else None}
-    raise typer.Exit(run({field: value for field, value in given.items() if value is not None}))
-
-
-def run(options: Mapping[str, str]) -> int:
-    """Serves with these settings and those of the environment. Returns the exit code, as ``main`` does."""
-    signal.signal(signal.SIGTERM, _terminate)
+def main() -> int:
+    """Runs the command line with signals that end the process until the service is ready. Returns the exit code."""
+    for number in SIGNALS:
+        signal.signal(number, end_process)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload during start or drain must not end the process
-    try:
-        return _load_and_serve(options)
-    except AgentPRMError as error:
-        return _end(str(error), 1)
-    except OSError as error:  # a file or a directory that may not be read, for example
-        place = f"{error.filename}: " if error.filename else ""
-        return _end(f"{place}{error.strerror or error}", 1)
-    except KeyboardInterrupt as interruption:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would end the clean-up with a traceback
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if isinstance(interruption, Terminated):
-            return _end("stopped before it was ready", 0)
-        return _end("interrupted before it was ready", 130)
-
-
-def _load_and_serve(options: Mapping[str, str]) -> int:
-    settings = load_settings(options)
-    set_up_logging(settings.log_level, settings.log_format)
-    for sentence in ignored_variables():
-        logger.warning("%s", sentence)
-    # The port comes first: if it is taken, that is known before minutes of loading.
-    check_certificate(settings)
-    with bind_socket(settings.host, settings.port) as listener:
-        check_settings(settings)
-        # Not imported above: it imports torch for seconds, in which Ctrl-C is to end in a sentence as later.
-        code: int = import_module("service.serving").serve(settings, listener)
-        return code
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
-
-
-def _end(sentence: str, code: int) -> int:
-    print(f"agentprm: {sentence}", file=sys.stderr)
+    code: int = import_module("service.command_line").main(sys.argv[1:])
     return code
 
 
+def end_process(number: int, _frame: FrameType | None) -> None:
+    """Ends this process and its workers at once.
+
+    It raises no exception: libraries take one in the middle of their import for an error of their own.
+    """
+    word, code = SIGNALS[signal.Signals(number)]
+    os.write(sys.stderr.fileno(), b"agentprm: " + word + b" before it was ready\n")
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

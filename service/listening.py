@@ -42,7 +42,7 @@ def bind_socket(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot express
+    except (OSError, UnicodeError, TypeError) as error:  # the last two: a name that DNS cannot express
         listener.close()
         raise _cannot_listen(host, port, error) from error
     return listener
@@ -62,7 +62,7 @@ def address_in_url(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> CannotListen:
+def _cannot_listen(host: str, port: int, error: Exception) -> CannotListen:
     reason = (error.strerror or str(error)) if isinstance(error, OSError) else "that is no name of a host"
     advice = {
         errno.EADDRINUSE: "; --port or AGENTPRM_PORT chooses another port",

@@ -54,8 +54,9 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     gc.freeze()  # keeps the loaded models out of every later garbage collection
     start_listening(listener)
     server = uvicorn.Server(config)
-    # uvicorn drains on SIGTERM and then raises the signal again, for the handler before its own. Exit code 0 then.
+    # uvicorn drains on a signal and then raises it again, for the handler before its own. The exit code is 0 then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

@@ -9,6 +9,7 @@
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -43,7 +44,9 @@ _HOST: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.-]+)(?::(?P
 _DATABASE: Final = re.compile(r"[0-9]{1,9}")
 
 
-_PARSERS: Final = {name: parse for name, parse in URL_QUERY_ARGUMENT_PARSERS.items() if name != "db"}
+_PARSERS: Final[dict[str, Callable[[str], object]]] = {
+    name: parse for name, parse in URL_QUERY_ARGUMENT_PARSERS.items() if name != "db"
+}
 
 
 class RedisURLError(AgentPRMError):
@@ -122,7 +125,7 @@ def _options(query: str, known: tuple[str, ...]) -> dict[str, Any]:
             + ("" if "ssl_password" in known else ", and those of TLS after rediss://")
         )
     try:
-        return {name: _PARSERS.get(name, str)(text) for name, text in options.items()}
+        return {name: _PARSERS[name](text) if name in _PARSERS else text for name, text in options.items()}
     except ValueError:
         _refuse("an option of its query has a value of the wrong type")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.__main__ import main
+from service.command_line import main
 from service.listening import CannotListen, bind_socket, start_listening
 
 

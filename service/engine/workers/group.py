@@ -1,11 +1,13 @@
 """The service's side of one worker: starts its processes, sends calls, receives replies, and ends the processes."""
 
 import shutil
+import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
@@ -144,9 +146,24 @@ def _start(config: WorkerConfig) -> tuple[BaseProcess, Connection]:
     pipe, child_pipe = context.Pipe()
     name = f"worker on {config.devices[config.rank]}"
     process = context.Process(target=run, args=(config, child_pipe), name=name, daemon=True)
-    process.start()
+    with _signals_blocked():
+        process.start()
     child_pipe.close()  # with a copy open here, the end of the child would not close the pipe
     return process, pipe
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Blocks signals in this thread: a process that starts meanwhile inherits that, and never sees them.
+
+    A terminal sends Ctrl-C to every process. Only the service acts on it.
+    """
+    resource_tracker.ensure_running()  # its start would end the blocking
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _close(pipes: Sequence[Connection], loading: Sequence[BaseProcess], directory: str) -> None:
