@@ -16,6 +16,12 @@ from testbed.processes import PATIENCE, ROOT
 Serve = Callable[..., Settings]
 
 
+@pytest.fixture(autouse=True)
+def _no_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the log of the tests alone."""
+    monkeypatch.setattr("service.command_line.set_up_logging", lambda *_: None)
+
+
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     """Returns a function that types a command line and returns the settings that would be served with."""
@@ -122,6 +128,7 @@ def test_a_wrong_value_names_the_option_or_the_variable_that_has_it(
     assert complaint(capsys).startswith("agentprm: AGENTPRM_PORT is '99999' but should be less than")
 
 
+@pytest.mark.usefixtures("serve")
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -143,7 +150,7 @@ def test_a_wrong_value_names_the_option_or_the_variable_that_has_it(
     ],
 )
 def test_what_newcomers_set_first_ends_in_a_sentence_before_a_model_is_loaded(
-    name: str, value: str, said: str, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(f"AGENTPRM_{name}", value)
     line = complaint(capsys)
@@ -174,14 +181,15 @@ def test_variables_of_uvicorn_that_do_nothing_are_named(monkeypatch: pytest.Monk
     assert ignored_variables() == [
         "UVICORN_PORT is ignored: AGENTPRM_PORT is the variable of that setting",
         "UVICORN_RELOAD is ignored: it is a variable of uvicorn's own command line",
-        "WEB_CONCURRENCY is ignored: one process serves, and AGENTPRM_DEVICE names a model's workers",
+        "WEB_CONCURRENCY is ignored: one process serves, and AGENTPRM_DEVICE gives a model several workers",
     ]
     monkeypatch.setenv("WEB_CONCURRENCY", "1")
     assert len(ignored_variables()) == 2
 
 
+@pytest.mark.usefixtures("serve")
 def test_a_file_that_may_not_be_read_is_named(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def deny(path: Path, *_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied", str(path))

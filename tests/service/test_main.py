@@ -11,6 +11,7 @@ from service.listening import CannotListen, bind_socket, start_listening
 @pytest.fixture(autouse=True)
 def _free_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTPRM_PORT", "0")
+    monkeypatch.setattr("service.command_line.set_up_logging", lambda *_: None)  # leaves the log of the tests alone
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:
