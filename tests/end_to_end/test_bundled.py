@@ -108,7 +108,10 @@ def test_models_tells_what_is_served_and_what_was_measured(client: Client) -> No
     (model,) = client.models().models
     manifest = STORE.resolve("demo").manifest
     assert (model.name, model.digest, model.aliases) == ("textcraft-demo", manifest.digest, ["demo"])
-    assert model.limits.tokens == manifest.context_length
+    assert model.limits.tokens == manifest.context_length == 512
+    assert model.trained_on is not None
+    assert model.trained_on.startswith("TextCraft ")
+    assert model.trained_on == model.training["environment"]
     assert model.evaluation["training_seeds"] >= 3
     assert model.evaluation["goals"] >= 80
 

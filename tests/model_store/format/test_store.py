@@ -8,7 +8,7 @@ import pytest
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, ManifestInvalid
 from model_store.format.manifest import Manifest
-from model_store.format.store import Checkpoint, Store
+from model_store.format.store import ALIASES, MANIFEST, Checkpoint, Store
 
 
 def edit_manifest(checkpoint: Checkpoint, change: Callable[[Any], object]) -> None:
@@ -169,3 +169,36 @@ def test_a_link_to_a_directory_is_refused_however_it_came_in(
     (published.path / "sub").symlink_to(outside, target_is_directory=True)
     with pytest.raises(CheckpointCorrupt, match="is a link"):
         store.resolve(manifest.reference)
+
+
+def test_a_manifest_and_aliases_may_come_from_a_windows_editor(store: Store, published: Checkpoint) -> None:
+    store.set_alias("prod", published.manifest.reference)
+    for file in (published.path / MANIFEST, store.root / ALIASES):
+        file.write_bytes(f"\ufeff{file.read_text()}".replace("\n", "\r\n").encode())
+    assert store.resolve("prod") == published
+
+
+@pytest.mark.parametrize("name", [MANIFEST, ALIASES])
+def test_a_file_in_another_encoding_is_told_which_one_is_wanted(name: str, store: Store, published: Checkpoint) -> None:
+    store.set_alias("prod", published.manifest.reference)
+    file = store.root / ALIASES if name == ALIASES else published.path / MANIFEST
+    file.write_text(file.read_text(), encoding="utf-16")
+    with pytest.raises(CheckpointError, match="is not UTF-8; save it as UTF-8"):
+        store.resolve("prod")
+
+
+def test_the_nearest_name_is_told_of_one_that_is_not_there(store: Store, published: Checkpoint) -> None:
+    store.set_alias("production", published.manifest.reference)
+    for wanted, nearest in {"prodution": "production", "tinny": "tiny", "tiny@11": "tiny@1"}.items():
+        with pytest.raises(CheckpointNotFound, match=f"no checkpoint '{wanted}' in .*; the nearest is '{nearest}'; "):
+            store.reference(wanted)
+
+
+@pytest.mark.parametrize(
+    ("training", "trained_on"),
+    [({"environment": "WebShop"}, "WebShop"), ({}, None), ({"environment": ""}, None), ({"environment": ["a"]}, None)],
+)
+def test_a_manifest_tells_what_the_model_was_trained_on(
+    training: dict[str, object], trained_on: str | None, manifest: Manifest
+) -> None:
+    assert replace(manifest, training=training).trained_on == trained_on

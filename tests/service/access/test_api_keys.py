@@ -78,6 +78,21 @@ def test_a_file_that_cannot_be_used_is_one_sentence_that_quotes_no_key(
     assert SECRET not in str(refused.value)
 
 
+def test_a_file_may_come_from_a_windows_editor(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(f"\ufeff# who may ask\r\n\r\n \r\nagents score {HASH} # the agents\r\n".encode())
+    assert name_of(ApiKeys(path), SECRET) == "agents"
+    path.write_bytes(f"\ufeffagents score {HASH}".encode())
+    assert name_of(ApiKeys(path), SECRET) == "agents"
+
+
+def test_a_file_in_another_encoding_is_told_which_one_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"agents score {HASH}", encoding="utf-16")
+    with pytest.raises(ApiKeysError, match="it is not UTF-8; save it as UTF-8"):
+        ApiKeys(path)
+
+
 def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(ApiKeysError, match="cannot be read"):
         ApiKeys(tmp_path / "nothing")

@@ -12,7 +12,7 @@ from model_store.errors import CheckpointError
 from model_store.format.judge import Judge
 from model_store.format.store import Checkpoint
 from service.app import create_app
-from service.generation.server import KeyUnreadable
+from service.generation.server import KeyUnreadable, read_key
 from service.models.load import load_checkpoint
 from service.settings import Settings
 from tests.service.echo_app import PATIENCE, proposal
@@ -134,6 +134,15 @@ def test_a_key_that_cannot_be_read_ends_the_start(content: bytes | None, tmp_pat
         settings: dict[str, Any] = {setting: file, "policy_url": "http://policy"}
         with pytest.raises(KeyUnreadable, match=str(file)):
             create_app([], Settings(**settings))
+
+
+def test_a_key_may_come_from_a_windows_editor(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes("\ufeffsecret\r\n".encode())
+    assert read_key(file) == "secret"
+    file.write_text("secret", encoding="utf-16")
+    with pytest.raises(KeyUnreadable, match="is not UTF-8; save it as UTF-8"):
+        read_key(file)
 
 
 def test_a_request_of_more_calls_than_may_wait_is_refused(server: Server) -> None:

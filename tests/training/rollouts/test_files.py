@@ -49,6 +49,18 @@ def test_a_line_break_in_a_text_does_not_end_the_line(tmp_path: Path) -> None:
     assert read_rollouts(tmp_path / "rollouts.jsonl") == written
 
 
+def test_a_file_may_come_from_a_windows_editor(tmp_path: Path) -> None:
+    path = tmp_path / "rollouts.jsonl"
+    written = guessed(2)
+    write_rollouts(path, written)
+    lines = path.read_text().replace("\n", "\r\n")
+    path.write_bytes(f"\ufeff{lines}".encode())
+    assert read_rollouts(path) == written
+    path.write_text(lines, encoding="utf-16")
+    with pytest.raises(AgentPRMError, match=r"rollouts\.jsonl is not UTF-8; save it as UTF-8"):
+        read_rollouts(path)
+
+
 def test_a_file_has_one_object_of_the_documented_fields_a_line(tmp_path: Path) -> None:
     rollout = Rollout(
         Trajectory("t", (Step("o", "ä"),)), "end", 1.0, terminated=True, truncated=False, goal="g", seed=3
