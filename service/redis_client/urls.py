@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from redis.connection import URL_QUERY_ARGUMENT_PARSERS
+from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS
 
 from agentprm.errors import AgentPRMError
 

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from service.command_line import main
-from service.options import OPTIONS
-from service.settings import Settings, ignored_variables, variable
+from service.settings import OPTIONS, Settings, ignored_variables, variable
 from testbed.processes import PATIENCE, ROOT
 
 Serve = Callable[..., Settings]
@@ -31,7 +30,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
         served.append(settings)
         return 0
 
-    monkeypatch.setitem(sys.modules, "service.serving", SimpleNamespace(serve=keep))  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "service.serving", SimpleNamespace(serve=keep))
     monkeypatch.setenv("AGENTPRM_PORT", "0")
 
     def type_in(*arguments: str) -> Settings:

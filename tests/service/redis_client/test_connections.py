@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from service.redis_client.connections import RedisURLError, connect
+from service.redis_client.connections import connect
+from service.redis_client.urls import RedisURLError
 from testbed.processes import HOST, PATIENCE, free_port, wait_until
 from testbed.redis import DidNotStart, RedisServer, Start
 from tests.service.score_cache.caching import KEYS, SCORES, caching, until
