@@ -3,18 +3,17 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Self
-
-import httpx
+from typing import Self
 
 from agentprm import calls, wire
-from agentprm.calls import Candidates, Chat, R, RankLike, TrajectoryLike
+from agentprm.address import address
+from agentprm.calls import R
+from agentprm.connections import AsyncConnections, Connections
 from agentprm.errors import ConnectionFailed, NotReady, UnexpectedReply
-from agentprm.exchange import FAILURES, PROBE, Exchange, RetryPolicy, authorization, checked_url, means_not_ready
+from agentprm.exchange import FAILURES, CallPolicy, Exchange, means_not_ready
+from agentprm.items import Candidates, Chat, RankLike, TrajectoryLike
+from agentprm.transports import AsyncTransport, Transport
 from agentprm.types import State
-
-# Every connection may be kept: opening one costs more than a cached score.
-_LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 
 
 class Client:
@@ -45,7 +44,7 @@ class Client:
         api_key: str | None = None,
         timeout: float = 60.0,
         max_retries: int = 2,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """Opens no connection.
@@ -63,14 +62,10 @@ class Client:
             ValueError: a ``base_url`` or an ``api_key`` that cannot be used.
         """
         self._model = model
-        self._policy = RetryPolicy(timeout, max_retries)
+        service = address(base_url, api_key, through_proxy=transport is None)
+        self._policy = CallPolicy(timeout, max_retries, service.proxy_place)
         self._sleep = sleep
-        self._http = httpx.Client(
-            base_url=checked_url(base_url),
-            headers=authorization(api_key),
-            limits=_LIMITS,
-            transport=transport,
-        )
+        self._connections = Connections(service, transport)
 
     def score(
         self, trajectory: TrajectoryLike, *, deadline_ms: float | None = None, request_id: str | None = None
@@ -124,7 +119,7 @@ class Client:
             AgentPRMError: an answer that does not tell, such as that of another server.
         """
         try:
-            self._run(Exchange(calls.READY, PROBE))
+            self._attempts(Exchange(calls.READY, self._policy.of_probe()))
         except (ConnectionFailed, NotReady, UnexpectedReply) as error:
             if not means_not_ready(error):
                 raise
@@ -132,7 +127,7 @@ class Client:
         return True
 
     def close(self) -> None:
-        self._http.close()
+        self._connections.close()
 
     def __enter__(self) -> Self:
         return self
@@ -141,9 +136,17 @@ class Client:
         self.close()
 
     def _run(self, exchange: Exchange[R]) -> R:
+        # The place is held during pauses: calls that were refused make room for no further ones.
+        with self._connections.place(exchange.remaining):
+            return self._attempts(exchange)
+
+    def _attempts(self, exchange: Exchange[R]) -> R:
         while True:
             try:
-                return exchange.read(self._http.send(exchange.request(self._http)))
+                with self._connections.connection() as connection:
+                    response = connection.http.send(exchange.request(connection.http))
+                    connection.note_socket(response)
+                    return exchange.read(response)
             except FAILURES as error:
                 pause = exchange.pause_after(error)
             self._sleep(pause)
@@ -160,19 +163,15 @@ class AsyncClient:
         api_key: str | None = None,
         timeout: float = 60.0,
         max_retries: int = 2,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncTransport = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """Takes the arguments of ``Client``; ``sleep`` is awaited."""
         self._model = model
-        self._policy = RetryPolicy(timeout, max_retries)
+        service = address(base_url, api_key, through_proxy=transport is None)
+        self._policy = CallPolicy(timeout, max_retries, service.proxy_place)
         self._sleep = sleep
-        self._http = httpx.AsyncClient(
-            base_url=checked_url(base_url),
-            headers=authorization(api_key),
-            limits=_LIMITS,
-            transport=transport,
-        )
+        self._connections = AsyncConnections(service, transport)
 
     async def score(
         self, trajectory: TrajectoryLike, *, deadline_ms: float | None = None, request_id: str | None = None
@@ -228,7 +227,7 @@ class AsyncClient:
             AgentPRMError: an answer that does not tell, such as that of another server.
         """
         try:
-            await self._run(Exchange(calls.READY, PROBE))
+            await self._attempts(Exchange(calls.READY, self._policy.of_probe()))
         except (ConnectionFailed, NotReady, UnexpectedReply) as error:
             if not means_not_ready(error):
                 raise
@@ -236,7 +235,7 @@ class AsyncClient:
         return True
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._connections.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -245,9 +244,17 @@ class AsyncClient:
         await self.close()
 
     async def _run(self, exchange: Exchange[R]) -> R:
+        # The place is held during pauses: calls that were refused make room for no further ones.
+        async with self._connections.place(exchange.remaining):
+            return await self._attempts(exchange)
+
+    async def _attempts(self, exchange: Exchange[R]) -> R:
         while True:
             try:
-                return exchange.read(await self._http.send(exchange.request(self._http)))
+                async with self._connections.connection() as connection:
+                    response = await connection.http.send(exchange.request(connection.http))
+                    connection.note_socket(response)
+                    return exchange.read(response)
             except FAILURES as error:
                 pause = exchange.pause_after(error)
             await self._sleep(pause)

@@ -1,6 +1,7 @@
 """A service that answers from a script, and one way to call both clients: AsyncClient goes through asyncio.run."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -22,6 +23,23 @@ def refusal(status: int, code: str, retry_after: str | None = None) -> httpx.Res
     headers = {} if retry_after is None else {"retry-after": retry_after}
     envelope = {"error": {"code": code, "message": "why", "details": {"limit": 3}}}
     return httpx.Response(status, json=envelope, headers=headers)
+
+
+def items_of(request: httpx.Request) -> list[dict[str, Any]]:
+    """The items of a request as a caller knows them, without the ids that the client gives them."""
+    return [
+        {name: value for name, value in item.items() if name != "id"} for item in json.loads(request.content)["items"]
+    ]
+
+
+def _with_ids(answer: httpx.Response, request: httpx.Request) -> bytes:
+    """The answer with the ids of the request's items, where it has none of its own."""
+    if not (answer.is_success and request.content and answer.content.startswith(b"{")):
+        return answer.content
+    body = answer.json()
+    for result, item in zip(body["results"], json.loads(request.content)["items"], strict=False):
+        result["id"] = result["id"] or item["id"]
+    return json.dumps(body).encode()
 
 
 class ScriptedService:
@@ -63,7 +81,7 @@ class ScriptedService:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        return httpx.Response(answer.status_code, headers=answer.headers, content=_with_ids(answer, request))
 
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
