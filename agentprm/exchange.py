@@ -7,6 +7,7 @@ import math
 import random
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from time import monotonic
 from typing import Final, Generic
@@ -105,9 +106,8 @@ class Exchange(Generic[R]):
         # A caller's own transport may wait for a connection: that is not the reply's time.
         pool = remaining if remaining < math.inf else None
         timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS), pool=pool)
-        return http.build_request(
-            self._call.method, self._call.path, content=self._call.body, headers=headers, timeout=timeout
-        )
+        url = _absolute(http.base_url, self._call.path)
+        return http.build_request(self._call.method, url, content=self._call.body, headers=headers, timeout=timeout)
 
     def read(self, response: httpx.Response) -> R:
         """The reply in ``response``.
@@ -208,6 +208,12 @@ def _retry_after(response: httpx.Response) -> float | None:
     """Seconds of the ``Retry-After`` header; None without it, or with a date, which the service never sends."""
     value = response.headers.get("retry-after", "")
     return float(value) if value.isascii() and value.isdigit() else None
+
+
+@lru_cache(maxsize=32)
+def _absolute(base_url: httpx.URL, path: str) -> httpx.URL:
+    """The URL of a route. httpx would take a tenth of a call to put it together again."""
+    return base_url.copy_with(raw_path=base_url.raw_path.rstrip(b"/") + path.encode())
 
 
 def _milliseconds(deadline_ms: float) -> float:

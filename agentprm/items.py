@@ -36,8 +36,6 @@ def trajectory_items(items: Iterable[TrajectoryLike]) -> list[Fields | wire.Traj
         InvalidRequest: no list of trajectories.
     """
     listed = _listed("items", items, f"a list, each item {_TRAJECTORY}")
-    if listed and _is_message(listed[0]):
-        raise InvalidRequest("items must be a list of trajectories, not one chat: put the chat into a list")
     return [_trajectory(f"items.{index}", item) for index, item in enumerate(listed)]
 
 
@@ -81,7 +79,7 @@ def _state(where: str, state: Any) -> Fields:
         )
     if isinstance(state, State):
         return {**_history(where, state), "observation": state.observation}
-    return {"messages": _chat(f"{where}, its state,", state, _STATE)}
+    return {"messages": _chat(f"{where}.state", state, _STATE)}
 
 
 def _history(where: str, history: Trajectory | State) -> Fields:
@@ -99,6 +97,10 @@ def _step(where: str, step: Any) -> Fields:
 
 
 def _chat(where: str, chat: Any, expected: str) -> list[Any]:
+    if _is_message(chat):
+        raise InvalidRequest(
+            f"{where}.messages must be a list of messages, not one message: score takes a chat, score_step several"
+        )
     turns = _listed(where, chat, expected)
     if turns and isinstance(turns[0], Step):
         raise InvalidRequest(f"{where} is a list of Step without their task: make a Trajectory(task, steps)")
