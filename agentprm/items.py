@@ -97,7 +97,7 @@ def _step(where: str, step: Any) -> Fields:
 
 
 def _chat(where: str, chat: Any, expected: str) -> list[Any]:
-    if _is_message(chat):
+    if isinstance(chat, wire.Message) or (isinstance(chat, Mapping) and "role" in chat):
         raise InvalidRequest(
             f"{where}.messages must be a list of messages, not one message: score takes a chat, score_step several"
         )

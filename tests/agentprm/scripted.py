@@ -52,6 +52,7 @@ class ScriptedService:
         self.slept: list[float] = []
         self.now = 1000.0
         self.seconds_per_answer = 0.0
+        self.echo_ids = True
 
     def call(self, method: str, *args: Any, base_url: str = "http://prm:8000", **options: Any) -> Any:
         """Calls one method of a new client; options of the constructor are passed to it."""
@@ -81,7 +82,8 @@ class ScriptedService:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return httpx.Response(answer.status_code, headers=answer.headers, content=_with_ids(answer, request))
+        content = _with_ids(answer, request) if self.echo_ids else answer.content
+        return httpx.Response(answer.status_code, headers=answer.headers, content=content)
 
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
