@@ -82,7 +82,13 @@ def _authorization(api_key: str | None) -> dict[str, str]:
 def _proxy_of_environment(url: httpx.URL) -> httpx.Proxy | None:
     """The proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, unless NO_PROXY holds the host."""
     proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(url.host) or proxy_bypass(url.netloc.decode()):
+    named = proxies.get(url.scheme) or proxies.get("all")
+    if not named or proxy_bypass(url.host) or proxy_bypass(url.netloc.decode()):
         return None
-    return httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+    try:
+        proxy = httpx.Proxy(named if "://" in named else f"http://{named}")
+    except (ValueError, httpx.InvalidURL):
+        proxy = None
+    if proxy is None or not proxy.url.host:  # its address may hold a password, so it is not quoted
+        raise ValueError(f"the proxy of the environment for {url.scheme} must be a URL of http, https or socks5")
+    return proxy

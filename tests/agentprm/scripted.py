@@ -32,7 +32,7 @@ def items_of(request: httpx.Request) -> list[dict[str, Any]]:
     ]
 
 
-def _with_ids(answer: httpx.Response, request: httpx.Request) -> bytes:
+def with_ids(answer: httpx.Response, request: httpx.Request) -> bytes:
     """The answer with the ids of the request's items, where it has none of its own."""
     if not (answer.is_success and request.content and answer.content.startswith(b"{")):
         return answer.content
@@ -61,6 +61,23 @@ class ScriptedService:
             return self._call_sync(base_url, of_client, method, *args, **options)
         return asyncio.run(self._call_async(base_url, of_client, method, *args, **options))
 
+    def call_closed(self, method: str, *args: Any) -> Any:
+        """Calls one method of a client that was closed twice."""
+        transport = httpx.MockTransport(self._answer)
+        if self.kind == "sync":
+            client = Client("http://prm:8000", transport=transport)
+            client.close()
+            client.close()
+            return getattr(client, method)(*args)
+
+        async def call() -> Any:
+            client = AsyncClient("http://prm:8000", transport=transport)
+            await client.close()
+            await client.close()
+            return await getattr(client, method)(*args)
+
+        return asyncio.run(call())
+
     def _call_sync(self, base_url: str, of_client: dict[str, Any], method: str, *args: Any, **options: Any) -> Any:
         transport = httpx.MockTransport(self._answer)
         with Client(base_url, transport=transport, sleep=self._sleep, **of_client) as client:
@@ -82,7 +99,7 @@ class ScriptedService:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        content = _with_ids(answer, request) if self.echo_ids else answer.content
+        content = with_ids(answer, request) if self.echo_ids else answer.content
         return httpx.Response(answer.status_code, headers=answer.headers, content=content)
 
     def _sleep(self, seconds: float) -> None:
