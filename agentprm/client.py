@@ -17,23 +17,25 @@ from agentprm.types import State
 
 
 class Client:
-    """A blocking client; threads may share it.
+    """A blocking client; threads may share it, and forked processes: each has connections of its own.
 
     A trajectory is an ``agentprm.Trajectory``, an OpenAI chat (a list of message dicts ending in the assistant's) or
     a ``wire.TrajectoryItem``. Replies hold one result per item, in the order of the items.
 
-    ``deadline_ms`` is the milliseconds that a call may take, retries included; the service drops work that cannot meet
-    it. ``request_id`` appears in the service's log.
+    At most 100 calls are under way; further ones wait for a place. ``deadline_ms`` is the milliseconds that a call may
+    take, with this wait and all retries; the service drops work that cannot meet it. ``request_id`` appears in the
+    service's log.
 
     A call is tried again after overload (429), unreadiness (503) or a lost connection, as long as the deadline allows.
     It waits for ``Retry-After``, or with exponential backoff if the reply names none. Other errors are final.
 
     Every call raises:
         RequestError: the service answered with an error; the class follows its code (``Overloaded``, ...).
-            ``InvalidRequest`` is raised before anything is sent if the items break the contract, and
+            ``InvalidRequest`` is raised before anything is sent if the arguments break the contract, and
             ``DeadlineExceeded`` once the deadline has passed.
+        ClientClosed: the client was closed, or its transport belongs to another process or event loop.
         ConnectionFailed: no whole reply arrived.
-        UnexpectedReply: the reply breaks the contract; usually another server answered.
+        UnexpectedReply: the reply breaks the contract or belongs to another request; usually another server answered.
     """
 
     def __init__(
@@ -53,13 +55,13 @@ class Client:
             base_url: ``http://`` or ``https://``, host, and a path if the service has one.
             model: name, ``name@version`` or alias; the service's default without it.
             api_key: sent as a bearer token.
-            timeout: seconds to wait for a reply.
+            timeout: seconds to wait for a reply, once the call has its place.
             max_retries: attempts after the first.
-            transport: of httpx, for proxies and tests.
+            transport: of httpx, or a function that makes one for each connection; forked processes need the function.
             sleep: takes the seconds between two attempts.
 
         Raises:
-            ValueError: a ``base_url`` or an ``api_key`` that cannot be used.
+            ValueError: an argument, or a proxy of the environment, that cannot be used.
         """
         self._model = model
         service = address(base_url, api_key, through_proxy=transport is None)
@@ -127,6 +129,7 @@ class Client:
         return True
 
     def close(self) -> None:
+        """Closes the connections; those of calls under way once they are answered. Later calls raise ClientClosed."""
         self._connections.close()
 
     def __enter__(self) -> Self:
@@ -153,7 +156,10 @@ class Client:
 
 
 class AsyncClient:
-    """The client for ``async`` code: the methods of ``Client``, awaited. Use one per event loop."""
+    """The client for ``async`` code: the methods of ``Client``, awaited.
+
+    Each event loop has connections of its own and closes them when it shuts down.
+    """
 
     def __init__(
         self,
@@ -235,6 +241,7 @@ class AsyncClient:
         return True
 
     async def close(self) -> None:
+        """Closes the connections; those of calls under way once they are answered. Later calls raise ClientClosed."""
         await self._connections.close()
 
     async def __aenter__(self) -> Self:
