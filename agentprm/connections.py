@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, NoReturn
 from weakref import WeakSet
 
 import httpx
@@ -80,6 +80,9 @@ class Connections:
         self._start()
         return inherited
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(_NOT_PICKLED)
+
     def _refuse(self) -> None:
         if self._refusal:
             raise ClientClosed(self._refusal)
@@ -146,6 +149,9 @@ class AsyncConnections:
             self._refusal = self._refusal or _OF_PARENT
         return inherited
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(_NOT_PICKLED)
+
     def _refuse(self) -> None:
         if self._refusal:
             raise ClientClosed(self._refusal)
@@ -189,6 +195,7 @@ async def _until_shutdown(pool: Pool[httpx.AsyncClient]) -> AsyncGenerator[None]
 
 
 _CLOSED: Final = "the client is closed"
+_NOT_PICKLED: Final = "a client cannot be pickled: make one in each process"
 _REMEDY: Final = "make a client here, or pass a function that makes the transport"
 _OF_PARENT: Final = f"the client's transport belongs to the process that made it: {_REMEDY}"
 _OF_FIRST_LOOP: Final = f"the client's transport belongs to the event loop that first used it: {_REMEDY}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -253,7 +254,8 @@ def test_an_asynchronous_transport_of_another_loop_is_refused_and_a_function_mak
 
 @pytest.mark.parametrize("method", ["score", "rank", "models", "ready"])
 def test_a_closed_client_says_so_and_can_be_closed_again(service: ScriptedService, method: str) -> None:
-    arguments = {"score": [to_score("x")], "rank": [[{"role": "user", "content": "t"}], ["x"]]}.get(method, [])
+    chat = [{"role": "user", "content": "t"}]
+    arguments: tuple[Any, ...] = {"score": (to_score("x"),), "rank": (chat, ["x"])}.get(method, ())
     with pytest.raises(ClientClosed, match="the client is closed"):
         service.call_closed(method, *arguments)
     assert service.requests == []
@@ -279,6 +281,12 @@ def test_calls_under_way_are_answered_although_the_client_is_closed(url: str) ->
         client.close()
         other.score(to_score("release thread"))
         assert held.result(PATIENCE).raw == raw_score("hold thread")
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_client_says_that_it_cannot_be_pickled(kind: Callable[[str], Any]) -> None:
+    with pytest.raises(TypeError, match="a client cannot be pickled: make one in each process"):
+        pickle.dumps(kind("http://prm"))
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
