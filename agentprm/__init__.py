@@ -8,6 +8,7 @@
 from agentprm.client import AsyncClient, Client
 from agentprm.errors import (
     AgentPRMError,
+    ClientClosed,
     ConnectionFailed,
     DeadlineExceeded,
     Forbidden,
@@ -33,6 +34,7 @@ __all__ = [
     "AgentPRMError",
     "AsyncClient",
     "Client",
+    "ClientClosed",
     "ConnectionFailed",
     "DeadlineExceeded",
     "Forbidden",

@@ -1,24 +1,16 @@
 """Arguments of a client method as one request, the same for the sync and the async client."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from agentprm import wire
-from agentprm.types import State, Trajectory
-
-ChatMessage = Mapping[str, Any] | wire.Message
-"""One turn in OpenAI chat form."""
-Chat = Sequence[ChatMessage]
-TrajectoryLike = Trajectory | Chat | wire.TrajectoryItem
-Candidate = str | ChatMessage
-"""A proposed action: text, or an assistant's turn."""
-Candidates = Sequence[Candidate] | wire.Sample
-"""Proposed actions, or how the service is to sample them."""
-RankLike = tuple[State | Chat, Candidates] | wire.RankItem
+from agentprm.items import RankLike, TrajectoryLike, rank_items, trajectory_items
+from agentprm.matching import SentItem
 
 R = TypeVar("R", bound=wire.Reply)
+Item = wire.TrajectoryItem | wire.RankItem
 
 
 class ReadyReply(wire.Reply):
@@ -27,13 +19,13 @@ class ReadyReply(wire.Reply):
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[R]):
-    """One request of the contract; ``items`` is how many results its reply must hold."""
+    """One request of the contract; ``sent`` are the items whose results its reply must hold."""
 
     method: Literal["GET", "POST"]
     path: str
     reply: type[R]
     body: bytes | None = None
-    items: int = 0
+    sent: tuple[SentItem, ...] = ()
     trajectory_id: str | None = None
 
 
@@ -42,46 +34,44 @@ READY: Final = Call("GET", "/ready", ReadyReply)
 
 
 def score_step(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.ScoreStepReply]:
-    bodies = [_trajectory(item) for item in items]
-    body = wire.encode(wire.ScoreRequest, {"model": model, "items": bodies})
-    return Call("POST", "/score_step", wire.ScoreStepReply, body, len(bodies), _trajectory_id(bodies))
+    request = wire.validate(wire.ScoreRequest, {"model": model, "items": trajectory_items(items)})
+    return _post("/score_step", wire.ScoreStepReply, request)
 
 
 def score_trajectory(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.ScoreTrajectoryReply]:
-    bodies = [_trajectory(item) for item in items]
-    body = wire.encode(wire.ScoreRequest, {"model": model, "items": bodies})
-    return Call("POST", "/score_trajectory", wire.ScoreTrajectoryReply, body, len(bodies), _trajectory_id(bodies))
+    request = wire.validate(wire.ScoreRequest, {"model": model, "items": trajectory_items(items)})
+    return _post("/score_trajectory", wire.ScoreTrajectoryReply, request)
 
 
 def rank_actions(items: Iterable[RankLike], model: str | None) -> Call[wire.RankActionsReply]:
-    bodies = [_proposal(item) for item in items]
-    body = wire.encode(wire.RankRequest, {"model": model, "items": bodies})
-    return Call("POST", "/rank_actions", wire.RankActionsReply, body, len(bodies), _trajectory_id(bodies))
+    request = wire.validate(wire.RankRequest, {"model": model, "items": rank_items(items)})
+    return _post("/rank_actions", wire.RankActionsReply, request)
 
 
-def _trajectory(item: TrajectoryLike) -> wire.TrajectoryItem | dict[str, Any]:
-    if isinstance(item, wire.TrajectoryItem):
-        return item
-    return _history(item)
+def _post(path: str, reply: type[R], request: wire.ScoreRequest | wire.RankRequest) -> Call[R]:
+    """The call of a request, each item with an id of this client.
+
+    The ids are a hash of the whole request and a position. A reply of another request therefore shows, and equal
+    requests keep equal bodies, for caches and recorded tests.
+    """
+    digest = blake2b(path.encode() + wire.encode(request), digest_size=8).hexdigest()
+    items: Sequence[Item] = request.items
+    sent = tuple(SentItem(f"{digest}-{index}", item.id, _size(item)) for index, item in enumerate(items))
+    named = [item.model_copy(update={"id": as_sent.id}) for item, as_sent in zip(items, sent, strict=True)]
+    body = wire.encode(request.model_copy(update={"items": named}))
+    return Call("POST", path, reply, body, sent, _trajectory_id(items))
 
 
-def _proposal(item: RankLike) -> wire.RankItem | dict[str, Any]:
+def _size(item: Item) -> int:
+    """Number of steps of a trajectory, or of candidates to rank."""
     if isinstance(item, wire.RankItem):
-        return item
-    state, candidates = item
-    current = {"observation": state.observation} if isinstance(state, State) else {}
-    proposed = "sample" if isinstance(candidates, wire.Sample) else "candidates"
-    return {**_history(state), **current, proposed: candidates}
+        return item.sample.n if item.sample is not None else len(item.candidates or ())
+    if item.messages is not None:
+        return sum(message.role == "assistant" for message in item.messages)
+    return len(item.steps or ())
 
 
-def _history(history: Trajectory | State | Chat) -> dict[str, Any]:
-    if not isinstance(history, Trajectory | State):
-        return {"messages": history}
-    steps = [{"observation": step.observation, "action": step.action} for step in history.steps]
-    return {"task": history.task, "steps": steps}
-
-
-def _trajectory_id(items: Sequence[wire.TrajectoryItem | wire.RankItem | dict[str, Any]]) -> str | None:
+def _trajectory_id(items: Sequence[Item]) -> str | None:
     """A hash of how all items begin, by which a proxy keeps a trajectory on the replica that has its prefix.
 
     None if they begin differently.
@@ -90,14 +80,12 @@ def _trajectory_id(items: Sequence[wire.TrajectoryItem | wire.RankItem | dict[st
     return blake2b(beginnings.pop().encode(), digest_size=8).hexdigest() if len(beginnings) == 1 else None
 
 
-def _beginning(item: wire.TrajectoryItem | wire.RankItem | dict[str, Any]) -> str:
+def _beginning(item: Item) -> str:
     """The task; of a chat everything up to the first user turn, which all its steps share."""
-    fields: dict[str, Any] = item if isinstance(item, dict) else {"task": item.task, "messages": item.messages}
-    if fields.get("task") is not None:
-        return str(fields["task"])
+    if item.task is not None:
+        return item.task
     beginning = []
-    for turn in fields["messages"]:
-        message = turn if isinstance(turn, wire.Message) else wire.Message.model_validate(turn)
+    for message in item.messages or ():
         beginning.append(f"{message.role}: {message.content}")
         if message.role == "user":
             break

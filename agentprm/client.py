@@ -3,38 +3,39 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Self
-
-import httpx
+from typing import Self
 
 from agentprm import calls, wire
-from agentprm.calls import Candidates, Chat, R, RankLike, TrajectoryLike
+from agentprm.address import address
+from agentprm.calls import R
+from agentprm.connections import AsyncConnections, Connections
 from agentprm.errors import ConnectionFailed, NotReady, UnexpectedReply
-from agentprm.exchange import FAILURES, PROBE, Exchange, RetryPolicy, authorization, checked_url, means_not_ready
+from agentprm.exchange import FAILURES, CallPolicy, Exchange, means_not_ready
+from agentprm.items import Candidates, Chat, RankLike, TrajectoryLike
+from agentprm.transports import AsyncTransport, Transport
 from agentprm.types import State
-
-# Every connection may be kept: opening one costs more than a cached score.
-_LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 
 
 class Client:
-    """A blocking client; threads may share it.
+    """A blocking client; threads may share it, and forked processes: each has connections of its own.
 
     A trajectory is an ``agentprm.Trajectory``, an OpenAI chat (a list of message dicts ending in the assistant's) or
     a ``wire.TrajectoryItem``. Replies hold one result per item, in the order of the items.
 
-    ``deadline_ms`` is the milliseconds that a call may take, retries included; the service drops work that cannot meet
-    it. ``request_id`` appears in the service's log.
+    At most 100 calls are under way; further ones wait for a place. ``deadline_ms`` is the milliseconds that a call may
+    take, with this wait and all retries; the service drops work that cannot meet it. ``request_id`` appears in the
+    service's log.
 
     A call is tried again after overload (429), unreadiness (503) or a lost connection, as long as the deadline allows.
     It waits for ``Retry-After``, or with exponential backoff if the reply names none. Other errors are final.
 
     Every call raises:
         RequestError: the service answered with an error; the class follows its code (``Overloaded``, ...).
-            ``InvalidRequest`` is raised before anything is sent if the items break the contract, and
+            ``InvalidRequest`` is raised before anything is sent if the arguments break the contract, and
             ``DeadlineExceeded`` once the deadline has passed.
+        ClientClosed: the client was closed, or its transport belongs to another process or event loop.
         ConnectionFailed: no whole reply arrived.
-        UnexpectedReply: the reply breaks the contract; usually another server answered.
+        UnexpectedReply: the reply breaks the contract or belongs to another request; usually another server answered.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Client:
         api_key: str | None = None,
         timeout: float = 60.0,
         max_retries: int = 2,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """Opens no connection.
@@ -54,23 +55,19 @@ class Client:
             base_url: ``http://`` or ``https://``, host, and a path if the service has one.
             model: name, ``name@version`` or alias; the service's default without it.
             api_key: sent as a bearer token.
-            timeout: seconds to wait for a reply.
+            timeout: seconds to wait for a reply, once the call has its place.
             max_retries: attempts after the first.
-            transport: of httpx, for proxies and tests.
+            transport: of httpx, or a function that makes one for each connection; forked processes need the function.
             sleep: takes the seconds between two attempts.
 
         Raises:
-            ValueError: a ``base_url`` or an ``api_key`` that cannot be used.
+            ValueError: an argument, or a proxy of the environment, that cannot be used.
         """
         self._model = model
-        self._policy = RetryPolicy(timeout, max_retries)
+        service = address(base_url, api_key, through_proxy=transport is None)
+        self._policy = CallPolicy(timeout, max_retries, service.proxy_place)
         self._sleep = sleep
-        self._http = httpx.Client(
-            base_url=checked_url(base_url),
-            headers=authorization(api_key),
-            limits=_LIMITS,
-            transport=transport,
-        )
+        self._connections = Connections(service, transport)
 
     def score(
         self, trajectory: TrajectoryLike, *, deadline_ms: float | None = None, request_id: str | None = None
@@ -124,7 +121,7 @@ class Client:
             AgentPRMError: an answer that does not tell, such as that of another server.
         """
         try:
-            self._run(Exchange(calls.READY, PROBE))
+            self._attempts(Exchange(calls.READY, self._policy.of_probe()))
         except (ConnectionFailed, NotReady, UnexpectedReply) as error:
             if not means_not_ready(error):
                 raise
@@ -132,7 +129,8 @@ class Client:
         return True
 
     def close(self) -> None:
-        self._http.close()
+        """Closes the connections; those of calls under way once they are answered. Later calls raise ClientClosed."""
+        self._connections.close()
 
     def __enter__(self) -> Self:
         return self
@@ -141,16 +139,27 @@ class Client:
         self.close()
 
     def _run(self, exchange: Exchange[R]) -> R:
+        # The place is held during pauses: calls that were refused make room for no further ones.
+        with self._connections.place(exchange.remaining):
+            return self._attempts(exchange)
+
+    def _attempts(self, exchange: Exchange[R]) -> R:
         while True:
             try:
-                return exchange.read(self._http.send(exchange.request(self._http)))
+                with self._connections.connection() as connection:
+                    response = connection.http.send(exchange.request(connection.http))
+                    connection.note_socket(response)
+                    return exchange.read(response)
             except FAILURES as error:
                 pause = exchange.pause_after(error)
             self._sleep(pause)
 
 
 class AsyncClient:
-    """The client for ``async`` code: the methods of ``Client``, awaited. Use one per event loop."""
+    """The client for ``async`` code: the methods of ``Client``, awaited.
+
+    Each event loop has connections of its own and closes them when it shuts down.
+    """
 
     def __init__(
         self,
@@ -160,19 +169,15 @@ class AsyncClient:
         api_key: str | None = None,
         timeout: float = 60.0,
         max_retries: int = 2,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncTransport = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """Takes the arguments of ``Client``; ``sleep`` is awaited."""
         self._model = model
-        self._policy = RetryPolicy(timeout, max_retries)
+        service = address(base_url, api_key, through_proxy=transport is None)
+        self._policy = CallPolicy(timeout, max_retries, service.proxy_place)
         self._sleep = sleep
-        self._http = httpx.AsyncClient(
-            base_url=checked_url(base_url),
-            headers=authorization(api_key),
-            limits=_LIMITS,
-            transport=transport,
-        )
+        self._connections = AsyncConnections(service, transport)
 
     async def score(
         self, trajectory: TrajectoryLike, *, deadline_ms: float | None = None, request_id: str | None = None
@@ -228,7 +233,7 @@ class AsyncClient:
             AgentPRMError: an answer that does not tell, such as that of another server.
         """
         try:
-            await self._run(Exchange(calls.READY, PROBE))
+            await self._attempts(Exchange(calls.READY, self._policy.of_probe()))
         except (ConnectionFailed, NotReady, UnexpectedReply) as error:
             if not means_not_ready(error):
                 raise
@@ -236,7 +241,8 @@ class AsyncClient:
         return True
 
     async def close(self) -> None:
-        await self._http.aclose()
+        """Closes the connections; those of calls under way once they are answered. Later calls raise ClientClosed."""
+        await self._connections.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -245,9 +251,17 @@ class AsyncClient:
         await self.close()
 
     async def _run(self, exchange: Exchange[R]) -> R:
+        # The place is held during pauses: calls that were refused make room for no further ones.
+        async with self._connections.place(exchange.remaining):
+            return await self._attempts(exchange)
+
+    async def _attempts(self, exchange: Exchange[R]) -> R:
         while True:
             try:
-                return exchange.read(await self._http.send(exchange.request(self._http)))
+                async with self._connections.connection() as connection:
+                    response = await connection.http.send(exchange.request(connection.http))
+                    connection.note_socket(response)
+                    return exchange.read(response)
             except FAILURES as error:
                 pause = exchange.pause_after(error)
             await self._sleep(pause)

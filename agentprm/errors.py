@@ -18,6 +18,7 @@ AgentPRMError
 │   ├── NotReady                503  starting, draining or broken; may carry ``retry_after``
 │   ├── DeadlineExceeded        504  the caller's deadline passed before a score was ready
 │   └── InternalError           500  a fault of the service; ``details["id"]`` finds it in the log
+├── ClientClosed                the client was closed, or its connections belong to another process
 ├── ConnectionFailed            the client could not reach the service or got no whole reply
 └── UnexpectedReply             the reply breaks the contract; usually another server sent it
 """
@@ -26,7 +27,20 @@ from typing import Any, ClassVar
 
 
 class AgentPRMError(Exception):
-    """Base of everything this project raises on purpose. ``str(error)`` is one sentence for a person."""
+    """Base of everything this project raises on purpose. ``str(error)`` is one sentence for a person.
+
+    Errors can be pickled and copied, with all their attributes: pools of processes send them home.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is restored by a call with its positional arguments, which lacks the named ones.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[AgentPRMError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> AgentPRMError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(attributes)
+    return error
 
 
 class RequestError(AgentPRMError):
@@ -118,6 +132,10 @@ class DeadlineExceeded(RequestError):
 class InternalError(RequestError):
     code = "internal"
     status = 500
+
+
+class ClientClosed(AgentPRMError):
+    """A call of a client that was closed, or whose connections belong to another process."""
 
 
 class ConnectionFailed(AgentPRMError):

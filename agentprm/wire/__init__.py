@@ -38,6 +38,7 @@ from agentprm.wire.requests import (
     ToolCall,
     TrajectoryItem,
     encode,
+    validate,
 )
 
 __all__ = [
@@ -77,4 +78,5 @@ __all__ = [
     "UsageBody",
     "Weights",
     "encode",
+    "validate",
 ]

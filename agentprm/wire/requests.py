@@ -1,7 +1,7 @@
 """Bodies of the scoring routes."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -135,17 +135,30 @@ class RankRequest(_Request):
     items: list[RankItem] = Field(min_length=1)
 
 
-def encode(request: type[ScoreRequest | RankRequest], fields: Mapping[str, Any]) -> bytes:
-    """A request's body as JSON, null fields left out.
+Request = TypeVar("Request", ScoreRequest, RankRequest)
+
+
+def validate(request: type[Request], fields: Mapping[str, Any]) -> Request:
+    """Makes a request of its fields.
 
     Raises:
         InvalidRequest: the fields break the contract; ``details`` says where, in the form of the service's own errors.
     """
     try:
-        return request.model_validate(fields).model_dump_json(exclude_none=True).encode()
+        return request.model_validate(fields)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         where = ".".join(map(str, errors[0]["loc"]))
         raise InvalidRequest(f"{where}: {errors[0]['msg']}", details={"errors": errors}) from error
+
+
+def encode(request: ScoreRequest | RankRequest) -> bytes:
+    """A request's body as JSON, null fields left out.
+
+    Raises:
+        InvalidRequest: a text holds a lone surrogate.
+    """
+    try:
+        return request.model_dump_json(exclude_none=True).encode()
     except ValueError as error:
         raise InvalidRequest("a text holds a lone surrogate, which is no character") from error

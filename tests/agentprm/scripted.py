@@ -1,6 +1,7 @@
 """A service that answers from a script, and one way to call both clients: AsyncClient goes through asyncio.run."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -24,6 +25,23 @@ def refusal(status: int, code: str, retry_after: str | None = None) -> httpx.Res
     return httpx.Response(status, json=envelope, headers=headers)
 
 
+def items_of(request: httpx.Request) -> list[dict[str, Any]]:
+    """The items of a request as a caller knows them, without the ids that the client gives them."""
+    return [
+        {name: value for name, value in item.items() if name != "id"} for item in json.loads(request.content)["items"]
+    ]
+
+
+def with_ids(answer: httpx.Response, request: httpx.Request) -> bytes:
+    """The answer with the ids of the request's items, where it has none of its own."""
+    if not (answer.is_success and request.content and answer.content.startswith(b"{")):
+        return answer.content
+    body = answer.json()
+    for result, item in zip(body["results"], json.loads(request.content)["items"], strict=False):
+        result["id"] = result["id"] or item["id"]
+    return json.dumps(body).encode()
+
+
 class ScriptedService:
     """Gives the ``answers`` in order; time passes only while a client sleeps or an answer is late."""
 
@@ -34,6 +52,7 @@ class ScriptedService:
         self.slept: list[float] = []
         self.now = 1000.0
         self.seconds_per_answer = 0.0
+        self.echo_ids = True
 
     def call(self, method: str, *args: Any, base_url: str = "http://prm:8000", **options: Any) -> Any:
         """Calls one method of a new client; options of the constructor are passed to it."""
@@ -41,6 +60,23 @@ class ScriptedService:
         if self.kind == "sync":
             return self._call_sync(base_url, of_client, method, *args, **options)
         return asyncio.run(self._call_async(base_url, of_client, method, *args, **options))
+
+    def call_closed(self, method: str, *args: Any) -> Any:
+        """Calls one method of a client that was closed twice."""
+        transport = httpx.MockTransport(self._answer)
+        if self.kind == "sync":
+            client = Client("http://prm:8000", transport=transport)
+            client.close()
+            client.close()
+            return getattr(client, method)(*args)
+
+        async def call() -> Any:
+            client = AsyncClient("http://prm:8000", transport=transport)
+            await client.close()
+            await client.close()
+            return await getattr(client, method)(*args)
+
+        return asyncio.run(call())
 
     def _call_sync(self, base_url: str, of_client: dict[str, Any], method: str, *args: Any, **options: Any) -> Any:
         transport = httpx.MockTransport(self._answer)
@@ -63,7 +99,8 @@ class ScriptedService:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        content = with_ids(answer, request) if self.echo_ids else answer.content
+        return httpx.Response(answer.status_code, headers=answer.headers, content=content)
 
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

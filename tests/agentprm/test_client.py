@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+import pytest
 
-from agentprm import RankItem, Sample, State, Step, Trajectory, TrajectoryItem
-from tests.agentprm.scripted import MODEL, STEP, USAGE, ScriptedService, reply
+from agentprm import InternalError, RankItem, Sample, State, Step, Trajectory, TrajectoryItem
+from tests.agentprm.scripted import MODEL, STEP, USAGE, ScriptedService, items_of, refusal, reply
 
 TRAJECTORY = Trajectory("craft a torch", (Step("You have 1 coal", "get 1 stick"), Step("Got 1 stick", "craft 1 torch")))
 STEPS = [
@@ -45,8 +46,10 @@ INFO = {
 
 
 def sent(service: ScriptedService) -> tuple[str, str, Any]:
+    """Method, URL and body of the one request, without the ids of its items."""
     (request,) = service.requests
-    return request.method, str(request.url), json.loads(request.content) if request.content else None
+    body = {**json.loads(request.content), "items": items_of(request)} if request.content else None
+    return request.method, str(request.url), body
 
 
 def test_score_sends_task_and_steps_and_returns_the_one_result(service: ScriptedService) -> None:
@@ -72,9 +75,10 @@ def test_every_form_of_a_trajectory_is_sent_in_its_own_form(service: ScriptedSer
         "items": [
             {"task": "craft a torch", "steps": STEPS},
             {"messages": [chat[0], {"role": "assistant", "tool_calls": [CALL]}]},
-            {"id": "a", "task": "craft a torch", "steps": STEPS},
+            {"task": "craft a torch", "steps": STEPS},
         ],
     }
+    assert [result.id for result in answer.results] == [None, None, "a"]
     assert answer.model.digest == "sha256:5f0c"
 
 
@@ -102,9 +106,10 @@ def test_rank_sends_a_state_and_its_candidates(service: ScriptedService) -> None
 
 
 def test_rank_has_the_service_sample_the_candidates_and_gets_their_texts(service: ScriptedService) -> None:
-    service.answers = [reply({**RANKED, "ranking": [{**RANKED["ranking"][0], "action": "look", "complete": True}]})]
-    best = service.call("rank", State("craft a torch"), Sample(n=8, temperature=0.7)).ranking[0]
-    sample = {"n": 8, "temperature": 0.7, "max_tokens": 512, "stop": []}
+    sampled = [{**candidate, "action": "look", "complete": True} for candidate in RANKED["ranking"]]
+    service.answers = [reply({**RANKED, "ranking": sampled})]
+    best = service.call("rank", State("craft a torch"), Sample(n=2, temperature=0.7)).ranking[0]
+    sample = {"n": 2, "temperature": 0.7, "max_tokens": 512, "stop": []}
     item = {"task": "craft a torch", "steps": [], "observation": "", "sample": sample}
     assert sent(service)[2] == {"items": [item]}
     assert (best.action, best.complete) == ("look", True)
@@ -113,12 +118,12 @@ def test_rank_has_the_service_sample_the_candidates_and_gets_their_texts(service
 def test_rank_actions_takes_chats_with_tool_calls_and_wire_items(service: ScriptedService) -> None:
     chat = [{"role": "user", "content": "craft a torch"}]
     turn = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-    item = RankItem.model_validate({"id": "b", "task": "t", "candidates": ["x"]})
+    item = RankItem.model_validate({"id": "b", "task": "t", "candidates": ["x", "y"]})
     service.answers = [reply(RANKED, RANKED)]
     service.call("rank_actions", [(chat, ["look", turn]), item])
     assert sent(service)[2]["items"] == [
         {"messages": chat, "candidates": ["look", {"role": "assistant", "tool_calls": [CALL]}]},
-        {"id": "b", "task": "t", "candidates": ["x"]},
+        {"task": "t", "candidates": ["x", "y"]},
     ]
 
 
@@ -153,10 +158,10 @@ def test_every_step_of_a_trajectory_has_one_id_for_proxies_and_another_trajector
 ) -> None:
     """The id is the same in every form of the trajectory, and holds no word of its text."""
 
-    def sent_id(method: str, *arguments: Any, answers: int = 1) -> str | None:
-        result: dict[str, Any] = {**STEP, "ranking": [], "steps": []}
-        service.answers = [reply(*[result] * answers)]
-        service.call(method, *arguments)
+    def sent_id(method: str, *arguments: Any) -> str | None:
+        service.answers = [refusal(500, "internal")]
+        with pytest.raises(InternalError):
+            service.call(method, *arguments)
         headers: Mapping[str, str] = service.requests[-1].headers
         return headers.get("x-trajectory-id")
 
@@ -166,10 +171,10 @@ def test_every_step_of_a_trajectory_has_one_id_for_proxies_and_another_trajector
     mine = sent_id("score_step", [first])
     assert mine is not None
     assert re.fullmatch(r"[0-9a-f]{16}", mine)
-    assert {sent_id("score_step", [second]), sent_id("score_trajectory", [second, first], answers=2)} == {mine}
+    assert {sent_id("score_step", [second]), sent_id("score_trajectory", [second, first])} == {mine}
     assert sent_id("rank_actions", [(state, ["get 1 log"])]) == mine
     assert sent_id("score_step", [Trajectory("Craft a bed.", first.steps)]) not in (mine, None)
-    assert sent_id("score_step", [first, Trajectory("Craft a bed.", first.steps)], answers=2) is None
+    assert sent_id("score_step", [first, Trajectory("Craft a bed.", first.steps)]) is None
 
     rules, task = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Craft a door."}
     chat = [rules, task, {"role": "assistant", "content": "get 1 log"}]

@@ -1,11 +1,16 @@
 """The tree of request errors, their codes and their statuses."""
 
+import copy
 import json
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
 from agentprm import errors, wire
 from agentprm.errors import BY_CODE, AgentPRMError, NotFound, RequestError, UnexpectedReply
+from model_store import errors as model_store_errors
 from model_store.errors import CheckpointError
 
 STATUSES = {
@@ -55,6 +60,54 @@ def test_an_envelope_is_the_error_reply_of_the_contract(kind: type[RequestError]
     error = wire.ErrorReply.model_validate_json(body).error
     assert (error.code, error.message, error.details) == (kind.code, "why", {"limit": 3})
     assert body.count("why") == 1
+
+
+def every_error() -> list[AgentPRMError]:
+    """One error of every class of both modules, with every attribute that it can have."""
+
+    def below(kind: type[AgentPRMError]) -> list[type[AgentPRMError]]:
+        return [kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))]
+
+    modules = (errors.__name__, model_store_errors.__name__)
+    return [made(kind) for kind in dict.fromkeys(below(AgentPRMError)) if kind.__module__ in modules]
+
+
+def made(kind: type[AgentPRMError]) -> AgentPRMError:
+    if issubclass(kind, RequestError):
+        error: AgentPRMError = kind("why", details={"limit": [3]}, retry_after=2.0)
+    elif issubclass(kind, UnexpectedReply):
+        error = kind("why", status=502, retry_after=2.0)
+    else:
+        error = kind("why")
+    error.add_note("while ranking")
+    return error
+
+
+def raise_error(index: int) -> None:
+    raise every_error()[index]
+
+
+def known(error: BaseException) -> tuple[object, ...]:
+    return type(error), str(error), error.args, vars(error)
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
+def test_an_error_survives_pickling_and_copies_with_all_its_attributes(error: AgentPRMError) -> None:
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert known(pickle.loads(pickle.dumps(error, protocol))) == known(error)  # noqa: S301
+    assert known(copy.copy(error)) == known(error)
+    assert known(copy.deepcopy(error)) == known(error)
+
+
+def test_every_error_comes_home_from_a_pool_of_processes() -> None:
+    expected = every_error()
+    assert len(expected) >= 20
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        raised = [pool.submit(raise_error, index).exception(timeout=100) for index in range(len(expected))]
+    assert [error and known(error)[:3] for error in raised] == [known(error)[:3] for error in expected]
+    assert [getattr(error, "retry_after", None) for error in raised] == [
+        getattr(error, "retry_after", None) for error in expected
+    ]
 
 
 def test_an_error_reads_as_its_message() -> None:

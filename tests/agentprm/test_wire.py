@@ -134,13 +134,13 @@ def test_a_reply_may_tell_more_but_a_request_may_not() -> None:
 
 
 def test_encode_leaves_out_null_fields() -> None:
-    body = wire.encode(wire.ScoreRequest, {"model": None, "items": [{"id": None, **ITEM}]})
+    body = wire.encode(wire.validate(wire.ScoreRequest, {"model": None, "items": [{"id": None, **ITEM}]}))
     assert json.loads(body) == {"items": [ITEM]}
 
 
-def test_encode_says_where_the_contract_is_broken_and_quotes_nothing() -> None:
+def test_validate_says_where_the_contract_is_broken_and_quotes_nothing() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        wire.encode(wire.RankRequest, {"items": [RANK, {**RANK, "observation": 5551234}]})
+        wire.validate(wire.RankRequest, {"items": [RANK, {**RANK, "observation": 5551234}]})
     assert caught.value.message == "items.1.observation: Input should be a valid string"
     assert [error["loc"] for error in caught.value.details["errors"]] == [("items", 1, "observation")]
     assert "5551234" not in str(caught.value.details)

@@ -1,5 +1,6 @@
 """The service over TLS, with a certificate that the test makes with openssl."""
 
+import multiprocessing
 import ssl
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from agentprm import Client
 from service.listening import CannotListen, check_certificate
 from service.settings import Settings
 from tests.end_to_end.conftest import started
@@ -58,6 +60,37 @@ def test_a_client_that_trusts_the_certificate_is_answered_and_one_that_does_not_
         assert httpx.get(f"{url}/ready", verify=trusting, timeout=100).status_code == 200
         with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
             httpx.get(f"{url}/ready", timeout=100)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_end_the_tls_connection_of_its_parent(pair: Pair, tmp_path: Path) -> None:
+    """A child that closed it properly would send the end of the TLS session on the parent's socket."""
+    trusting = ssl.create_default_context(cafile=str(pair.certificate))
+    settings = {"tls_certfile": str(pair.certificate), "tls_keyfile": str(pair.key)}
+    fork = multiprocessing.get_context("fork")
+    with (
+        started(tmp_path, trusting, **settings) as (_, url),
+        Client(url, max_retries=0, transport=lambda: httpx.HTTPTransport(verify=trusting)) as client,
+    ):
+
+        def connection() -> object:
+            client.models()
+            (idle,) = client._connections._pool._idle
+            return idle._socket
+
+        def child() -> None:
+            sender.send(connection())
+            client.close()
+
+        receiver, sender = fork.Pipe(duplex=False)
+        mine = connection()
+        process = fork.Process(target=child)
+        process.start()
+        assert receiver.poll(100)
+        assert receiver.recv() != mine
+        process.join(100)
+        assert process.exitcode == 0
+        assert connection() == mine
 
 
 def test_what_cannot_be_used_is_known_before_a_model_is_loaded(pair: Pair, tmp_path: Path) -> None:
