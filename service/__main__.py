@@ -74,6 +74,7 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     scheme = "https" if settings.tls_certfile else "http"
     logger.info("serving %s on %s://%s:%d", names, scheme, settings.host, listener.getsockname()[1])
     gc.collect()
+    sys.setswitchinterval(0.0005)
     gc.freeze()  # keeps the loaded models out of every later garbage collection
     start_listening(listener)
     server = uvicorn.Server(config)

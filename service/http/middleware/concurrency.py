@@ -3,35 +3,49 @@
 A refusal must cost next to nothing, or a service under several times its load spends its time on refusals.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from agentprm.errors import Overloaded, RateLimited
 from service.access.rate_limits import RateLimiter
-from service.http.middleware.asgi import App, Receive, Scope, Send
+from service.http.middleware.asgi import App, Receive, Scope, Send, header
+from service.queue.fair_queue import Priority
+from service.queue.shares import may_take_place
+
+_PRIORITIES: Final = {priority.encode(): priority for priority in Priority}
 
 
 class InFlightRequests:
-    """Counts the requests in flight: ``running`` now, at most ``limit``."""
+    """Counts the requests in flight: ``running`` now, at most ``limit``, of which one caller leaves some to others."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.running = 0
+        self._held: Counter[str] = Counter()
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Holds a slot for the length of the block. Raises Overloaded if all are taken."""
-        if self.running >= self.limit:
+    def slot(self, caller: str) -> Iterator[None]:
+        """Holds a slot for the length of the block. Raises Overloaded if the caller may take none of the free ones."""
+        held = self._held[caller]
+        if not may_take_place(held, self.limit - self.running):
             raise Overloaded(
-                f"{self.limit} requests are being answered, which is all that there is room for",
-                details={"limit": self.limit},
+                f"{self.running} requests are being answered, {held} of them are yours; {self.limit} may",
+                details={"running": self.running, "limit": self.limit, "held": held},
                 retry_after=1,
             )
-        self.running += 1
+        self._take(caller, 1)
         try:
             yield
         finally:
-            self.running -= 1
+            self._take(caller, -1)
+
+    def _take(self, caller: str, slots: int) -> None:
+        self.running += slots
+        self._held[caller] += slots
+        if not self._held[caller]:
+            del self._held[caller]
 
 
 class ConcurrencyLimit:
@@ -41,13 +55,13 @@ class ConcurrencyLimit:
 
     Args:
         app: the next layer.
-        paths: paths of the routes that score; all others pass.
+        priorities: the routes that score, each with the priority of a request that names none; other paths pass.
         in_flight: counts the requests that passed.
-        refuse_if_full: raises Overloaded while no queue accepts work.
+        refuse_if_full: raises Overloaded while no queue accepts work of this caller at this priority.
         rate_limiter: the rates of the API keys.
 
     Raises:
-        Overloaded: there are ``in_flight.limit`` requests, or every queue is full.
+        Overloaded: too many requests are in flight for this caller, or every queue is full for it.
         RateLimited: the key has sent all that its rate allows; ``retry_after`` is the wait for the next.
     """
 
@@ -55,24 +69,24 @@ class ConcurrencyLimit:
         self,
         app: App,
         *,
-        paths: Collection[str],
+        priorities: Mapping[str, Priority],
         in_flight: InFlightRequests,
-        refuse_if_full: Callable[[], None],
+        refuse_if_full: Callable[[str, Priority], None],
         rate_limiter: RateLimiter,
     ) -> None:
         self._app = app
-        self._paths = frozenset(paths)
+        self._priorities = priorities
         self._in_flight = in_flight
         self._refuse_if_full = refuse_if_full
         self._rate_limiter = rate_limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._paths:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._priorities:
             await self._app(scope, receive, send)
             return
-        scope["state"]["caller"] = caller_of(scope)
-        with self._in_flight.slot():
-            self._refuse_if_full()
+        scope["state"]["caller"] = caller = caller_of(scope)
+        with self._in_flight.slot(caller):
+            self._refuse_if_full(caller, priority_of(scope, self._priorities[scope["path"]]))
             await self._take_from_rate(scope)
             await self._app(scope, receive, send)
 
@@ -92,3 +106,8 @@ def caller_of(scope: Scope) -> str:
     address, _ = scope.get("client") or ("", 0)
     caller: str = scope["state"].get("key", address)
     return caller
+
+
+def priority_of(scope: Scope, default: Priority) -> Priority:
+    """Returns the priority that the header names, else ``default``. The route refuses a header with a wrong one."""
+    return _PRIORITIES.get(header(scope, b"x-priority"), default)
