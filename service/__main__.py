@@ -15,7 +15,7 @@ from agentprm.errors import AgentPRMError
 from service.app import create_app
 from service.logs import set_up_logging
 from service.models.load import load_models
-from service.settings import Settings, SettingsError, load_settings
+from service.settings import Settings, SettingsError, load_settings, names_proxies
 from service.tracing import open_tracing
 
 logger = logging.getLogger("service")
@@ -65,6 +65,8 @@ def serve(settings: Settings, listener: socket.socket) -> int:
         create_app(models, settings, tracing=tracing),
         log_config=None,
         access_log=False,
+        # Callers share the service by address. By default uvicorn would let those on this machine choose theirs.
+        proxy_headers=names_proxies(),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         ssl_certfile=settings.tls_certfile,
@@ -74,7 +76,6 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     scheme = "https" if settings.tls_certfile else "http"
     logger.info("serving %s on %s://%s:%d", names, scheme, settings.host, listener.getsockname()[1])
     gc.collect()
-    sys.setswitchinterval(0.0005)
     gc.freeze()  # keeps the loaded models out of every later garbage collection
     start_listening(listener)
     server = uvicorn.Server(config)

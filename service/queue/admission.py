@@ -76,12 +76,14 @@ class Admission(Generic[E]):
                 details={self._unit: tokens, "limit": self._max_tokens},
             )
         yielding = who_gives_way(self._queue, self._max_tokens, tokens, terms.caller, terms.priority)
+        share = self._share(terms.caller)
         if yielding is None:
-            raise self._refusal(tokens, terms.caller, terms.priority)
+            raise self._refusal(tokens, terms.caller, terms.priority, share)
         if terms.deadline is not None:
             self.refuse_if_late(terms.deadline - now, tokens, terms.caller, terms.priority)
         for entry in yielding:
-            self._push_out(entry)
+            self._queue.discard(entry)
+            self._refuse(entry, self._refusal(entry.waiting, entry.caller, entry.priority, share))
 
     def refuse_if_full(self, caller: str, priority: Priority) -> None:
         """Raises Overloaded while the queue is closed for this caller's requests of this priority.
@@ -94,8 +96,9 @@ class Admission(Generic[E]):
         if self._queue.tokens < OPEN_BELOW * self._max_tokens:
             self._closed.clear()
         elif (caller, priority) in self._closed:
-            if self._fills_share(caller):
-                raise self._overloaded(0, caller, priority)
+            share = self._share(caller)
+            if self._fills(caller, share):
+                raise self._overloaded(0, caller, priority, share)
             self._closed.discard((caller, priority))
 
     def refuse_if_late(self, remaining: float, tokens: int, caller: str, priority: Priority) -> None:
@@ -111,25 +114,21 @@ class Admission(Generic[E]):
                 details={"stage": "admission"},
             )
 
-    def _push_out(self, entry: E) -> None:
-        self._queue.discard(entry)
-        self._refuse(entry, self._refusal(entry.waiting, entry.caller, entry.priority))
-
-    def _refusal(self, tokens: int, caller: str, priority: Priority) -> Overloaded:
+    def _refusal(self, tokens: int, caller: str, priority: Priority, share: int) -> Overloaded:
         """Returns the refusal of a request, and closes the queue for others like it if its caller fills its share."""
-        if self._queue.tokens >= CLOSED_FROM * self._max_tokens and self._fills_share(caller):
+        if self._queue.tokens >= CLOSED_FROM * self._max_tokens and self._fills(caller, share):
             self._closed.add((caller, priority))
-        return self._overloaded(tokens, caller, priority)
+        return self._overloaded(tokens, caller, priority, share)
 
-    def _fills_share(self, caller: str) -> bool:
-        return self._queue.held[caller] >= OPEN_BELOW * self._share(caller)
+    def _fills(self, caller: str, share: int) -> bool:
+        return self._queue.held[caller] >= OPEN_BELOW * share
 
     def _share(self, caller: str) -> int:
-        """Tokens that each caller may hold, however many the others send."""
+        """Returns the tokens that a caller may hold, however many others send: as many as each that waits beside it."""
         return self._max_tokens // self._queue.callers_with(caller)
 
-    def _overloaded(self, tokens: int, caller: str, priority: Priority) -> Overloaded:
-        waiting, held, share = self._queue.tokens, self._queue.held[caller], self._share(caller)
+    def _overloaded(self, tokens: int, caller: str, priority: Priority, share: int) -> Overloaded:
+        waiting, held = self._queue.tokens, self._queue.held[caller]
         too_many = max(1, held + tokens - round(OPEN_BELOW * share))
         return Overloaded(
             f"{waiting} {self._unit} wait already, {self._max_tokens} may; {held} of them are yours",

@@ -3,6 +3,7 @@
 A refusal must cost next to nothing, or a service under several times its load spends its time on refusals.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,10 @@ from service.http.middleware.asgi import App, Receive, Scope, Send, header
 from service.queue.fair_queue import Priority
 from service.queue.shares import may_take_place
 
+REFUSAL_SECONDS: Final = 0.02
+"""Seconds between two refusals of one caller."""
+HELD_SECONDS: Final = 1.0
+"""Most seconds that a refusal is held back. It is also the shortest ``Retry-After``."""
 _PRIORITIES: Final = {priority.encode(): priority for priority in Priority}
 
 
@@ -48,6 +53,27 @@ class InFlightRequests:
             del self._held[caller]
 
 
+class RefusalPace:
+    """Holds refusals back, so that a caller that retries at once gets few of them a second on all its connections.
+
+    A refusal is cheap. Thousands a second would still keep the event loop busy, and so the requests of others waiting.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    async def wait(self, caller: str) -> None:
+        """Waits for the caller's turn to be refused, at most ``HELD_SECONDS`` however many of its refusals wait."""
+        now = asyncio.get_running_loop().time()
+        turn = min(max(now, self._last.get(caller, now)) + REFUSAL_SECONDS, now + HELD_SECONDS)
+        self._last[caller] = turn
+        try:
+            await asyncio.sleep(turn - now)
+        finally:
+            if self._last.get(caller) == turn:
+                del self._last[caller]
+
+
 class ConcurrencyLimit:
     """Refuses a request for scores while too many are in flight, the queue is full, or its key is over its rate.
 
@@ -79,16 +105,23 @@ class ConcurrencyLimit:
         self._in_flight = in_flight
         self._refuse_if_full = refuse_if_full
         self._rate_limiter = rate_limiter
+        self._pace = RefusalPace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._priorities:
             await self._app(scope, receive, send)
             return
         scope["state"]["caller"] = caller = caller_of(scope)
-        with self._in_flight.slot(caller):
-            self._refuse_if_full(caller, priority_of(scope, self._priorities[scope["path"]]))
-            await self._take_from_rate(scope)
-            await self._app(scope, receive, send)
+        try:
+            with self._in_flight.slot(caller):
+                self._refuse_if_full(caller, priority_of(scope, self._priorities[scope["path"]]))
+                await self._take_from_rate(scope)
+                await self._app(scope, receive, send)
+                return
+        except Overloaded as error:
+            refusal = error.with_traceback(None)  # its frames would keep the body while the refusal is held back
+        await self._pace.wait(caller)
+        raise refusal
 
     async def _take_from_rate(self, scope: Scope) -> None:
         """Counts the request against its key's rate. Comes last, so that a request refused above does not count."""
