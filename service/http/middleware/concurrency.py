@@ -11,14 +11,11 @@ from typing import Final
 
 from agentprm.errors import Overloaded, RateLimited
 from service.access.rate_limits import RateLimiter
+from service.http.limits import HELD_SECONDS, REFUSAL_SECONDS
 from service.http.middleware.asgi import App, Receive, Scope, Send, header
 from service.queue.fair_queue import Priority
 from service.queue.shares import may_take_place
 
-REFUSAL_SECONDS: Final = 0.02
-"""Seconds between two refusals of one caller."""
-HELD_SECONDS: Final = 1.0
-"""Most seconds that a refusal is held back. It is also the shortest ``Retry-After``."""
 _PRIORITIES: Final = {priority.encode(): priority for priority in Priority}
 
 
