@@ -59,9 +59,13 @@ class RefusalPace:
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
 
-    async def wait(self, caller: str) -> None:
-        """Waits for the caller's turn to be refused, at most ``HELD_SECONDS`` however many of its refusals wait."""
-        now = asyncio.get_running_loop().time()
+    async def wait(self, caller: str) -> float:
+        """Waits for the caller's turn to be refused, at most ``HELD_SECONDS`` however many of its refusals wait.
+
+        Returns the seconds that it waited. They are no part of the request's duration in metrics and logs.
+        """
+        time = asyncio.get_running_loop().time
+        now = time()
         turn = min(max(now, self._last.get(caller, now)) + REFUSAL_SECONDS, now + HELD_SECONDS)
         self._last[caller] = turn
         try:
@@ -69,6 +73,7 @@ class RefusalPace:
         finally:
             if self._last.get(caller) == turn:
                 del self._last[caller]
+        return time() - now
 
 
 class ConcurrencyLimit:
@@ -117,7 +122,7 @@ class ConcurrencyLimit:
                 return
         except Overloaded as error:
             refusal = error.with_traceback(None)  # its frames would keep the body while the refusal is held back
-        await self._pace.wait(caller)
+        scope["state"]["held_back"] = await self._pace.wait(caller)
         raise refusal
 
     async def _take_from_rate(self, scope: Scope) -> None:

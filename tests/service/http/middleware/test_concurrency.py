@@ -254,3 +254,22 @@ def test_refusals_of_one_caller_wait_for_each_other_and_not_for_those_of_others(
         assert pace._last == {}, "callers are forgotten"
 
     asyncio.run(scenario())
+
+
+def test_the_time_that_a_refusal_is_held_back_is_no_part_of_its_duration(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wait(*_: object) -> float:
+        return 1000.0
+
+    monkeypatch.setattr(RefusalPace, "wait", wait)
+
+    async def scenario() -> None:
+        engine = GatedEngine()
+        async with serving(engine, max_requests=1) as client, engine.held():
+            admitted = score(client)
+            await engine.entered()
+            assert (await score(client)).status_code == 429
+            assert await metric(client, 'agentprm_request_duration_seconds_sum{route="/score_step"}') < -900
+            engine.gate.set()
+            await admitted
+
+    asyncio.run(scenario())
