@@ -38,6 +38,7 @@ from service.models.assemble import ModelBuilder
 from service.models.catalog import Models
 from service.models.load import Loaded, load_checkpoint
 from service.models.registry import Registry, reload_and_log
+from service.queue.fair_queue import Priority
 from service.redis_client.connections import connect
 from service.score_cache.contract import ScoreCache
 from service.score_cache.memory_tier import MemoryTier
@@ -50,6 +51,12 @@ logger = logging.getLogger(__name__)
 
 DOCS_ASSETS: Final = "/docs/assets"
 ALL_ROUTES: Final = (*ROUTES, *ADMIN_ROUTES)
+PRIORITIES: Final = {
+    "/score_step": Priority.INTERACTIVE,
+    "/score_trajectory": Priority.BULK,
+    "/rank_actions": Priority.INTERACTIVE,
+}
+"""The routes that score, with the priority of a request that names none."""
 Load = Callable[[Checkpoint, Settings], Loaded]
 Limit = Callable[[App], ConcurrencyLimit]
 NO_TELEMETRY: Final = {"tracing": False, "metrics": False, "logs": False}
@@ -148,7 +155,7 @@ def _add_routes(
 def _limit(models: Models, in_flight: InFlightRequests, rate_limiter: RateLimiter) -> Limit:
     return partial(
         ConcurrencyLimit,
-        paths=SCORE_ROUTES,
+        priorities=PRIORITIES,
         in_flight=in_flight,
         refuse_if_full=models.refuse_if_full,
         rate_limiter=rate_limiter,

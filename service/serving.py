@@ -14,7 +14,7 @@ from agentprm.errors import AgentPRMError
 from service.app import create_app
 from service.listening import address_in_url, start_listening
 from service.models.load import load_models
-from service.settings import Settings
+from service.settings import Settings, names_proxies
 from service.tracing import open_tracing
 
 logger = logging.getLogger("service")
@@ -40,6 +40,8 @@ def serve(settings: Settings, listener: socket.socket) -> int:
         create_app(models, settings, tracing=tracing),
         log_config=None,
         access_log=False,
+        # Callers share the service by address. By default uvicorn would let those on this machine choose theirs.
+        proxy_headers=names_proxies(),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         workers=1,  # uvicorn would read WEB_CONCURRENCY, and fail if that is no number

@@ -184,6 +184,11 @@ def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     return max(1, cores)
 
 
+def names_proxies() -> bool:
+    """Returns whether uvicorn's variable FORWARDED_ALLOW_IPS names proxies whose ``X-Forwarded-For`` it believes."""
+    return "FORWARDED_ALLOW_IPS" in os.environ
+
+
 def load_settings(options: Mapping[str, str] | None = None) -> Settings:
     """Reads the settings of this process.
 

@@ -79,9 +79,15 @@ INTERNAL: dict[str, set[str]] = {
         "service.settings",
     },
     "service.http.middleware.asgi": set(),
-    "service.http.limits": {"agentprm.wire"},
+    "service.http.limits": {"agentprm.wire", "service.queue.shares"},
     "service.http.server": {"agentprm.errors", "service.http.limits", "service.http.server"},
-    "service.http.middleware": {"agentprm.errors", "service.access", "service.http.limits", "service.http.middleware"},
+    "service.http.middleware": {
+        "agentprm.errors",
+        "service.access",
+        "service.http.limits",
+        "service.http.middleware",
+        "service.queue",
+    },
     "service.http": {
         "agentprm",
         "service.generation.policy",

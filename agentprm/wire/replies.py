@@ -80,9 +80,12 @@ class Limits(Reply):
     tokens: int = Field(description="Most tokens in one item: the model's context length.")
     body_bytes: int = Field(description="Most bytes of a request body.")
     queue_tokens: int = Field(
-        description="Most tokens that may wait in the queue to be computed, of all requests together."
+        description="Most tokens that may wait in the queue to be computed, of all requests together. While callers "
+        "compete for it each has an equal share; bulk keeps half of it beside interactive requests."
     )
-    requests: int = Field(description="Most scoring requests at the same time.")
+    requests: int = Field(
+        description="Most scoring requests at the same time, of all callers together; one caller gets eight ninths."
+    )
 
 
 class Weights(Reply):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from agentprm.errors import ModelNotFound, Overloaded
 from model_store.format.store import natural_order
 from service.models.served import ServedModel
+from service.queue.fair_queue import Priority
 
 
 class Models:
@@ -37,11 +38,14 @@ class Models:
         self.all = tuple(models)
         return removed
 
-    def refuse_if_full(self) -> None:
-        """Raises Overloaded while every model's queue is full. The body, which names the model, is not read yet."""
+    def refuse_if_full(self, caller: str, priority: Priority) -> None:
+        """Raises Overloaded while every model's queue is full for this caller and priority.
+
+        The body, which names the model, is not read yet.
+        """
         for model in self.all:
             try:
-                model.refuse_if_full()
+                model.refuse_if_full(caller, priority)
             except Overloaded as error:
                 full = error
             else:

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from agentprm import wire
 from agentprm.errors import InternalError, RequestError
+from service.queue.fair_queue import Priority
 from service.scoring.observer import ModelObserver
 from service.scoring.scorer import Scorer
 
@@ -44,9 +45,9 @@ class ServedModel:
         """False once only a new process can score with the model again."""
         return self._source.alive
 
-    def refuse_if_full(self) -> None:
-        """Raises Overloaded while the model's queue takes no more."""
-        self._source.refuse_if_full()
+    def refuse_if_full(self, caller: str, priority: Priority) -> None:
+        """Raises Overloaded while the model's queue takes no more from this caller at this priority."""
+        self._source.refuse_if_full(caller, priority)
 
     async def start(self) -> None:
         """Warms up and begins to answer. Raises InternalError if the warm-up fails."""

@@ -20,7 +20,7 @@ from time import perf_counter
 from agentprm.errors import InternalError, NotReady, RequestError, TooLong
 from service.engine.contract import DeviceLost, Engine, OutOfMemory, Sequences, SequenceScores
 from service.queue.admission import Admission
-from service.queue.fair_queue import FairQueue, Part
+from service.queue.fair_queue import FairQueue, Part, Priority
 from service.queue.observer import BatchObserver
 from service.queue.terms import Terms
 from service.queue.work import Answer, Batch, QueuedRequest, Waiters, Work, group_equal
@@ -59,7 +59,7 @@ class Batcher:
         self._in_pieces = in_pieces
         self._observer = observer
         self._queue: FairQueue[QueuedRequest] = FairQueue(self._cost_now)
-        self._admission = Admission(self._queue, max_queue_tokens)
+        self._admission = Admission(self._queue, max_queue_tokens, self._fail)
         self._unanswered: set[QueuedRequest] = set()
         self._waiters = Waiters()
         self._wake = asyncio.Event()
@@ -100,7 +100,7 @@ class Batcher:
 
         Raises:
             TooLong: alone it costs more than may ever wait, or it does not fit into the device's memory.
-            Overloaded: too many tokens wait already.
+            Overloaded: too many tokens wait already, or it was pushed out by a caller that holds less.
             DeadlineExceeded: its turn is expected to come after its deadline.
             NotReady: the batcher is not started, is closing, or its loop is dead.
             InternalError: the engine failed.
@@ -127,9 +127,9 @@ class Batcher:
             self._leave(request)
         return request.answer()
 
-    def refuse_if_full(self) -> None:
+    def refuse_if_full(self, caller: str, priority: Priority) -> None:
         """Raises Overloaded while ``submit`` would. Call it before a request has cost anything."""
-        self._admission.refuse_if_full()
+        self._admission.refuse_if_full(caller, priority)
 
     def refuse_unless_open(self) -> None:
         """Raises NotReady while ``submit`` would. Call it before a request has cost anything."""

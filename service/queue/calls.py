@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from agentprm.errors import InternalError, NotReady, RequestError
 from service.queue.admission import Admission
-from service.queue.fair_queue import Entry, FairQueue
+from service.queue.fair_queue import Entry, FairQueue, Priority
 from service.queue.terms import Terms
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class CallQueue(Generic[K, W, R]):
         self._call = call
         self._max_concurrent = max_concurrent
         self._queue: FairQueue[_Request[K, W, R]] = FairQueue(lambda *_: 1)
-        self._admission = Admission(self._queue, max_waiting, unit="calls")
+        self._admission = Admission(self._queue, max_waiting, lambda request, error: request.fail(error), "calls")
         self._waiting: defaultdict[K, set[_Request[K, W, R]]] = defaultdict(set)
         self._running: dict[K, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,9 +83,9 @@ class CallQueue(Generic[K, W, R]):
     def waiting(self) -> int:
         return self._queue.tokens
 
-    def refuse_if_full(self) -> None:
+    def refuse_if_full(self, caller: str, priority: Priority) -> None:
         """Raises Overloaded while ``submit`` would. Call it before a request has cost anything."""
-        self._admission.refuse_if_full()
+        self._admission.refuse_if_full(caller, priority)
 
     def refuse_unless_open(self) -> None:
         if not self._open:
@@ -103,7 +103,8 @@ class CallQueue(Generic[K, W, R]):
         """Returns the results of one request. The caller cancels at the deadline.
 
         Raises:
-            TooLong, Overloaded: more calls than may wait, alone or together with those that do.
+            TooLong, Overloaded: more calls than may wait, alone or together with those that do. Overloaded also while
+                it waits, if a caller that holds less pushes it out.
             DeadlineExceeded: its turn is expected to come after its deadline.
             NotReady: not open.
             RequestError: one of its calls raised it.

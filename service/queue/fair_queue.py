@@ -86,6 +86,9 @@ class _CallerQueues(Generic[E]):
         for entries in self._callers.values():
             yield from entries
 
+    def newest(self, caller: str) -> Iterator[E]:
+        return reversed(self._callers.get(caller, OrderedDict[E, None]()))
+
     def add(self, entry: E) -> None:
         self._callers.setdefault(entry.caller, OrderedDict())[entry] = None
 
@@ -118,6 +121,8 @@ class FairQueue(Generic[E]):
         self._queues: dict[Priority, _CallerQueues[E]] = {priority: _CallerQueues() for priority in Priority}
         self._bulk_waited = 0
         self.tokens = 0
+        self.held: Counter[str] = Counter()
+        """Waiting tokens by caller, of both priorities; callers without any are left out."""
 
     def __bool__(self) -> bool:
         return any(self._queues.values())
@@ -139,21 +144,41 @@ class FairQueue(Generic[E]):
             self._count(entry, -entry.waiting)
             queues.remove(entry)
 
+    @property
+    def held_by_bulk(self) -> Counter[str]:
+        """Waiting tokens of bulk by caller."""
+        return self._queues[Priority.BULK].tokens
+
+    def callers_with(self, caller: str) -> int:
+        """Returns the number of callers that hold tokens, ``caller`` counted too."""
+        return len(self.held) + (caller not in self.held)
+
+    def newest(self, caller: str) -> Iterator[E]:
+        """Yields a caller's entries: bulk before interactive, the newest first, so one that has begun is the last."""
+        for priority in (Priority.BULK, Priority.INTERACTIVE):
+            yield from self._queues[priority].newest(caller)
+
     def ahead(self, tokens: int, caller: str, priority: Priority) -> int:
-        """Estimates how many tokens would be computed before a new entry of ``tokens``.
+        """Estimates how many tokens would be computed before a new entry of ``tokens``."""
+        return self.until(self._queues[priority].tokens[caller] + tokens, caller, priority) - tokens
+
+    def until(self, tokens: int, caller: str, priority: Priority) -> int:
+        """Estimates how many tokens are computed until the next ``tokens`` of a caller are.
 
         These are the caller's own, about as many of every other caller's, and before bulk all interactive ones. The
         estimate ignores the few batches that bulk leads.
         """
         waiting = self._queues[priority].tokens
-        share = waiting[caller] + tokens
-        others = sum(min(share, theirs) for name, theirs in waiting.items() if name != caller)
+        others = sum(min(tokens, theirs) for name, theirs in waiting.items() if name != caller)
         sooner = self._queues[Priority.INTERACTIVE].tokens.total() if priority is Priority.BULK else 0
-        return waiting[caller] + others + sooner
+        return tokens + others + sooner
 
     def _count(self, entry: E, tokens: int) -> None:
         self.tokens += tokens
         self._queues[entry.priority].tokens[entry.caller] += tokens
+        self.held[entry.caller] += tokens
+        if not self.held[entry.caller]:
+            del self.held[entry.caller]
 
     def take(self, budget: int) -> list[Part[E]]:
         """Takes the next batch: in order of turns, up to ``budget`` tokens. A sequence over the budget goes alone."""

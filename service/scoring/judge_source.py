@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from agentprm.types import State, Trajectory, Usage
 from service.generation.judge import Judgement, Prefix, RemoteJudge
 from service.queue.calls import Answers, CallQueue
+from service.queue.fair_queue import Priority
 from service.queue.observer import BatchObserver
 from service.queue.terms import Terms
 from service.queue.work import Batch
@@ -60,8 +61,8 @@ class JudgeSource:
     def refuse_unless_open(self) -> None:
         self._calls.refuse_unless_open()
 
-    def refuse_if_full(self) -> None:
-        self._calls.refuse_if_full()
+    def refuse_if_full(self, caller: str, priority: Priority) -> None:
+        self._calls.refuse_if_full(caller, priority)
 
     async def start(self) -> None:
         await self._judge.check()

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from agentprm.types import State, Trajectory, Usage
+from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 from service.score_cache.keys import Key
 
@@ -70,8 +71,8 @@ class Source(Protocol[Q]):
         """Raises NotReady before the start and after the end."""
         ...
 
-    def refuse_if_full(self) -> None:
-        """Raises Overloaded while the queue takes no more."""
+    def refuse_if_full(self, caller: str, priority: Priority) -> None:
+        """Raises Overloaded while the queue takes no more from this caller at this priority."""
         ...
 
     async def start(self) -> None:

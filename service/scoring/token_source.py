@@ -8,6 +8,7 @@ from typing import Final
 
 from agentprm.types import State, Trajectory, Usage
 from service.queue.batcher import Batcher
+from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 from service.queue.work import Answer, Work
 from service.score_cache.keys import Key
@@ -41,8 +42,8 @@ class TokenSource:
     def refuse_unless_open(self) -> None:
         self._batcher.refuse_unless_open()
 
-    def refuse_if_full(self) -> None:
-        self._batcher.refuse_if_full()
+    def refuse_if_full(self, caller: str, priority: Priority) -> None:
+        self._batcher.refuse_if_full(caller, priority)
 
     async def start(self) -> None:
         """Starts the batcher and sends one forward through, so that the first caller does not pay for it."""

@@ -3,35 +3,77 @@
 A refusal must cost next to nothing, or a service under several times its load spends its time on refusals.
 """
 
-from collections.abc import Callable, Collection, Iterator
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from agentprm.errors import Overloaded, RateLimited
 from service.access.rate_limits import RateLimiter
-from service.http.middleware.asgi import App, Receive, Scope, Send
+from service.http.limits import HELD_SECONDS, REFUSAL_SECONDS
+from service.http.middleware.asgi import App, Receive, Scope, Send, header
+from service.queue.fair_queue import Priority
+from service.queue.shares import may_take_place
+
+_PRIORITIES: Final = {priority.encode(): priority for priority in Priority}
 
 
 class InFlightRequests:
-    """Counts the requests in flight: ``running`` now, at most ``limit``."""
+    """Counts the requests in flight: ``running`` now, at most ``limit``, of which one caller leaves some to others."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.running = 0
+        self._held: Counter[str] = Counter()
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Holds a slot for the length of the block. Raises Overloaded if all are taken."""
-        if self.running >= self.limit:
+    def slot(self, caller: str) -> Iterator[None]:
+        """Holds a slot for the length of the block. Raises Overloaded if the caller may take none of the free ones."""
+        held = self._held[caller]
+        if not may_take_place(held, self.limit - self.running):
             raise Overloaded(
-                f"{self.limit} requests are being answered, which is all that there is room for",
-                details={"limit": self.limit},
+                f"{self.running} requests are being answered, {held} of them are yours; {self.limit} may",
+                details={"running": self.running, "limit": self.limit, "held": held},
                 retry_after=1,
             )
-        self.running += 1
+        self._take(caller, 1)
         try:
             yield
         finally:
-            self.running -= 1
+            self._take(caller, -1)
+
+    def _take(self, caller: str, slots: int) -> None:
+        self.running += slots
+        self._held[caller] += slots
+        if not self._held[caller]:
+            del self._held[caller]
+
+
+class RefusalPace:
+    """Holds refusals back, so that a caller that retries at once gets few of them a second on all its connections.
+
+    A refusal is cheap. Thousands a second would still keep the event loop busy, and so the requests of others waiting.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    async def wait(self, caller: str) -> float:
+        """Waits for the caller's turn to be refused, at most ``HELD_SECONDS`` however many of its refusals wait.
+
+        Returns the seconds that it waited. They are no part of the request's duration in metrics and logs.
+        """
+        time = asyncio.get_running_loop().time
+        now = time()
+        turn = min(max(now, self._last.get(caller, now)) + REFUSAL_SECONDS, now + HELD_SECONDS)
+        self._last[caller] = turn
+        try:
+            await asyncio.sleep(turn - now)
+        finally:
+            if self._last.get(caller) == turn:
+                del self._last[caller]
+        return time() - now
 
 
 class ConcurrencyLimit:
@@ -41,13 +83,13 @@ class ConcurrencyLimit:
 
     Args:
         app: the next layer.
-        paths: paths of the routes that score; all others pass.
+        priorities: the routes that score, each with the priority of a request that names none; other paths pass.
         in_flight: counts the requests that passed.
-        refuse_if_full: raises Overloaded while no queue accepts work.
+        refuse_if_full: raises Overloaded while no queue accepts work of this caller at this priority.
         rate_limiter: the rates of the API keys.
 
     Raises:
-        Overloaded: there are ``in_flight.limit`` requests, or every queue is full.
+        Overloaded: too many requests are in flight for this caller, or every queue is full for it.
         RateLimited: the key has sent all that its rate allows; ``retry_after`` is the wait for the next.
     """
 
@@ -55,26 +97,33 @@ class ConcurrencyLimit:
         self,
         app: App,
         *,
-        paths: Collection[str],
+        priorities: Mapping[str, Priority],
         in_flight: InFlightRequests,
-        refuse_if_full: Callable[[], None],
+        refuse_if_full: Callable[[str, Priority], None],
         rate_limiter: RateLimiter,
     ) -> None:
         self._app = app
-        self._paths = frozenset(paths)
+        self._priorities = priorities
         self._in_flight = in_flight
         self._refuse_if_full = refuse_if_full
         self._rate_limiter = rate_limiter
+        self._pace = RefusalPace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._paths:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._priorities:
             await self._app(scope, receive, send)
             return
-        scope["state"]["caller"] = caller_of(scope)
-        with self._in_flight.slot():
-            self._refuse_if_full()
-            await self._take_from_rate(scope)
-            await self._app(scope, receive, send)
+        scope["state"]["caller"] = caller = caller_of(scope)
+        try:
+            with self._in_flight.slot(caller):
+                self._refuse_if_full(caller, priority_of(scope, self._priorities[scope["path"]]))
+                await self._take_from_rate(scope)
+                await self._app(scope, receive, send)
+                return
+        except Overloaded as error:
+            refusal = error.with_traceback(None)  # its frames would keep the body while the refusal is held back
+        scope["state"]["held_back"] = await self._pace.wait(caller)
+        raise refusal
 
     async def _take_from_rate(self, scope: Scope) -> None:
         """Counts the request against its key's rate. Comes last, so that a request refused above does not count."""
@@ -92,3 +141,8 @@ def caller_of(scope: Scope) -> str:
     address, _ = scope.get("client") or ("", 0)
     caller: str = scope["state"].get("key", address)
     return caller
+
+
+def priority_of(scope: Scope, default: Priority) -> Priority:
+    """Returns the priority that the header names, else ``default``. The route refuses a header with a wrong one."""
+    return _PRIORITIES.get(header(scope, b"x-priority"), default)

@@ -59,7 +59,7 @@ class RequestLog:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            seconds = perf_counter() - started
+            seconds = perf_counter() - started - scope["state"].get("held_back", 0.0)
             self._on_request(scope["path"], status, seconds, scope["state"].get("model", ""))
             self._log(scope, status, seconds)
 

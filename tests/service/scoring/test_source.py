@@ -10,6 +10,7 @@ import pytest
 from agentprm.errors import NotReady, Overloaded
 from agentprm.types import State, Step, StepScore, Trajectory, Usage
 from service.metrics import Metrics
+from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 from service.score_cache.keys import Key
 from service.score_cache.memory_tier import MemoryTier
@@ -63,7 +64,7 @@ class LengthSource:
 
     def refuse_unless_open(self) -> None: ...
 
-    def refuse_if_full(self) -> None: ...
+    def refuse_if_full(self, caller: str, priority: Priority) -> None: ...
 
     async def start(self) -> None: ...
 
