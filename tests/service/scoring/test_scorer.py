@@ -13,6 +13,7 @@ from agentprm.types import State, Step, Trajectory
 from service.metrics import Metrics
 from service.queue.batcher import Batcher
 from service.queue.terms import Terms
+from service.queue.texts import TextQueue
 from service.score_cache.keys import KeyScope
 from service.score_cache.memory_tier import MemoryTier
 from service.scoring.scorer import Scorer
@@ -43,9 +44,10 @@ def scoring(
             batcher.start()
             sequencer = Sequencer(byte_renderer(), KeyScope("test", "0", 1, "float32"), context_length=context_length)
             cache = MemoryTier(cache_items, Metrics().score_cache)
-            source = TokenSource(sequencer, batcher, tokenizer_thread)
+            texts = TextQueue(tokenizer_thread)
+            source = TokenSource(sequencer, batcher, texts)
             promise = MANIFEST.score.promise
-            scorer = Scorer(source, cache, tokenizer_thread, promise=promise, observer=NullObserver())
+            scorer = Scorer(source, cache, texts, promise=promise, observer=NullObserver())
             try:
                 return await use(scorer)
             finally:
