@@ -68,14 +68,11 @@ class TextQueue:
     def __init__(self, thread: Executor) -> None:
         self._thread = thread
         self._queue: FairQueue[_Request] = FairQueue(lambda request, index: request.costs[index])
-        self._chars: Counter[str] = Counter()
+        self._chars_of: Counter[str] = Counter()
         self._rate = DrainRate()
         self._running: asyncio.Future[float] | None = None
-
-    @property
-    def chars(self) -> int:
-        """Characters of all requests that wait or are rendered."""
-        return self._chars.total()
+        self.chars = 0
+        """Characters of all requests that wait or are rendered. Any thread may read it."""
 
     async def each(self, renderings: Sequence[Callable[[], T]], chars: Sequence[int], terms: Terms) -> list[T]:
         """Calls each function and returns the results in order. Cancelling the call takes the rest out of the queue.
@@ -107,17 +104,21 @@ class TextQueue:
         return await self._wait(request, sum(chars))
 
     async def _wait(self, request: _Request, chars: int) -> list[Any]:
+        self._count(request.caller, chars)
         self._queue.add(request)
-        self._chars[request.caller] += chars
-        self._start_job()
         try:
+            self._start_job()
             await request.rendered
         finally:
             self._queue.discard(request)
-            self._chars[request.caller] -= chars
-            if not self._chars[request.caller]:
-                del self._chars[request.caller]
+            self._count(request.caller, -chars)
         return request.results
+
+    def _count(self, caller: str, chars: int) -> None:
+        self.chars += chars
+        self._chars_of[caller] += chars
+        if not self._chars_of[caller]:
+            del self._chars_of[caller]
 
     def _start_job(self) -> None:
         if self._running is not None or not self._queue:
@@ -138,7 +139,7 @@ class TextQueue:
 
     def _refuse_if_over(self, chars: int, caller: str) -> None:
         """Refuses what would exceed the caller's limit. A request alone never does: its body has a limit."""
-        waiting = self._chars[caller]
+        waiting = self._chars_of[caller]
         if waiting and waiting + chars > MAX_WAITING_CHARS:
             raise Overloaded(
                 f"{waiting} characters of this caller wait already, {MAX_WAITING_CHARS} may",
