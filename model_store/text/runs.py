@@ -135,7 +135,7 @@ class RunTokenizer:
             text = run.text + "x"
             (encoding,) = self._tokenizers[run.place].encode_batch([text], add_special_tokens=False)
             after = len(text[at:].encode())  # no token is shorter than a byte
-            _refuse_too_many(len(encoding), max_tokens + after)
+            _refuse_too_many(len(encoding) - after, max_tokens)
             end = min(end for _, end in (*encoding.offsets, (0, len(run.text))) if end >= at)
             self._ends.keep({run: end})
         return end
