@@ -7,7 +7,7 @@ cannot end an action.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -97,7 +97,7 @@ class Renderer:
         end = _RunBuilder(Run("", Place.WITHIN))
         end.put(self._action.after)
         end.cut()
-        if not any(self._ids(end, UNLIMITED)):
+        if not any(self._ids([end], UNLIMITED)[0]):
             raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
 
     def count_unknown(self, token_ids: Sequence[int]) -> int:
@@ -139,21 +139,18 @@ class Renderer:
         self._observe(builder, state.observation)
         return self._rendered(builder, task_items, end_items, max_tokens)
 
-    def actions(self, actions: Sequence[str], after: Rendered) -> list[list[int]]:
-        """The token ids that each action adds to its state, [actions][tokens]."""
-        return [self.action(action, after) for action in actions]
+    def actions(self, actions: Sequence[str], after: Rendered, max_tokens: int = UNLIMITED) -> list[list[int]]:
+        """The token ids that each action adds to its state, [actions][tokens]; the last is its step end.
 
-    def action(self, action: str, after: Rendered, max_tokens: int = UNLIMITED) -> list[int]:
-        """The token ids that an action adds to its state; the last is its step end.
-
-        ``state(s).token_ids + action(a, state(s)) == trajectory(s.take(a)).token_ids``
+        ``state(s).token_ids + actions([a], state(s))[0] == trajectory(s.take(a)).token_ids``
 
         Raises:
-            TooManyTokens: there are more than ``max_tokens``, those of the state not counted.
+            TooManyTokens: all actions together have more than ``max_tokens``. Those of the state do not count.
         """
-        builder = _RunBuilder(after.rest)
-        self._act(builder, action)
-        return list(chain.from_iterable(self._ids(builder, max_tokens)))
+        builders = [_RunBuilder(after.rest) for _ in actions]
+        for builder, action in zip(builders, actions, strict=True):
+            self._act(builder, action)
+        return [list(chain.from_iterable(ids)) for ids in self._ids(builders, max_tokens)]
 
     def _build(self, trajectory: Trajectory, max_tokens: int) -> tuple[_RunBuilder, int, list[int]]:
         """The runs of a trajectory, and the numbers of its items up to the task's end and up to each action's end."""
@@ -199,20 +196,28 @@ class Renderer:
         return builder.cut()
 
     def _rendered(self, builder: _RunBuilder, task_items: int, end_items: Sequence[int], max_tokens: int) -> Rendered:
-        ids = self._ids(builder, max_tokens)
+        (ids,) = self._ids([builder], max_tokens)
         lens = [0, *accumulate(map(len, ids))]
         token_ids, rest = list(chain.from_iterable(ids)), Run(builder.text, builder.place)
         return Rendered(token_ids, lens[task_items], [lens[items] - 1 for items in end_items], rest)
 
-    def _ids(self, builder: _RunBuilder, max_tokens: int) -> list[list[int]]:
-        """The token ids of each item. Raises TooManyTokens if all of them together are more than ``max_tokens``."""
-        special = sum(len(item) for item in builder.items if not isinstance(item, Run))
-        runs = [item for item in builder.items if isinstance(item, Run)]
+    def _ids(self, builders: Sequence[_RunBuilder], max_tokens: int) -> list[list[list[int]]]:
+        """Token ids [builders][items][tokens]; all runs go to the tokenizer at once.
+
+        Raises:
+            TooManyTokens: all of them together are more than ``max_tokens``.
+        """
+        items = [item for builder in builders for item in builder.items]
         try:
-            found = iter(self._runs.encode(runs, max_tokens - special))
+            found = iter(self._runs.encode([item for item in items if isinstance(item, Run)], max_tokens))
         except TooManyTokens as error:
+            special = sum(len(item) for item in items if not isinstance(item, Run))
             raise TooManyTokens(special + error.tokens) from error
-        return [next(found) if isinstance(item, Run) else item for item in builder.items]
+        ids = [next(found) if isinstance(item, Run) else item for item in items]
+        if (tokens := sum(map(len, ids))) > max_tokens:
+            raise TooManyTokens(tokens)
+        each = iter(ids)
+        return [list(islice(each, len(builder.items))) for builder in builders]
 
     def _segment(self, texts: tuple[str, str], together: bool) -> _Segment:
         before, after = (self._parts(text, together) for text in texts)

@@ -109,18 +109,23 @@ class RunTokenizer:
         """The ids of each run. Agents send their history with every step, so recent runs are only looked up.
 
         Raises:
-            TooManyTokens: there are more than ``max_tokens``. Nothing is tokenised after the piece that passes them.
+            TooManyTokens: with the new runs there are more than ``max_tokens``. Nothing is tokenised after the piece
+                that passes them.
         """
-        ids, tokens = list[list[int]](), 0
-        _refuse_too_many(tokens, max_tokens)
-        for piece in _pieces(runs):
-            found = self._known_or_encoded(piece)
-            tokens += sum(map(len, found))
-            _refuse_too_many(tokens, max_tokens)
-            new = {run: each.ids for run, each in zip(piece, found, strict=True) if isinstance(each, Encoding)}
-            self._ids.keep(new)
-            ids += [new[run] if isinstance(each, Encoding) else each for run, each in zip(piece, found, strict=True)]
-        return ids
+        ids = self._ids.find(runs)
+        if None not in ids:
+            return [known for known in ids if known is not None]
+        new = list(dict.fromkeys(run for run, known in zip(runs, ids, strict=True) if known is None))
+        found: dict[Run, list[int]] = {}
+        tokens = sum(len(known) for known in ids if known is not None)
+        for piece in _pieces(new):
+            encodings = self._encodings(piece)
+            tokens += sum(map(len, encodings.values()))
+            _refuse_too_many(tokens, max_tokens)  # before they become lists
+            ids_of_piece = {run: encoding.ids for run, encoding in encodings.items()}
+            self._ids.keep(ids_of_piece)
+            found |= ids_of_piece
+        return [found[run] if known is None else known for run, known in zip(runs, ids, strict=True)]
 
     def token_end(self, run: Run, at: int, max_tokens: int = UNLIMITED) -> int:
         """The first place in a run's text, ``at`` or after it, where a token ends if a word follows.
@@ -140,15 +145,12 @@ class RunTokenizer:
             self._ends.keep({run: end})
         return end
 
-    def _known_or_encoded(self, runs: Sequence[Run]) -> list[list[int] | Encoding]:
-        """The known ids of each run, or its encoding, which can be counted before it becomes a list."""
-        known = self._ids.find(runs)
-        new = dict.fromkeys(run for run, ids in zip(runs, known, strict=True) if ids is None)
+    def _encodings(self, runs: Sequence[Run]) -> dict[Run, Encoding]:
         encodings: dict[Run, Encoding] = {}
-        for place in Place if new else ():
-            here = [run for run in new if run.place is place]
+        for place in Place:
+            here = [run for run in runs if run.place is place]
             encodings |= zip(here, self._encode_texts([run.text for run in here], place), strict=True)
-        return [encodings[run] if ids is None else ids for run, ids in zip(runs, known, strict=True)]
+        return encodings
 
     def _encode_texts(self, texts: list[str], place: Place) -> Sequence[Encoding]:
         encode = self._tokenizers[place].encode_batch_fast

@@ -1,6 +1,7 @@
 """Renders an item to token ids, the positions at which a score is read, and a key for each score."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from agentprm.errors import TooLong
@@ -95,12 +96,22 @@ class Sequencer:
         try:
             rendered = self._renderer.state(state, self._context_length)
             known = len(rendered.token_ids)
-            for action in actions:
-                proposed.append(self._renderer.action(action, rendered, self._context_length - known))
+            for token_ids in self._action_ids(actions, rendered, self._context_length - known):
+                proposed.append(token_ids)
         except TooManyTokens as error:
             too_long = candidates.index(actions[len(proposed)])
             raise self._too_long(known + error.tokens, candidate=too_long) from error
         return rendered, proposed
+
+    def _action_ids(self, actions: Sequence[str], after: Rendered, room: int) -> Iterator[list[int]]:
+        """The tokens of each action: of all at once, which is faster, unless one has no ``room``."""
+        with suppress(TooManyTokens):
+            together = self._renderer.actions(actions, after, room * len(actions))
+            if all(len(token_ids) <= room for token_ids in together):
+                yield from together
+                return
+        for action in actions:
+            yield from self._renderer.actions([action], after, room)
 
     def _too_long(self, tokens: int, **where: int) -> TooLong:
         return TooLong(

@@ -61,15 +61,15 @@ def test_a_state_and_its_action_have_all_their_tokens_or_too_many(
     name: str, state: State, action: str, off: int
 ) -> None:
     before = UNLIMITED[name].state(state)
-    own = UNLIMITED[name].action(action, before)
+    own = UNLIMITED[name].actions([action], before)
     if off >= 0:
         assert LIMITED[name].state(state, len(before.token_ids) + off) == before
-        assert LIMITED[name].action(action, before, len(own) + off) == own
+        assert LIMITED[name].actions([action], before, len(own[0]) + off) == own
     else:
         with pytest.raises(TooManyTokens):
             LIMITED[name].state(state, len(before.token_ids) + off)
         with pytest.raises(TooManyTokens):
-            LIMITED[name].action(action, before, len(own) + off)
+            LIMITED[name].actions([action], before, len(own[0]) + off)
 
 
 def test_nothing_is_tokenised_after_the_piece_that_passes_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
