@@ -24,7 +24,7 @@ T = TypeVar("T")
 MAX_CHARS_ON_EVENT_LOOP: Final = 4096
 """Most characters of a request that the event loop renders: 0.1 ms if the texts are known, 0.5 ms if they are not, 4 ms
 for the characters that tokenizers are slowest with. The switch to the thread and back takes 0.1 ms."""
-JOB_CHARS: Final = 16_384
+JOB_CHARS: Final = 32_768
 """Characters of one job of the thread. A longer item is a job of its own."""
 MAX_WAITING_CHARS: Final = 4 * 1024 * 1024
 """Most characters of one caller's requests that wait or are rendered: about what the largest body holds by default."""

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from agentprm.types import State, Trajectory, Usage
+from agentprm.types import State, Step, Trajectory, Usage
 from service.generation.judge import Judgement, Prefix, RemoteJudge
 from service.queue.calls import Answers, CallQueue
 from service.queue.observer import BatchObserver
@@ -87,7 +87,7 @@ class JudgeSource:
             steps = [JudgedStep((key,), Prefix(past, len(state.steps)))]
         for action in distinct(candidates):
             key = _extended(chain.branch(), state.observation, action).key
-            steps.append(JudgedStep((key,), Prefix(state.take(action), len(state.steps) + 1)))
+            steps.append(JudgedStep((key,), Prefix(past, len(state.steps), Step(state.observation, action))))
         return steps
 
     async def compute(self, questions: Sequence[JudgedStep], known: Mapping[Key, float], terms: Terms) -> Computed:
