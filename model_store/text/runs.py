@@ -24,6 +24,11 @@ RUN_CHARS: Final = 64
 """Characters that each run counts in addition to its text, so that the number of short runs is bounded too."""
 PIECE_CHARS: Final = 16_384
 """Characters of runs that are tokenised before the tokens are counted: 3 to 15 ms of one core. A run is never cut."""
+BEGINNING_CHARS: Final = 16
+"""Characters for each allowed token in the beginning of a long run. Text of four characters a token has in it four
+times as many tokens as are allowed."""
+CUT_TOKENS: Final = 256
+"""Tokens that the last word of a beginning may have more because it is cut: longer than any one token is in bytes."""
 ALONE_CHARS: Final = 4096
 """Most characters of runs that are tokenised one by one, in the calling thread. The tokenizer's own threads are faster
 only beyond that, and a short text must not wait for them while they have a long one."""
@@ -118,6 +123,7 @@ class RunTokenizer:
         new = list(dict.fromkeys(run for run, known in zip(runs, ids, strict=True) if known is None))
         found: dict[Run, list[int]] = {}
         tokens = sum(len(known) for known in ids if known is not None)
+        self._refuse_by_beginning(new, max_tokens)
         for piece in _pieces(new):
             encodings = self._encodings(piece)
             tokens += sum(map(len, encodings.values()))
@@ -137,6 +143,7 @@ class RunTokenizer:
         """
         (end,) = self._ends.find([run])
         if end is None:
+            self._refuse_by_beginning([run], max_tokens)
             text = run.text + "x"
             (encoding,) = self._tokenizers[run.place].encode_batch([text], add_special_tokens=False)
             after = len(text[at:].encode())  # no token is shorter than a byte
@@ -144,6 +151,17 @@ class RunTokenizer:
             end = min(end for _, end in (*encoding.offsets, (0, len(run.text))) if end >= at)
             self._ends.keep({run: end})
         return end
+
+    def _refuse_by_beginning(self, runs: Sequence[Run], max_tokens: int) -> None:
+        """Refuses a long run by the tokens of its beginning, so that its whole text costs no time and no memory.
+
+        A beginning may be tokenised otherwise than in its text, but never to twice as many tokens and ``CUT_TOKENS``.
+        """
+        chars = max(PIECE_CHARS, BEGINNING_CHARS * max_tokens)
+        for text, place in runs:
+            if len(text) > chars:
+                (encoding,) = self._encode_texts([text[:chars]], place)
+                _refuse_too_many((len(encoding) - CUT_TOKENS) // 2, max_tokens)
 
     def _encodings(self, runs: Sequence[Run]) -> dict[Run, Encoding]:
         encodings: dict[Run, Encoding] = {}

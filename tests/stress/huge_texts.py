@@ -3,9 +3,9 @@
     python -m tests.stress.huge_texts --rounds 4
 
 The server is a real process with the bundled checkpoint. For each kind of text one caller sends twelve bodies at once,
-every two seconds, while another caller asks for a small score every 20 ms. A small request that is late makes the next
-ones late too, and their delay counts. Idle times are taken before each kind, so the ratio is one of the same minute.
-The exit status is 1 if anything is wrong, with a sentence each.
+every two seconds, while another caller asks for a small score every 20 ms. A request that takes longer counts for those
+that could not be sent meanwhile. Idle times are taken before each kind, so the ratio is one of the same minute. The
+exit status is 1 if anything is wrong, with a sentence each.
 """
 
 import argparse
@@ -85,7 +85,8 @@ class Small:
 
     scores: list[float]
     health: list[float]
-    refused: int
+    refused: int = 0
+    sent: int = 0
 
 
 HEAD: Final = (
@@ -175,21 +176,28 @@ def p95(seconds: list[float]) -> float:
 
 def small_times(url: str, until: Callable[[int], bool]) -> Small:
     """Asks for small scores and for ``/health`` in turn, until ``until`` is true of the number of both."""
-    connection, small = connect(url), Small([], [], 0)
+    connection, small = connect(url), Small([], [])
     body = {"items": [{"task": "get 1 stick", "steps": [{"observation": "1 log", "action": "get 1 log"}]}]}
-    due = perf_counter()
-    while not until(len(small.health)):
-        due += INTERVAL
-        sleep(max(0.0, due - perf_counter()))
-        status, _ = ask(connection, "/score_step", json.dumps(body).encode(), "small")
+    while not until(small.sent):
+        small.sent += 1
+        status, seconds = ask(connection, "/score_step", json.dumps(body).encode(), "small")
         if status == 200:
-            small.scores.append(perf_counter() - due)
+            small.scores += with_unsent(seconds)
         elif status == 429:
             small.refused += 1
         else:
             raise RuntimeError(f"a small request got {status}")
-        small.health.append(ask(connection, "/health", None, "small")[1])
+        _, seconds = ask(connection, "/health", None, "small")
+        small.health += with_unsent(seconds)
+        sleep(INTERVAL)
     return small
+
+
+def with_unsent(seconds: float) -> Iterator[float]:
+    """The seconds of a request, and of those that were due while it ran."""
+    while seconds > 0:
+        yield seconds
+        seconds -= INTERVAL
 
 
 def measure(server: Server, processes: ProcessPoolExecutor, kind: str, rounds: int) -> Measured:
@@ -200,7 +208,7 @@ def measure(server: Server, processes: ProcessPoolExecutor, kind: str, rounds: i
     mean = sum(seconds for _, seconds in answers) / len(answers)
     statuses = dict(Counter(status for status, _ in answers))
     scores = p95(beside.scores)
-    return Measured(kind, p95(idle), scores, p95(beside.health), len(beside.health), beside.refused, statuses, mean)
+    return Measured(kind, p95(idle), scores, p95(beside.health), beside.sent, beside.refused, statuses, mean)
 
 
 def memory_mb(server: Server, field: str) -> float:

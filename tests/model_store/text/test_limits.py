@@ -81,6 +81,32 @@ def test_nothing_is_tokenised_after_the_piece_that_passes_the_limit(monkeypatch:
     assert sum(map(len, counting.texts)) <= PIECE_CHARS + len(steps[0].action)
 
 
+def test_the_end_of_a_long_run_is_not_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "PIECE_CHARS", PIECE_CHARS)
+    renderer, counting = counted()
+    with pytest.raises(TooManyTokens) as stopped:
+        renderer.trajectory(Trajectory("craft 1 " * 100_000, (Step("", "get"),)), 600)
+    assert sum(map(len, counting.texts)) == PIECE_CHARS
+    assert stopped.value.tokens > 600
+
+
+parts = st.one_of(st.text(min_size=1, max_size=6), st.sampled_from(["eggs", " Step 1:", "ducks per day ", "\n", "  "]))
+
+
+@pytest.mark.parametrize("name", UNLIMITED)
+@settings(max_examples=30, deadline=None)
+@given(repeated=st.lists(st.tuples(parts, st.integers(1, 400)), min_size=1, max_size=4))
+def test_a_long_run_within_the_limit_is_not_refused_by_its_beginning(
+    name: str, repeated: list[tuple[str, int]]
+) -> None:
+    said = Trajectory("".join(part * times for part, times in repeated), (Step("", "x"),))
+    whole = UNLIMITED[name].trajectory(said)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runs, "BEGINNING_CHARS", 0)  # the beginning has only the 70 characters of a piece
+        patched.setattr(runs, "CUT_TOKENS", 8)
+        assert LIMITED[name].trajectory(said, len(whole.token_ids)) == whole
+
+
 def test_a_trajectory_with_more_steps_than_tokens_is_not_tokenised_at_all() -> None:
     renderer, counting = counted()
     with pytest.raises(TooManyTokens):
