@@ -123,8 +123,8 @@ class RunTokenizer:
         new = list(dict.fromkeys(run for run, known in zip(runs, ids, strict=True) if known is None))
         found: dict[Run, list[int]] = {}
         tokens = sum(len(known) for known in ids if known is not None)
-        self._refuse_by_beginning(new, max_tokens)
         for piece in _pieces(new):
+            self._refuse_by_beginning(piece, max_tokens)
             encodings = self._encodings(piece)
             tokens += sum(map(len, encodings.values()))
             _refuse_too_many(tokens, max_tokens)  # before they become lists

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -55,14 +56,14 @@ async def waiting_texts() -> AsyncIterator[tuple[TextQueue, Renderings]]:
 
 
 def ask(
-    texts: TextQueue, renderings: Renderings, *names: str, chars: int = LONG, **terms: object
+    texts: TextQueue, renderings: Renderings, *names: str, chars: int = LONG, **terms: Any
 ) -> asyncio.Task[list[str]]:
     """Asks for one rendering per name, each of ``chars``."""
     calls = [renderings.of(name) for name in names]
-    return asyncio.create_task(texts.each(calls, [chars] * len(names), Terms(**terms)))  # type: ignore[arg-type]
+    return asyncio.create_task(texts.each(calls, [chars] * len(names), Terms(**terms)))
 
 
-async def hold(texts: TextQueue, renderings: Renderings, **terms: object) -> asyncio.Task[list[str]]:
+async def hold(texts: TextQueue, renderings: Renderings, **terms: Any) -> asyncio.Task[list[str]]:
     """Keeps the thread busy with a rendering of the name "first" until the gate opens."""
     renderings.gate.clear()
     first = ask(texts, renderings, "first", **terms)
