@@ -60,13 +60,15 @@ class Usage:
     """Tokens of one item by where their scores came from.
 
     ``computed`` went through the model, ``prefix_cache`` had their keys and values on the device, and the scores of
-    ``score_cache`` were known already. ``tokens`` is the sum of the three.
+    ``score_cache`` were known already. ``tokens`` is the sum of the three. ``unknown`` of them stand for text that the
+    model's tokenizer has no tokens for.
     """
 
     tokens: int
     computed: int
     prefix_cache: int = 0
     score_cache: int = 0
+    unknown: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -74,4 +76,5 @@ class Usage:
             self.computed + other.computed,
             self.prefix_cache + other.prefix_cache,
             self.score_cache + other.score_cache,
+            self.unknown + other.unknown,
         )

@@ -79,7 +79,7 @@ INTERNAL: dict[str, set[str]] = {
         "service.settings",
     },
     "service.http.middleware.asgi": set(),
-    "service.http.limits": {"agentprm.wire", "service.queue.shares"},
+    "service.http.limits": {"agentprm.wire", "service.queue"},
     "service.http.server": {"agentprm.errors", "service.http.limits", "service.http.server"},
     "service.http.middleware": {
         "agentprm.errors",

@@ -14,10 +14,13 @@ class ModelIdentity(Reply):
 
 
 class UsageBody(Reply):
-    tokens: int = Field(description="Tokens of the item: the sum of the other three.")
+    tokens: int = Field(description="Tokens of the item: the sum of `computed`, `prefix_cache` and `score_cache`.")
     computed: int = Field(description="Tokens that went through the model for this item.")
     prefix_cache: int = Field(description="Tokens whose keys and values were already on the device.")
     score_cache: int = Field(description="Tokens whose scores were already known.")
+    unknown: int = Field(
+        0, description="Tokens that stand for text outside the tokenizer's vocabulary; always 0 for a judge."
+    )
 
 
 class ScoreBody(Reply):

@@ -7,7 +7,7 @@ cannot end an action.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,7 +17,7 @@ from agentprm.types import State, Trajectory
 from model_store.errors import CheckpointCorrupt, ManifestInvalid
 from model_store.format.store import Checkpoint
 from model_store.format.template import Template
-from model_store.text.runs import Parts, Place, Run, RunTokenizer
+from model_store.text.runs import UNLIMITED, Parts, Place, Run, RunTokenizer, TooManyTokens
 
 EMPTY: Final = Run("", Place.ALONE)
 
@@ -79,7 +79,11 @@ class _RunBuilder:
 
 
 class Renderer:
-    """Renders with one tokenizer and one template; safe to call from several threads."""
+    """Renders with one tokenizer and one template; safe to call from several threads.
+
+    Given ``max_tokens``, rendering stops with TooManyTokens soon after the tokens are more than that. So a text that is
+    too long costs about as much as the longest that is not, and one of its runs at most.
+    """
 
     def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
         self._runs = RunTokenizer(tokenizer)
@@ -93,8 +97,13 @@ class Renderer:
         end = _RunBuilder(Run("", Place.WITHIN))
         end.put(self._action.after)
         end.cut()
-        if not any(self._ids([end])[0]):
+        if not any(self._ids([end], UNLIMITED)[0]):
             raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
+
+    def count_unknown(self, token_ids: Sequence[int]) -> int:
+        """The tokens that stand for text outside the tokenizer's vocabulary; 0 if it has none for such text."""
+        unknown = self._runs.unknown_id
+        return 0 if unknown is None else token_ids.count(unknown)
 
     def refuse_too_few_rows(self, rows: int) -> None:
         """Checks that every token id that a text can produce is below ``rows``, the size of the embedding.
@@ -109,34 +118,47 @@ class Renderer:
         if largest >= rows:
             raise CheckpointCorrupt(f"the tokenizer has a token {largest} and the embedding only {rows} rows")
 
-    def trajectory(self, trajectory: Trajectory) -> Rendered:
-        """Token ids of the whole trajectory, up to the end of its last action."""
-        builder, task_items, end_items = self._build(trajectory)
-        return self._rendered(builder, task_items, end_items)
+    def trajectory(self, trajectory: Trajectory, max_tokens: int = UNLIMITED) -> Rendered:
+        """Token ids of the whole trajectory, up to the end of its last action.
 
-    def state(self, state: State) -> Rendered:
-        """Token ids of everything before the next action; ``actions`` returns those that follow."""
-        builder, task_items, end_items = self._build(Trajectory(state.task, state.steps))
+        Raises:
+            TooManyTokens: there are more than ``max_tokens``.
+        """
+        builder, task_items, end_items = self._build(trajectory, max_tokens)
+        return self._rendered(builder, task_items, end_items, max_tokens)
+
+    def state(self, state: State, max_tokens: int = UNLIMITED) -> Rendered:
+        """Token ids of everything before the next action; ``actions`` returns those that follow.
+
+        Raises:
+            TooManyTokens: there are more than ``max_tokens``.
+        """
+        builder, task_items, end_items = self._build(Trajectory(state.task, state.steps), max_tokens)
         if state.steps:
             builder.put(self._next)
         self._observe(builder, state.observation)
-        return self._rendered(builder, task_items, end_items)
+        return self._rendered(builder, task_items, end_items, max_tokens)
 
-    def actions(self, actions: Sequence[str], after: Rendered) -> list[list[int]]:
+    def actions(self, actions: Sequence[str], after: Rendered, max_tokens: int = UNLIMITED) -> list[list[int]]:
         """The token ids that each action adds to its state, [actions][tokens]; the last is its step end.
 
         ``state(s).token_ids + actions([a], state(s))[0] == trajectory(s.take(a)).token_ids``
+
+        Raises:
+            TooManyTokens: all actions together have more than ``max_tokens``. Those of the state do not count.
         """
         builders = [_RunBuilder(after.rest) for _ in actions]
         for builder, action in zip(builders, actions, strict=True):
             self._act(builder, action)
-        return [list(chain.from_iterable(ids)) for ids in self._ids(builders)]
+        return [list(chain.from_iterable(ids)) for ids in self._ids(builders, max_tokens)]
 
-    def _build(self, trajectory: Trajectory) -> tuple[_RunBuilder, int, list[int]]:
+    def _build(self, trajectory: Trajectory, max_tokens: int) -> tuple[_RunBuilder, int, list[int]]:
         """The runs of a trajectory, and the numbers of its items up to the task's end and up to each action's end."""
+        if len(trajectory.steps) > max_tokens:  # every step ends in a token
+            raise TooManyTokens(len(trajectory.steps))
         builder, ends = _RunBuilder(), list[int]()
         builder.put(self._begin)
-        task_items = self._begin_task(builder, trajectory.task)
+        task_items = self._begin_task(builder, trajectory.task, max_tokens)
         for index, step in enumerate(trajectory.steps):
             if index:
                 builder.put(self._next)
@@ -144,7 +166,7 @@ class Renderer:
             ends.append(self._act(builder, step.action))
         return builder, task_items, ends
 
-    def _begin_task(self, builder: _RunBuilder, task: str) -> int:
+    def _begin_task(self, builder: _RunBuilder, task: str, max_tokens: int) -> int:
         """Cuts after the task, so that its tokens are the same whatever follows; returns the number of items so far.
 
         A task that is tokenised together with what follows is cut behind the token that it ends in: a newline may be
@@ -158,7 +180,7 @@ class Renderer:
         following = after[0] if after and isinstance(after[0], str) else ""
         joined, end = builder.text + following, len(builder.text)
         if following:
-            end = self._runs.token_end(Run(joined, builder.place), end)
+            end = self._runs.token_end(Run(joined, builder.place), end, max_tokens)
         builder.text = joined[:end]
         items = builder.cut()
         builder.put([joined[end:], *after[bool(following) :]])
@@ -173,18 +195,29 @@ class Renderer:
         builder.add(self._action, self._stripped(action))
         return builder.cut()
 
-    def _rendered(self, builder: _RunBuilder, task_items: int, end_items: Sequence[int]) -> Rendered:
-        (ids,) = self._ids([builder])
+    def _rendered(self, builder: _RunBuilder, task_items: int, end_items: Sequence[int], max_tokens: int) -> Rendered:
+        (ids,) = self._ids([builder], max_tokens)
         lens = [0, *accumulate(map(len, ids))]
         token_ids, rest = list(chain.from_iterable(ids)), Run(builder.text, builder.place)
         return Rendered(token_ids, lens[task_items], [lens[items] - 1 for items in end_items], rest)
 
-    def _ids(self, builders: Sequence[_RunBuilder]) -> list[list[list[int]]]:
-        """Token ids [builders][items][tokens]; all runs go to the tokenizer at once."""
-        found = iter(
-            self._runs.encode([item for builder in builders for item in builder.items if isinstance(item, Run)])
-        )
-        return [[next(found) if isinstance(item, Run) else item for item in builder.items] for builder in builders]
+    def _ids(self, builders: Sequence[_RunBuilder], max_tokens: int) -> list[list[list[int]]]:
+        """Token ids [builders][items][tokens]; all runs go to the tokenizer at once.
+
+        Raises:
+            TooManyTokens: all of them together are more than ``max_tokens``.
+        """
+        items = [item for builder in builders for item in builder.items]
+        try:
+            found = iter(self._runs.encode([item for item in items if isinstance(item, Run)], max_tokens))
+        except TooManyTokens as error:
+            special = sum(len(item) for item in items if not isinstance(item, Run))
+            raise TooManyTokens(special + error.tokens) from error
+        ids = [next(found) if isinstance(item, Run) else item for item in items]
+        if (tokens := sum(map(len, ids))) > max_tokens:
+            raise TooManyTokens(tokens)
+        each = iter(ids)
+        return [list(islice(each, len(builder.items))) for builder in builders]
 
     def _segment(self, texts: tuple[str, str], together: bool) -> _Segment:
         before, after = (self._parts(text, together) for text in texts)

@@ -6,13 +6,14 @@ cached. Some tokenizers put a space or a "▁" before a text; whether they do de
 
 import json
 import re
+import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from threading import Lock
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from model_store.errors import ManifestInvalid, one_line
 
@@ -20,7 +21,18 @@ T = TypeVar("T")
 CACHED_CHARS: Final = 2_000_000
 """Most characters of cached runs: their ids take 20 MB at four characters a token, 80 MB at a single one."""
 RUN_CHARS: Final = 64
-"""Characters that each cached run counts in addition to its text, so that the number of short runs is bounded too."""
+"""Characters that each run counts in addition to its text, so that the number of short runs is bounded too."""
+PIECE_CHARS: Final = 16_384
+"""Characters of runs that are tokenised before the tokens are counted: 3 to 15 ms of one core. A run is never cut."""
+BEGINNING_CHARS: Final = 16
+"""Characters for each allowed token in the beginning of a long run. Text of four characters a token has in it four
+times as many tokens as are allowed."""
+CUT_TOKENS: Final = 256
+"""Tokens that the last word of a beginning may have more because it is cut: longer than any one token is in bytes."""
+ALONE_CHARS: Final = 4096
+"""Most characters of runs that are tokenised one by one, in the calling thread. The tokenizer's own threads are faster
+only beyond that, and a short text must not wait for them while they have a long one."""
+UNLIMITED: Final = sys.maxsize
 
 
 class Place(StrEnum):
@@ -39,6 +51,14 @@ Parts = Sequence[str | list[int]]
 """A text of a template: ids of special tokens, and text that is tokenised with its neighbours."""
 
 
+class TooManyTokens(Exception):
+    """Tokenising has stopped, because the limit is passed. ``tokens`` is the number found until then."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(f"{tokens} tokens or more")
+        self.tokens = tokens
+
+
 class RunTokenizer:
     """One tokenizer, with a cache of the ids of recent runs; safe to call from several threads.
 
@@ -48,7 +68,11 @@ class RunTokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        self._tokenizers = _by_place(tokenizer)
+        tokenizer.encode_special_tokens = True
+        written = json.loads(tokenizer.to_str())
+        self._tokenizers = _by_place(tokenizer, written)
+        self.unknown_id = _unknown_id(tokenizer, written["model"])
+        """The id of all text that the vocabulary lacks; None where every text has ids of its own."""
         self._added = {token.content: index for index, token in tokenizer.get_added_tokens_decoder().items()}
         self._greedy = {
             token.content for token in tokenizer.get_added_tokens_decoder().values() if token.lstrip or token.rstrip
@@ -86,35 +110,86 @@ class RunTokenizer:
             )
         return [[self._added[part]] if part in self._added else part for part in parts]
 
-    def encode(self, runs: Sequence[Run]) -> list[list[int]]:
-        """The ids of each run. Agents send their history with every step, so recent runs are only looked up."""
-        ids = self._ids.find(runs)
-        if new := dict.fromkeys(run for run, known in zip(runs, ids, strict=True) if known is None):
-            found = self._tokenised(list(new))
-            self._ids.keep(found)
-            return [found[run] if known is None else known for run, known in zip(runs, ids, strict=True)]
-        return [known for known in ids if known is not None]
+    def encode(self, runs: Sequence[Run], max_tokens: int = UNLIMITED) -> list[list[int]]:
+        """The ids of each run. Agents send their history with every step, so recent runs are only looked up.
 
-    def token_end(self, run: Run, at: int) -> int:
+        Raises:
+            TooManyTokens: with the new runs there are more than ``max_tokens``. Nothing is tokenised after the piece
+                that passes them.
+        """
+        ids = self._ids.find(runs)
+        if None not in ids:
+            return [known for known in ids if known is not None]
+        new = list(dict.fromkeys(run for run, known in zip(runs, ids, strict=True) if known is None))
+        found: dict[Run, list[int]] = {}
+        tokens = sum(len(known) for known in ids if known is not None)
+        for piece in _pieces(new):
+            self._refuse_by_beginning(piece, max_tokens)
+            encodings = self._encodings(piece)
+            tokens += sum(map(len, encodings.values()))
+            _refuse_too_many(tokens, max_tokens)  # before they become lists
+            ids_of_piece = {run: encoding.ids for run, encoding in encodings.items()}
+            self._ids.keep(ids_of_piece)
+            found |= ids_of_piece
+        return [found[run] if known is None else known for run, known in zip(runs, ids, strict=True)]
+
+    def token_end(self, run: Run, at: int, max_tokens: int = UNLIMITED) -> int:
         """The first place in a run's text, ``at`` or after it, where a token ends if a word follows.
 
         ``at`` must be the same whenever the run is.
+
+        Raises:
+            TooManyTokens: there are more than ``max_tokens`` before that place.
         """
         (end,) = self._ends.find([run])
         if end is None:
-            encoding = self._tokenizers[run.place].encode(run.text + "x", add_special_tokens=False)
+            self._refuse_by_beginning([run], max_tokens)
+            text = run.text + "x"
+            (encoding,) = self._tokenizers[run.place].encode_batch([text], add_special_tokens=False)
+            after = len(text[at:].encode())  # no token is shorter than a byte
+            _refuse_too_many(len(encoding) - after, max_tokens)
             end = min(end for _, end in (*encoding.offsets, (0, len(run.text))) if end >= at)
             self._ends.keep({run: end})
         return end
 
-    def _tokenised(self, runs: Sequence[Run]) -> dict[Run, list[int]]:
-        found: dict[Run, list[int]] = {}
+    def _refuse_by_beginning(self, runs: Sequence[Run], max_tokens: int) -> None:
+        """Refuses a long run by the tokens of its beginning, so that its whole text costs no time and no memory.
+
+        A beginning may be tokenised otherwise than in its text, but never to twice as many tokens and ``CUT_TOKENS``.
+        """
+        chars = max(PIECE_CHARS, BEGINNING_CHARS * max_tokens)
+        for text, place in runs:
+            if len(text) > chars:
+                (encoding,) = self._encode_texts([text[:chars]], place)
+                _refuse_too_many((len(encoding) - CUT_TOKENS) // 2, max_tokens)
+
+    def _encodings(self, runs: Sequence[Run]) -> dict[Run, Encoding]:
+        encodings: dict[Run, Encoding] = {}
         for place in Place:
             here = [run for run in runs if run.place is place]
-            texts = [run.text for run in here]
-            encodings = self._tokenizers[place].encode_batch_fast(texts, add_special_tokens=False)
-            found |= zip(here, (encoding.ids for encoding in encodings), strict=True)
-        return found
+            encodings |= zip(here, self._encode_texts([run.text for run in here], place), strict=True)
+        return encodings
+
+    def _encode_texts(self, texts: list[str], place: Place) -> Sequence[Encoding]:
+        encode = self._tokenizers[place].encode_batch_fast
+        if sum(map(len, texts)) > ALONE_CHARS:
+            return encode(texts, add_special_tokens=False)
+        return [encode([text], add_special_tokens=False)[0] for text in texts]
+
+
+def _pieces(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
+    """Cuts behind the run that makes a piece as long as ``PIECE_CHARS``."""
+    begin = chars = 0
+    for end, run in enumerate(runs, start=1):
+        chars += len(run.text) + RUN_CHARS
+        if chars >= PIECE_CHARS or end == len(runs):
+            yield runs[begin:end]
+            begin, chars = end, 0
+
+
+def _refuse_too_many(tokens: int, max_tokens: int) -> None:
+    if tokens > max_tokens:
+        raise TooManyTokens(tokens)
 
 
 class _RunCache(Generic[T]):
@@ -144,17 +219,23 @@ class _RunCache(Generic[T]):
                 self.chars -= len(run.text) + RUN_CHARS
 
 
-def _by_place(tokenizer: Tokenizer) -> dict[Place, Tokenizer]:
+def _unknown_id(tokenizer: Tokenizer, model: Mapping[str, Any]) -> int | None:
+    if "unk_id" in model:
+        found: int | None = model["unk_id"]
+        return found
+    token = model.get("unk_token")
+    return tokenizer.token_to_id(token) if token else None
+
+
+def _by_place(tokenizer: Tokenizer, whole: Mapping[str, Any]) -> dict[Place, Tokenizer]:
     """The tokenizer for runs of each place; the same one if the place makes no difference."""
-    tokenizer.encode_special_tokens = True
-    whole = json.loads(tokenizer.to_str())
     placed = {Place.ALONE: tokenizer}
     for place in (Place.AFTER_SPECIAL, Place.WITHIN):
         changed = {part: _without_prefix(whole[part], place) for part in ("normalizer", "pre_tokenizer")}
         if changed.items() <= whole.items():
             placed[place] = tokenizer
         else:
-            placed[place] = Tokenizer.from_str(json.dumps(whole | changed))
+            placed[place] = Tokenizer.from_str(json.dumps({**whole, **changed}))
             placed[place].encode_special_tokens = True
     return placed
 

@@ -12,10 +12,18 @@ from service.generation.verdict import raw_score
 
 
 class Prefix(NamedTuple):
-    """The first ``length`` steps of a trajectory. They are sliced when the call runs: many prefixes may wait."""
+    """The first ``length`` steps of a trajectory, and a step after them if one is proposed.
+
+    They are joined when the call runs: many prefixes of one history may wait.
+    """
 
     trajectory: Trajectory
     length: int
+    proposed: Step | None = None
+
+    def joined(self) -> Trajectory:
+        proposed = () if self.proposed is None else (self.proposed,)
+        return Trajectory(self.trajectory.task, (*self.trajectory.steps[: self.length], *proposed))
 
 
 PROBE: Final = Prefix(Trajectory("Say hello.", (Step("", "hello"),)), 1)
@@ -63,7 +71,7 @@ class RemoteJudge:
         await self._client.close()
 
     async def _generate(self, prefix: Prefix, max_tokens: int) -> Completion:
-        trajectory = Trajectory(prefix.trajectory.task, prefix.trajectory.steps[: prefix.length])
+        trajectory = prefix.joined()
         judge, history = self._judge, self._template.steps_text(trajectory.steps[:-1])
         if judge.text:
             completion = await self._client.complete(

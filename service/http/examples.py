@@ -20,7 +20,7 @@ _CHAT: Final = [
     {"role": "tool", "content": "12 results"},
 ]
 _MODEL: Final = {"name": "textcraft-demo", "version": "1", "digest": "sha256:5f0c..."}
-_USAGE: Final = {"tokens": 113, "computed": 12, "prefix_cache": 101, "score_cache": 0}
+_USAGE: Final = {"tokens": 113, "computed": 12, "prefix_cache": 101, "score_cache": 0, "unknown": 0}
 _CLICK: Final = {"role": "assistant", "content": "click the first result"}
 
 

@@ -7,6 +7,7 @@ a field of ``Settings``, and its row names that field.
 from typing import Final, NamedTuple
 
 from service.queue.shares import PLACES_PER_FREE_PLACE
+from service.queue.texts import MAX_WAITING_CHARS
 
 BODY_SECONDS: Final = 30
 """Seconds for a whole body. Without it a client that sends nothing would occupy a slot for ever."""
@@ -49,4 +50,11 @@ LIMITS: Final = (
     ),
     Limit("items of a request", "", "max_items", "413"),
     Limit("candidates of an item", "", "max_candidates", "413"),
+    Limit("tokens of an item", "the model's context length", "", "413, soon after the limit is passed"),
+    Limit(
+        "text of one caller before the tokenizer",
+        f"{MAX_WAITING_CHARS:,} characters",
+        "",
+        "429 with `Retry-After`; a request alone is never refused",
+    ),
 )

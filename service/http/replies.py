@@ -57,6 +57,7 @@ def _usage(usage: Usage) -> wire.UsageBody:
         computed=usage.computed,
         prefix_cache=usage.prefix_cache,
         score_cache=usage.score_cache,
+        unknown=usage.unknown,
     )
 
 

@@ -7,6 +7,7 @@ from service.engine.prefix_cache import PrefixCacheStats
 from service.metrics.buckets import SECONDS, SEQUENCES, TOKENS
 from service.metrics.families import MODEL, Families
 from service.queue.batcher import Batcher
+from service.queue.texts import TextQueue
 from service.queue.work import Batch
 
 SOURCES: Final = ("computed", "prefix_cache", "score_cache")
@@ -45,6 +46,10 @@ class EngineMetrics:
             "agentprm_queue_limit_tokens", "Limit of the waiting tokens of one model; over it requests are refused."
         )
 
+        self._text_characters = families.gauge(
+            "agentprm_text_queue_characters", "Characters of requests that wait for the tokenizer or are in it."
+        )
+
     def _declare_prefix_cache(self, families: Families) -> None:
         self._held = families.gauge(
             "agentprm_prefix_cache_bytes",
@@ -81,6 +86,9 @@ class EngineMetrics:
     def watch_queue(self, model: str, batcher: Batcher) -> None:
         self._queue_tokens.labels(model).set_function(lambda: batcher.queued_tokens)
         self._queue_sequences.labels(model).set_function(lambda: batcher.queued_sequences)
+
+    def watch_texts(self, texts: TextQueue) -> None:
+        self._text_characters.set_function(lambda: texts.chars)
 
     def watch_calls(self, model: str, waiting: Callable[[], int]) -> None:
         self._queue_sequences.labels(model).set_function(waiting)

@@ -12,6 +12,7 @@ from service.metrics import Metrics
 from service.models.load import Loaded, LoadedJudge, LoadedModel
 from service.models.served import ServedModel
 from service.queue.batcher import Batcher
+from service.queue.texts import TextQueue
 from service.score_cache.contract import ScoreCache
 from service.score_cache.keys import KeyScope
 from service.scoring.judge_source import JudgeSource
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelBuilder:
-    """Builds served models around one engine thread, one tokenizer thread and one score cache, which they share.
+    """Builds served models around one engine thread, one tokenizer thread with its queue, and one score cache.
 
     Raises KeyUnreadable if the settings name a judge's key that cannot be read.
     """
@@ -37,6 +38,8 @@ class ModelBuilder:
         self._judge_key = read_key(settings.judge_api_key_file)
         self._engine_thread = ThreadPoolExecutor(1, "engine")
         self._tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
+        self._texts = TextQueue(self._tokenizer_thread)
+        metrics.engine.watch_texts(self._texts)
 
     def build(self, model: Loaded) -> ServedModel:
         """Builds all that scores with a model. It is not started yet."""
@@ -45,7 +48,7 @@ class ModelBuilder:
         observer = self._metrics.observer(model.manifest.reference)
         source = self._source(model, observer)
         promise = model.manifest.score.promise
-        scorer = Scorer(source, self._cache, self._tokenizer_thread, promise=promise, observer=observer)
+        scorer = Scorer(source, self._cache, self._texts, promise=promise, observer=observer)
         return ServedModel(_info(model, self._settings), scorer, observer, load_seconds=model.load_seconds)
 
     def close(self) -> None:
@@ -74,7 +77,7 @@ class ModelBuilder:
         sequencer = Sequencer(model.renderer, self._scope(model), context_length=manifest.context_length)
         batcher = self._batcher(model, observer)
         self._metrics.engine.watch_queue(manifest.reference, batcher)
-        return TokenSource(sequencer, batcher, self._tokenizer_thread)
+        return TokenSource(sequencer, batcher, self._texts)
 
     def _batcher(self, model: LoadedModel, observer: ModelObserver) -> Batcher:
         settings, cache = self._settings, model.prefix_cache

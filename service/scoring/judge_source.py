@@ -3,12 +3,12 @@
 For the progress of a step its predecessor is judged too, unless its score is known.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from agentprm.types import State, Trajectory, Usage
+from agentprm.types import State, Step, Trajectory, Usage
 from service.generation.judge import Judgement, Prefix, RemoteJudge
 from service.queue.calls import Answers, CallQueue
 from service.queue.fair_queue import Priority
@@ -72,13 +72,24 @@ class JudgeSource:
         await self._calls.close()
         await self._judge.close()
 
-    def trajectories(self, trajectories: Sequence[Trajectory], last: int | None) -> list[list[JudgedStep]]:
+    def trajectory(self, trajectory: Trajectory, last: int | None) -> list[JudgedStep]:
         """One call per step."""
-        return [self._steps(trajectory, last) for trajectory in trajectories]
+        chain = self._begin(trajectory.task)
+        keys = [_extended(chain, step.observation, step.action).key for step in trajectory.steps]
+        first = 0 if last is None else max(0, len(keys) - last)
+        return [JudgedStep((key,), Prefix(trajectory, end)) for end, key in enumerate(keys[first:], start=first + 1)]
 
-    def candidates(self, states: Sequence[State], candidates: Sequence[Sequence[str]]) -> list[list[JudgedStep]]:
+    def candidates(self, state: State, candidates: Sequence[str]) -> list[JudgedStep]:
         """One call per distinct candidate, after one for the step before if there is one."""
-        return [self._proposals(state, distinct(proposed)) for state, proposed in zip(states, candidates, strict=True)]
+        past = Trajectory(state.task, state.steps)
+        chain, steps = self._begin(state.task), list[JudgedStep]()
+        for step in state.steps:
+            key = _extended(chain, step.observation, step.action).key
+            steps = [JudgedStep((key,), Prefix(past, len(state.steps)))]
+        for action in distinct(candidates):
+            key = _extended(chain.branch(), state.observation, action).key
+            steps.append(JudgedStep((key,), Prefix(past, len(state.steps), Step(state.observation, action))))
+        return steps
 
     async def compute(self, questions: Sequence[JudgedStep], known: Mapping[Key, float], terms: Terms) -> Computed:
         """Calls the judge once for each key that is not known."""
@@ -92,23 +103,6 @@ class JudgeSource:
         judgement = await self._judge.judge(prefix)
         self._observer.on_batch(Batch(1, judgement.tokens, 0, perf_counter() - began))
         return judgement
-
-    def _steps(self, trajectory: Trajectory, last: int | None) -> list[JudgedStep]:
-        chain = self._begin(trajectory.task)
-        keys = [_extended(chain, step.observation, step.action).key for step in trajectory.steps]
-        first = 0 if last is None else max(0, len(keys) - last)
-        return [JudgedStep((key,), Prefix(trajectory, end)) for end, key in enumerate(keys[first:], start=first + 1)]
-
-    def _proposals(self, state: State, actions: Iterable[str]) -> list[JudgedStep]:
-        past = Trajectory(state.task, state.steps)
-        chain, steps = self._begin(state.task), list[JudgedStep]()
-        for step in state.steps:
-            key = _extended(chain, step.observation, step.action).key
-            steps = [JudgedStep((key,), Prefix(past, len(state.steps)))]
-        for action in actions:
-            key = _extended(chain.branch(), state.observation, action).key
-            steps.append(JudgedStep((key,), Prefix(state.take(action), len(state.steps) + 1)))
-        return steps
 
     def _begin(self, task: str) -> KeyChain:
         return self._scope.begin(_digest(task))

@@ -1,13 +1,14 @@
 """One model's scores: render, look up, submit the misses, store, derive promise and progress."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from agentprm.types import State, Trajectory, Usage
+from agentprm.errors import TooLong
+from agentprm.types import State, Step, Trajectory, Usage
 from service.queue.terms import Terms, within_deadline
+from service.queue.texts import TextQueue
 from service.score_cache.contract import ScoreCache
 from service.score_cache.keys import Key
 from service.scoring.observer import ModelObserver
@@ -24,6 +25,10 @@ from service.scoring.results import (
 )
 from service.scoring.source import Question, Source, distinct
 
+TEXT_CHARS: Final = 16
+"""Characters that each text counts in addition: cutting and looking it up takes as long as tokenising these."""
+Rendering = Callable[[], Sequence[Question]]
+
 
 class ItemRawScores(NamedTuple):
     """The raw scores of one item, in the order of its questions' keys, and their usage."""
@@ -38,7 +43,7 @@ class Scorer:
     Args:
         source: renders items and computes what is not known.
         cache: scores by key, which models share.
-        tokenizer_thread: the one thread that renders.
+        texts: gives requests their turns, in which they are rendered; models share it.
         promise: the checkpoint's map from raw scores into [0, 1].
         observer: receives a report of every answer.
     """
@@ -47,14 +52,14 @@ class Scorer:
         self,
         source: Source[Any],
         cache: ScoreCache,
-        tokenizer_thread: Executor,
+        texts: TextQueue,
         *,
         promise: Promise,
         observer: ModelObserver,
     ) -> None:
         self.source = source
         self._cache = cache
-        self._tokenizer_thread = tokenizer_thread
+        self._texts = texts
         self._promise = promise
         self._observer = observer
 
@@ -69,29 +74,36 @@ class Scorer:
 
     async def rank(self, states: Sequence[State], candidates: Sequence[Sequence[str]], terms: Terms) -> Rankings:
         """Ranks the candidates of each state, best promise first."""
-        items, timings = await self._score(lambda: self.source.candidates(states, candidates), terms)
+        asked = list(zip(states, candidates, strict=True))
+        renderings = [partial(self.source.candidates, state, proposed) for state, proposed in asked]
+        chars = [_chars(state.task, state.steps, state.observation, *proposed) for state, proposed in asked]
+        items, timings = await self._score(renderings, chars, terms)
         rankings = [self._ranking(proposed, item) for proposed, item in zip(candidates, items, strict=True)]
         return self._report(Rankings(rankings, timings))
 
     async def _score_trajectories(
         self, trajectories: Sequence[Trajectory], terms: Terms, *, last: int | None
     ) -> Scores:
-        items, timings = await self._score(lambda: self.source.trajectories(trajectories, last), terms)
+        renderings = [partial(self.source.trajectory, trajectory, last) for trajectory in trajectories]
+        chars = [_chars(trajectory.task, trajectory.steps) for trajectory in trajectories]
+        items, timings = await self._score(renderings, chars, terms)
         return Scores([ItemScores(step_scores(item.raws, self._promise), item.usage) for item in items], timings)
 
     async def _score(
-        self, render: Callable[[], list[list[Question]]], terms: Terms
+        self, renderings: Sequence[Rendering], chars: Sequence[int], terms: Terms
     ) -> tuple[list[ItemRawScores], Timings]:
         """Renders items, looks up their scores, and has the source compute the missing ones as one request.
 
         Raises:
             NotReady: the source is not open.
             DeadlineExceeded: the deadline passes first.
-            RequestError: rendering or computing fails.
+            TooLong: an item has more tokens than the model reads.
+            RequestError: too much text waits already, or computing fails.
         """
         self.source.refuse_unless_open()
         async with within_deadline(terms.deadline) as stages:
-            items = await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, render)
+            named = [partial(_render, index, rendering) for index, rendering in enumerate(renderings)]
+            items = await self._texts.each(named, chars, terms)
             stages.enter("cache")
             questions = [question for item in items for question in item]
             known = await self._cache.get(list({key: None for question in questions for key in question.keys}))
@@ -112,6 +124,21 @@ class Scorer:
     def _report(self, answer: Answered) -> Answered:
         self._observer.on_answer(answer.all_scores, answer.timings)
         return answer
+
+
+def _chars(task: str, steps: Sequence[Step], *others: str) -> int:
+    """The characters of an item, a measure of what rendering it costs."""
+    texts = 1 + 2 * len(steps) + len(others)
+    of_steps = sum(len(step.observation) + len(step.action) for step in steps)
+    return len(task) + of_steps + sum(map(len, others)) + TEXT_CHARS * texts
+
+
+def _render(index: int, rendering: Rendering) -> Sequence[Question]:
+    """Renders one item. An error names its position in the request."""
+    try:
+        return rendering()
+    except TooLong as error:
+        raise TooLong(error.message, details={"item": index, **error.details}) from error
 
 
 def _item_raw_scores(item: Sequence[Question], scores: Mapping[Key, float], usages: Iterator[Usage]) -> ItemRawScores:

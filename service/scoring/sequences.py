@@ -1,21 +1,28 @@
-"""Renders items to token ids, the positions at which a score is read, and a key for each score."""
+"""Renders an item to token ids, the positions at which a score is read, and a key for each score."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from agentprm.errors import TooLong
 from agentprm.types import State, Trajectory
-from model_store.text.renderer import Renderer
+from model_store.text.renderer import Rendered, Renderer
+from model_store.text.runs import TooManyTokens
 from service.score_cache.keys import Key, KeyScope
+from service.scoring.continued import Continued
 from service.scoring.source import distinct
 
 
 class KeyedSequence(NamedTuple):
-    """Token ids [T], read positions [R] and the keys of the scores there [R]. The last read is at the last token."""
+    """Token ids [T], read positions [R] and the keys of the scores there [R]. The last read is at the last token.
 
-    token_ids: list[int]
+    ``unknown`` of the tokens stand for text outside the tokenizer's vocabulary.
+    """
+
+    token_ids: Sequence[int]
     reads: list[int]
     keys: list[Key]
+    unknown: int = 0
 
     def without(self, known: Container[Key]) -> "KeyedSequence | None":
         """Drops the reads whose scores are known, and the tokens after the last other read; None if none is left."""
@@ -23,11 +30,12 @@ class KeyedSequence(NamedTuple):
         if not unknown:
             return None
         reads, keys = map(list, zip(*unknown, strict=True))
-        return KeyedSequence(self.token_ids[: reads[-1] + 1], reads, keys)
+        whole = reads[-1] == self.reads[-1]
+        return KeyedSequence(self.token_ids if whole else self.token_ids[: reads[-1] + 1], reads, keys)
 
 
 class Sequencer:
-    """Renders for one model as it is served. Not thread-safe: one call at a time.
+    """Renders for one model as it is served. It keeps no state of an item: any thread may call it at any time.
 
     Args:
         renderer: makes token ids of texts.
@@ -40,56 +48,73 @@ class Sequencer:
         self._scope = scope
         self._context_length = context_length
 
-    def trajectories(self, trajectories: Sequence[Trajectory], reads: int | None) -> list[list[KeyedSequence]]:
-        """One sequence per item, read at the last ``reads`` step ends; None: at every step end.
+    def trajectory(self, trajectory: Trajectory, reads: int | None) -> KeyedSequence:
+        """One sequence, read at the last ``reads`` step ends; None: at every step end.
 
         Raises:
-            TooLong: an item has more tokens than the model reads.
+            TooLong: it has more tokens than the model reads.
         """
-        items = []
-        for index, trajectory in enumerate(trajectories):
-            token_ids, task_len, step_ends, _ = self._renderer.trajectory(trajectory)
-            self._refuse_too_long(len(token_ids), {"item": index})
-            ends = step_ends if reads is None else step_ends[-reads:]
-            chain, keys, done = self._scope.begin(token_ids[:task_len]), [], task_len
-            for end in ends:
-                keys.append(chain.extend(token_ids[done : end + 1]).key)
-                done = end + 1
-            items.append([KeyedSequence(token_ids, ends, keys)])
-        return items
+        try:
+            token_ids, task_len, step_ends, _ = self._renderer.trajectory(trajectory, self._context_length)
+        except TooManyTokens as error:
+            raise self._too_long(error.tokens) from error
+        ends = step_ends if reads is None else step_ends[-reads:]
+        chain, keys, done = self._scope.begin(token_ids[:task_len]), [], task_len
+        for end in ends:
+            keys.append(chain.extend(token_ids[done : end + 1]).key)
+            done = end + 1
+        return KeyedSequence(token_ids, ends, keys, self._renderer.count_unknown(token_ids))
 
-    def candidates(self, states: Sequence[State], candidates: Sequence[Sequence[str]]) -> list[list[KeyedSequence]]:
+    def candidates(self, state: State, candidates: Sequence[str]) -> list[KeyedSequence]:
         """One sequence per distinct candidate; the first also reads the step before, which all of them share.
 
         Raises:
             TooLong: a candidate after its history has more tokens than the model reads.
         """
-        return [
-            self._proposals(index, state, proposed)
-            for index, (state, proposed) in enumerate(zip(states, candidates, strict=True))
-        ]
-
-    def _proposals(self, index: int, state: State, proposed: Sequence[str]) -> list[KeyedSequence]:
-        rendered = self._renderer.state(state)
+        actions = distinct(candidates)
+        rendered, proposed = self._rendered(state, actions, candidates)
         history, task_len, step_ends, _ = rendered
         chain, before, keys, done = self._scope.begin(history[:task_len]), step_ends[-1:], [], task_len
         if before:
             done = before[0] + 1
             keys = [chain.extend(history[task_len:done]).key]
         chain.extend(history[done:])
+        unknown = self._renderer.count_unknown(history)
         sequences: list[KeyedSequence] = []
-        actions = distinct(proposed)
-        for text, action in zip(actions, self._renderer.actions(actions, rendered), strict=True):
-            token_ids = history + action
-            self._refuse_too_long(len(token_ids), {"item": index, "candidate": proposed.index(text)})
-            end, key = len(token_ids) - 1, chain.branch().extend(action).key
-            sequences.append(KeyedSequence(token_ids, [*before, end], [*keys, key]))
+        for action in proposed:
+            token_ids, key = Continued(history, action), chain.branch().extend(action).key
+            unknown_here = unknown + self._renderer.count_unknown(action)
+            sequences.append(KeyedSequence(token_ids, [*before, len(token_ids) - 1], [*keys, key], unknown_here))
             before, keys = [], []
         return sequences
 
-    def _refuse_too_long(self, tokens: int, where: dict[str, int]) -> None:
-        if tokens > self._context_length:
-            raise TooLong(
-                f"an item has {tokens} tokens, the model reads {self._context_length}",
-                details={**where, "tokens": tokens, "limit": self._context_length},
-            )
+    def _rendered(
+        self, state: State, actions: Sequence[str], candidates: Sequence[str]
+    ) -> tuple[Rendered, list[list[int]]]:
+        """The history's tokens and those of each action. An error names the candidate that is too long with it."""
+        known, proposed = 0, list[list[int]]()
+        try:
+            rendered = self._renderer.state(state, self._context_length)
+            known = len(rendered.token_ids)
+            for token_ids in self._action_ids(actions, rendered, self._context_length - known):
+                proposed.append(token_ids)
+        except TooManyTokens as error:
+            too_long = candidates.index(actions[len(proposed)])
+            raise self._too_long(known + error.tokens, candidate=too_long) from error
+        return rendered, proposed
+
+    def _action_ids(self, actions: Sequence[str], after: Rendered, room: int) -> Iterator[list[int]]:
+        """The tokens of each action: of all at once, which is faster, unless one has no ``room``."""
+        with suppress(TooManyTokens):
+            together = self._renderer.actions(actions, after, room * len(actions))
+            if all(len(token_ids) <= room for token_ids in together):
+                yield from together
+                return
+        for action in actions:
+            yield from self._renderer.actions([action], after, room)
+
+    def _too_long(self, tokens: int, **where: int) -> TooLong:
+        return TooLong(
+            f"an item has at least {tokens} tokens, the model reads {self._context_length}",
+            details={**where, "tokens": tokens, "limit": self._context_length},
+        )

@@ -45,18 +45,18 @@ class Source(Protocol[Q]):
         """False once only a new process can score again."""
         ...
 
-    def trajectories(self, trajectories: Sequence[Trajectory], last: int | None) -> list[list[Q]]:
-        """Renders the questions about the ``last`` steps of each trajectory; None: about every step.
+    def trajectory(self, trajectory: Trajectory, last: int | None) -> Sequence[Q]:
+        """Renders the questions about the ``last`` steps of a trajectory; None: about every step.
 
-        Called on the tokenizer thread, one call at a time.
+        Called on the event loop for a short text, else on the tokenizer thread. Both may happen at once.
 
         Raises:
-            TooLong: an item has more tokens than the model reads.
+            TooLong: the item has more tokens than the model reads.
         """
         ...
 
-    def candidates(self, states: Sequence[State], candidates: Sequence[Sequence[str]]) -> list[list[Q]]:
-        """Renders the questions about the candidates of each state. Called and raises as ``trajectories``."""
+    def candidates(self, state: State, candidates: Sequence[str]) -> Sequence[Q]:
+        """Renders the questions about the candidates of a state. Called and raises as ``trajectory``."""
         ...
 
     async def compute(self, questions: Sequence[Q], known: Mapping[Key, float], terms: Terms) -> Computed:

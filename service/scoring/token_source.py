@@ -1,8 +1,6 @@
 """Scores by a model in this service: token sequences through the batcher. Knows no score cache."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from functools import partial
 from typing import Final
 
@@ -10,13 +8,14 @@ from agentprm.types import State, Trajectory, Usage
 from service.queue.batcher import Batcher
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
+from service.queue.texts import TextQueue
 from service.queue.work import Answer, Work
 from service.score_cache.keys import Key
 from service.scoring.sequences import KeyedSequence, Sequencer
 from service.scoring.source import Computed
 
-MAX_TOKENS_ON_EVENT_LOOP: Final = 4096
-"""Most tokens whose cost is estimated on the event loop. That takes 0.1 ms, as long as the switch to another thread."""
+TOKENS_PER_CHARACTER: Final = 16
+"""Tokens whose cost is estimated in the time that tokenising a character takes: ten nanoseconds each."""
 WARM_UP_TOKENS: Final = 16
 _NOTHING: Final = Answer([], [], [], 0.0, 0.0)
 
@@ -27,13 +26,13 @@ class TokenSource:
     Args:
         sequencer: renders items to token ids, read positions and keys.
         batcher: the queue of the model's engine.
-        tokenizer_thread: estimates the cost of long requests.
+        texts: gives long requests their turns, in which their cost is estimated.
     """
 
-    def __init__(self, sequencer: Sequencer, batcher: Batcher, tokenizer_thread: Executor) -> None:
+    def __init__(self, sequencer: Sequencer, batcher: Batcher, texts: TextQueue) -> None:
         self._sequencer = sequencer
         self._batcher = batcher
-        self._tokenizer_thread = tokenizer_thread
+        self._texts = texts
 
     @property
     def alive(self) -> bool:
@@ -54,28 +53,28 @@ class TokenSource:
     async def close(self) -> None:
         await self._batcher.close()
 
-    def trajectories(self, trajectories: Sequence[Trajectory], last: int | None) -> list[list[KeyedSequence]]:
-        """One sequence per item, read at several step ends: all of its scores come out of one pass."""
-        return self._sequencer.trajectories(trajectories, last)
+    def trajectory(self, trajectory: Trajectory, last: int | None) -> list[KeyedSequence]:
+        """One sequence, read at several step ends: all of its scores come out of one pass."""
+        return [self._sequencer.trajectory(trajectory, last)]
 
-    def candidates(self, states: Sequence[State], candidates: Sequence[Sequence[str]]) -> list[list[KeyedSequence]]:
+    def candidates(self, state: State, candidates: Sequence[str]) -> list[KeyedSequence]:
         """One sequence per distinct candidate; the first one also reads the step before."""
-        return self._sequencer.candidates(states, candidates)
+        return self._sequencer.candidates(state, candidates)
 
     async def compute(self, questions: Sequence[KeyedSequence], known: Mapping[Key, float], terms: Terms) -> Computed:
         """Submits the sequences with unknown scores as one request to the batcher."""
         missing = [sequence.without(known) for sequence in questions]
         submitted = [sequence for sequence in missing if sequence]
-        answer = await self._batcher.submit(await self._prepare(submitted), terms) if submitted else _NOTHING
+        answer = await self._batcher.submit(await self._prepare(submitted, terms), terms) if submitted else _NOTHING
         return Computed(_scores(submitted, answer), _usages(questions, missing, answer), answer.queue, answer.forward)
 
-    async def _prepare(self, sequences: Sequence[KeyedSequence]) -> Work:
+    async def _prepare(self, sequences: Sequence[KeyedSequence], terms: Terms) -> Work:
         """Estimates what the sequences cost, off the event loop if they are long."""
-        token_ids, reads, keys = zip(*sequences, strict=True)
+        token_ids, reads, keys, _ = zip(*sequences, strict=True)
         prepare = partial(self._batcher.prepare, token_ids, reads, list(map(tuple, keys)))
-        if sum(map(len, token_ids)) <= MAX_TOKENS_ON_EVENT_LOOP:
-            return prepare()
-        return await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, prepare)
+        cost = sum(map(len, token_ids)) // TOKENS_PER_CHARACTER
+        (work,) = await self._texts.each([prepare], [cost], terms)
+        return work
 
 
 def _scores(submitted: Sequence[KeyedSequence], answer: Answer) -> dict[Key, float]:
@@ -95,5 +94,5 @@ def _usages(questions: Sequence[KeyedSequence], missing: Sequence[KeyedSequence 
         computed = len(rest.token_ids) - reused if rest else 0
         prefix_cache = 0 if shared else reused
         tokens = len(sequence.token_ids)
-        usages.append(Usage(tokens, computed, prefix_cache, tokens - computed - prefix_cache))
+        usages.append(Usage(tokens, computed, prefix_cache, tokens - computed - prefix_cache, sequence.unknown))
     return usages

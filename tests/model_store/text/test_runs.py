@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, models
 
 from agentprm.types import State, Step, Trajectory
 from model_store.errors import ManifestInvalid
@@ -133,3 +133,16 @@ def test_a_special_token_that_takes_whitespace_away_is_refused_in_a_template() -
     tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True)])
     with pytest.raises(ManifestInvalid, match="<mask> takes whitespace beside it away"):
         Renderer(tokenizer, Template("<s>", ("", ""), ("", ""), ("", "<mask>"), tokenise="text"))
+
+
+def test_tokens_of_unknown_text_are_counted_where_a_tokenizer_has_one(tokenizer: Tokenizer) -> None:
+    """Byte tokens stand for what the vocabulary lacks, so the five tokenizers know every text."""
+    renderer = Renderer(tokenizer, TURNS)
+    assert renderer.count_unknown(renderer.trajectory(Trajectory("漢", (Step("", "☃"),))).token_ids) == 0
+
+
+def test_a_unigram_tokenizer_names_its_unknown_token_by_its_id() -> None:
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("egg", -1.0), ("</s>", -1.0)], unk_id=0))
+    renderer = Renderer(tokenizer, Template("", ("", ""), ("", ""), ("", "</s>")))
+    token_ids = renderer.trajectory(Trajectory("egg", (Step("ham", "egg"),))).token_ids
+    assert renderer.count_unknown(token_ids) == token_ids.count(0) > 0

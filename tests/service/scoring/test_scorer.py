@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 
 from agentprm.errors import DeadlineExceeded, TooLong
 from agentprm.types import State, Step, Trajectory
+from model_store.text.renderer import Renderer
 from service.metrics import Metrics
 from service.queue.batcher import Batcher
 from service.queue.terms import Terms
+from service.queue.texts import TextQueue
 from service.score_cache.keys import KeyScope
 from service.score_cache.memory_tier import MemoryTier
 from service.scoring.scorer import Scorer
 from service.scoring.sequences import Sequencer
 from service.scoring.token_source import TokenSource
+from tests.model_store.text.test_renderer import RENDERERS
 from tests.service.echo_app import MANIFEST, PATIENCE, GatedEngine, PrefixEchoEngine, byte_renderer, pass_time
 from tests.service.null_observer import NullObserver
 
@@ -27,9 +30,11 @@ T = TypeVar("T")
 def scoring(
     use: Callable[[Scorer], Awaitable[T]],
     engine: GatedEngine | None = None,
+    *,
     context_length: int = 2000,
     max_queue_tokens: int = 10**6,
     cache_items: int = 0,
+    renderer: Renderer | None = None,
 ) -> T:
     async def scenario() -> T:
         with ThreadPoolExecutor(1) as engine_thread, ThreadPoolExecutor(1) as tokenizer_thread:
@@ -41,11 +46,13 @@ def scoring(
                 observer=NullObserver(),
             )
             batcher.start()
-            sequencer = Sequencer(byte_renderer(), KeyScope("test", "0", 1, "float32"), context_length=context_length)
+            scope = KeyScope("test", "0", 1, "float32")
+            sequencer = Sequencer(renderer or byte_renderer(), scope, context_length=context_length)
             cache = MemoryTier(cache_items, Metrics().score_cache)
-            source = TokenSource(sequencer, batcher, tokenizer_thread)
+            texts = TextQueue(tokenizer_thread)
+            source = TokenSource(sequencer, batcher, texts)
             promise = MANIFEST.score.promise
-            scorer = Scorer(source, cache, tokenizer_thread, promise=promise, observer=NullObserver())
+            scorer = Scorer(source, cache, texts, promise=promise, observer=NullObserver())
             try:
                 return await use(scorer)
             finally:
@@ -140,6 +147,31 @@ def test_usage_tells_what_was_computed_from_what_was_reused() -> None:
         assert ranked.usage.tokens == ranked.usage.computed + ranked.usage.prefix_cache == 3 * grown.usage.tokens + 1
 
     scoring(use, engine)
+
+
+def test_usage_counts_the_tokens_of_unknown_text_whether_or_not_their_scores_are_known() -> None:
+    trajectory = Trajectory("get gold", (Step("", "get oak_log"),))
+
+    async def use(scorer: Scorer) -> None:
+        for _ in range(2):
+            (scored,) = (await scorer.score_steps([trajectory], Terms())).items
+            assert scored.usage.unknown == 1
+        (ranked,) = (await scorer.rank([State("get gold")], [["get oak_log", "smelt iron"]], Terms())).items
+        assert ranked.usage.unknown == 4
+
+    scoring(use, cache_items=10, renderer=RENDERERS["word level"])
+
+
+def test_long_and_short_items_have_the_scores_they_have_alone() -> None:
+    steps = tuple(Step(f"saw {index}", "look around " * 20) for index in range(30))
+    whole = [Trajectory("t", steps[:end]) for end in (1, 30, 2, 15)]
+
+    async def use(scorer: Scorer) -> None:
+        together = await scorer.score_trajectories(whole, Terms())
+        alone = [(await scorer.score_trajectories([each], Terms())).items[0] for each in whole]
+        assert [item.steps for item in together.items] == [item.steps for item in alone]
+
+    scoring(use, context_length=20_000)
 
 
 def test_many_candidates_over_a_history_fit_the_queue_only_because_they_share_it() -> None:

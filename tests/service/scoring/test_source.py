@@ -12,6 +12,7 @@ from agentprm.types import State, Step, StepScore, Trajectory, Usage
 from service.metrics import Metrics
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
+from service.queue.texts import TextQueue
 from service.score_cache.keys import Key
 from service.score_cache.memory_tier import MemoryTier
 from service.scoring.results import Timings
@@ -42,16 +43,13 @@ class LengthSource:
         self.refusal: Exception | None = None
         self.rendered = 0
 
-    def trajectories(self, trajectories: Sequence[Trajectory], last: int | None) -> list[list[LengthQuestion]]:
+    def trajectory(self, trajectory: Trajectory, last: int | None) -> list[LengthQuestion]:
         self.rendered += 1
         first = 0 if last is None else -last
-        return [[LengthQuestion(step.action) for step in trajectory.steps[first:]] for trajectory in trajectories]
+        return [LengthQuestion(step.action) for step in trajectory.steps[first:]]
 
-    def candidates(self, states: Sequence[State], candidates: Sequence[Sequence[str]]) -> list[list[LengthQuestion]]:
-        return [
-            [LengthQuestion(text) for text in (*(step.action for step in state.steps[-1:]), *distinct(proposed))]
-            for state, proposed in zip(states, candidates, strict=True)
-        ]
+    def candidates(self, state: State, candidates: Sequence[str]) -> list[LengthQuestion]:
+        return [LengthQuestion(text) for text in (*(step.action for step in state.steps[-1:]), *distinct(candidates))]
 
     async def compute(self, questions: Sequence[LengthQuestion], known: Mapping[Key, float], terms: Terms) -> Computed:
         if self.refusal is not None:
@@ -87,7 +85,7 @@ def scoring(source: LengthSource, observer: Reports, use: Callable[[Scorer], Awa
     async def scenario() -> T:
         with ThreadPoolExecutor(1) as thread:
             cache = MemoryTier(100, Metrics().score_cache)
-            return await use(Scorer(source, cache, thread, promise=lambda raw: raw, observer=observer))
+            return await use(Scorer(source, cache, TextQueue(thread), promise=lambda raw: raw, observer=observer))
 
     return asyncio.run(scenario())
 

@@ -62,7 +62,13 @@ def test_a_chat_scores_as_the_steps_it_holds() -> None:
             body = {"items": [{"messages": chat}, {"task": "Craft.", "steps": steps}]}
             chat_result, steps_result = (await client.post("/score_step", json=body)).json()["results"]
         assert {**chat_result, "usage": None} == {**steps_result, "usage": None}
-        assert steps_result["usage"] == {"tokens": 30, "computed": 0, "prefix_cache": 0, "score_cache": 30}
+        assert steps_result["usage"] == {
+            "tokens": 30,
+            "computed": 0,
+            "prefix_cache": 0,
+            "score_cache": 30,
+            "unknown": 0,
+        }
 
     asyncio.run(scenario())
 
