@@ -24,6 +24,7 @@ from agentprm.errors import (
     TooSlow,
     Unauthorized,
     UnexpectedReply,
+    UnsupportedMediaType,
     UpstreamFailed,
 )
 from agentprm.types import State, Step, StepScore, Trajectory, Usage
@@ -57,6 +58,7 @@ __all__ = [
     "TrajectoryItem",
     "Unauthorized",
     "UnexpectedReply",
+    "UnsupportedMediaType",
     "UpstreamFailed",
     "Usage",
 ]

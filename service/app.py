@@ -27,6 +27,7 @@ from service.http.middleware.concurrency import ConcurrencyLimit, InFlightReques
 from service.http.middleware.errors import ErrorReplies
 from service.http.middleware.request_log import RequestLog
 from service.http.routes import admin, probes, scores
+from service.http.routes.admin import BODY_ROUTES as ADMIN_BODY_ROUTES
 from service.http.routes.admin import PREFIX as ADMIN_PREFIX
 from service.http.routes.admin import ROUTES as ADMIN_ROUTES
 from service.http.routes.probes import PROBE_ROUTES
@@ -198,7 +199,7 @@ def _add_middleware(
     tracing: Tracing | None,
 ) -> None:
     """Wraps the application. The last one added is the outermost."""
-    app.add_middleware(BufferedBody, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BufferedBody, paths=(*SCORE_ROUTES, *ADMIN_BODY_ROUTES), max_bytes=settings.max_body_bytes)
     app.add_middleware(limit)
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())

@@ -81,7 +81,13 @@ INTERNAL: dict[str, set[str]] = {
     "service.http.middleware.asgi": set(),
     "service.http.limits": {"agentprm.wire"},
     "service.http.server": {"agentprm.errors", "service.http.limits", "service.http.server"},
-    "service.http.middleware": {"agentprm.errors", "service.access", "service.http.limits", "service.http.middleware"},
+    "service.http.middleware": {
+        "agentprm.errors",
+        "agentprm.wire",
+        "service.access",
+        "service.http.limits",
+        "service.http.middleware",
+    },
     "service.http": {
         "agentprm",
         "service.generation.policy",

@@ -1,9 +1,16 @@
 """Text, body and reply base classes of the wire bodies."""
 
-from typing import Annotated
+from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
+
+MAX_NAME: Final = 1024
+"""Most characters of a name, an id or a reference. Real ones have less than a hundred."""
+MAX_CALL_ID: Final = 65_536
+"""Most characters of a tool call's id. Some servers put a signature of several thousand into it."""
+
+T = TypeVar("T")
 
 
 def _of_whole_characters(text: str) -> str:
@@ -18,6 +25,14 @@ Text = Annotated[str, AfterValidator(_of_whole_characters)]
 """Text without lone surrogates: JSON can write one, but no tokenizer takes it and no reply can echo it."""
 NonEmpty = Annotated[str, Field(min_length=1)]
 """Text of one character or more. Pydantic refuses lone surrogates itself where it checks a length."""
+Id = Annotated[str, Field(max_length=MAX_NAME)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+CallId = Annotated[str, Field(max_length=MAX_CALL_ID)]
+FirstError = Annotated[list[T], Field(fail_fast=True)]
+"""List that is refused at its first wrong entry. Errors for each of many wrong entries would take minutes to build.
+
+``JSONSize`` bounds its length.
+"""
 Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
 Unsent = SkipJsonSchema[None]  # a header that is absent: no header can hold null, so the schema does not offer it
 

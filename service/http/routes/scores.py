@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Header, Request, Response
 
 from agentprm import wire
 from service.http import examples
+from service.http.body_route import BodyRoute
 from service.http.items import convert_items, proposal_of, refuse_too_many_candidates, sample_actions, trajectory_of
 from service.http.openapi import documented
 from service.http.replies import rank_result, reply_with, step_result, trajectory_result
@@ -28,7 +29,7 @@ Deadline = Annotated[
 ]
 XPriority = Annotated[Priority, Header(description="`interactive` is computed before `bulk`; neither starves.")]
 
-router = APIRouter(tags=["scores"])
+router = APIRouter(tags=["scores"], route_class=BodyRoute)
 
 
 @router.post("/score_step", **documented(wire.ScoreStepReply, examples.STEP_REPLY))
