@@ -1,18 +1,16 @@
 """Reading of request bodies, and what a caller is told about a wrong one."""
 
 from collections.abc import Iterable, Mapping
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from agentprm.errors import InvalidRequest
-from agentprm.wire.fields import Body
+from agentprm.wire.fields import MAX_UNKNOWN, Body, TooManyUnknown
 
 MAX_REPORTED_ERRORS: Final = 20
 MAX_REPORTED_NAME: Final = 64
-MAX_DESCRIBED_ERRORS: Final = 1000
-"""Most errors of which pydantic makes descriptions. It makes them for all or for none."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"  # RFC 8259 lets a reader ignore it
 
@@ -28,12 +26,13 @@ def decode(kind: type[B], body: bytes) -> B:
     if not body:
         raise invalid_request([{"loc": ["body"], "msg": "Field required", "type": "missing"}])
     try:
-        return kind.model_validate_json(body.removeprefix(_BYTE_ORDER_MARK))
+        return kind.model_validate_json(body.removeprefix(_BYTE_ORDER_MARK), context=count())
     except ValidationError as error:
-        if error.error_count() > MAX_DESCRIBED_ERRORS:
-            raise InvalidRequest(f"body: {error.error_count()} unknown or wrong fields") from None
-        described = error.errors(include_url=False, include_context=False, include_input=False)
-        raise invalid_request({**each, "loc": ("body", *each["loc"])} for each in described) from None
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        refusal = invalid_request({**each, "loc": ("body", *each["loc"])} for each in errors)
+    except TooManyUnknown:
+        refusal = InvalidRequest(f"body: more than {MAX_UNKNOWN} unknown fields")
+    raise refusal  # outside the block: pydantic's error holds the input, and would live as long as this one
 
 
 def invalid_request(errors: Iterable[Mapping[str, Any]]) -> InvalidRequest:

@@ -48,10 +48,10 @@ class Message(BaseModel):
 
     @model_validator(mode="after")
     def _nothing_goes_unread(self) -> Self:
-        if self.__pydantic_extra__:  # looked at first, because this runs for each of thousands of messages
-            unread = sorted(name[:64] for name, value in self.__pydantic_extra__.items() if value)
-            if unread:
-                raise ValueError(f"message fields that are not scored: {', '.join(unread[:5])}")
+        others = self.__pydantic_extra__
+        if others and any(others.values()):
+            unread = sorted(name[:64] for name, value in others.items() if value)
+            raise ValueError(f"message fields that are not scored: {', '.join(unread[:5])}")
         if self.tool_calls and self.role != "assistant":
             raise ValueError("only an assistant message may hold tool_calls")
         return self

@@ -5,14 +5,14 @@ next to nothing, however long it is. Both bounds lie above what 4 MiB of real tr
 validated in some 50 ms.
 """
 
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from agentprm.errors import TooLong
 
-MAX_VALUES: Final = 131_072
-"""Most JSON values of a body: 64 items of 146 steps, each with a tool call and its result (14 values)."""
-MAX_OBJECTS: Final = 32_768
-"""Most JSON objects of a body: 64 items of 512 steps. An object costs some eight times as much as a number."""
+MAX_VALUES: Final = 98_304
+"""Most JSON values of a body: 64 items of 109 steps, each with a tool call and its result (14 values)."""
+MAX_OBJECTS: Final = 24_576
+"""Most JSON objects of a body: 64 items of 384 steps. An object costs some eight times as much as a number."""
 
 _PIECE: Final = 64 * 1024  # bytes that are counted at once: it bounds the memory that counting takes
 
@@ -29,7 +29,7 @@ class JSONSize:
         self._within_string: Literal[0, 1] = 0
         self._unfinished = b""  # a backslash at the end of a piece: what it escapes is yet to come
 
-    def add(self, text: bytes) -> Self:
+    def add(self, text: bytes) -> None:
         """Counts one more piece.
 
         Raises:
@@ -37,11 +37,14 @@ class JSONSize:
         """
         for start in range(0, len(text), _PIECE):
             self._count(text[start : start + _PIECE])
-            if self.values > MAX_VALUES:
-                raise TooLong(f"the body holds more than {MAX_VALUES} JSON values", details={"limit": MAX_VALUES})
-            if self.objects > MAX_OBJECTS:
-                raise TooLong(f"the body holds more than {MAX_OBJECTS} JSON objects", details={"limit": MAX_OBJECTS})
-        return self
+            for what, number, limit in (("values", self.values, MAX_VALUES), ("objects", self.objects, MAX_OBJECTS)):
+                if number > limit:
+                    raise TooLong(f"the request holds more than {limit} JSON {what}", details={"limit": limit})
+
+    def add_whole(self, text: bytes) -> None:
+        """Counts a text of its own, such as the arguments of a tool call, as ``add`` does."""
+        self._within_string, self._unfinished = 0, b""
+        self.add(text)
 
     def _count(self, text: bytes) -> None:
         unescaped = self._without_escapes(text)
