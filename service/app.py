@@ -20,6 +20,8 @@ from service.engine.device_memory import gpu_memory, release_memory
 from service.generation.policy import Policy
 from service.generation.server import GenerationClient, read_key, set_up_http_clients
 from service.http.framework_errors import add_exception_handlers
+from service.http.limits import LARGE_BODIES_PAUSE
+from service.http.loop_turns import LoopTurns
 from service.http.middleware.asgi import App
 from service.http.middleware.authentication import Authentication
 from service.http.middleware.body import BufferedBody
@@ -139,6 +141,7 @@ def _add_routes(
         policy=policy,
         max_items=settings.max_items,
         max_candidates=settings.max_candidates,
+        large_bodies=LoopTurns(LARGE_BODIES_PAUSE),
         why_broken=lifecycle.why_broken,
         why_not_ready=lifecycle.why_not_ready,
         exposition=metrics.exposition,

@@ -79,9 +79,8 @@ class Limits(Reply):
     candidates: int = Field(description="Most candidates in one item.")
     tokens: int = Field(description="Most tokens in one item: the model's context length.")
     characters: int = Field(
-        default=0,
         description="Most characters in one item: its task, steps, observation or messages, tool calls included, and "
-        "its longest candidate. Far more than ``tokens`` of them hold; 0 if the service tells none.",
+        "its longest candidate. Far more than most texts of `tokens` have."
     )
     body_bytes: int = Field(description="Most bytes of a request body.")
     queue_tokens: int = Field(

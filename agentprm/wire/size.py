@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 from agentprm.errors import TooLong
 
-MAX_VALUES: Final = 98_304
-"""Most JSON values of a body: 64 items of 109 steps, each with a tool call and its result (14 values)."""
+MAX_VALUES: Final = 131_072
+"""Most JSON values of a body: 64 items of 146 steps, each with a tool call and its result (14 values)."""
 MAX_OBJECTS: Final = 24_576
 """Most JSON objects of a body: 64 items of 384 steps. An object costs some eight times as much as a number."""
 

@@ -1,15 +1,19 @@
 """Routes with a JSON body, which pydantic reads straight from its bytes."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from fastapi.routing import APIRoute
 
 from agentprm import wire
+from service.http.limits import SMALL_BODY
 from service.http.middleware.asgi import Receive, Scope, Send, header
+from service.http.state import route_state
 
 JSON: Final = b"application/json"
+
+B = TypeVar("B", bound=wire.Body)
 
 
 class BodyRoute(APIRoute):
@@ -32,8 +36,9 @@ class BodyRoute(APIRoute):
             return
         arguments = self._header_values(scope)
         _refuse_other_types(scope)
-        body = wire.decode(self._body, (await receive())["body"])
-        response = await self.endpoint(Request(scope, receive), body=body, **arguments)
+        request = Request(scope, receive)
+        body = await _decoded(self._body, request)
+        response = await self.endpoint(request, body=body, **arguments)
         await response(scope, receive, send)
 
     def _header_values(self, scope: Scope) -> dict[str, Any]:
@@ -49,6 +54,15 @@ class BodyRoute(APIRoute):
         return values
 
 
+async def _decoded(kind: type[B], request: Request) -> B:
+    """Returns the body. Large ones take turns, because decoding one holds the event loop."""
+    content: bytes = (await request.receive())["body"]
+    if len(content) <= SMALL_BODY:
+        return wire.decode(kind, content)
+    async with route_state(request).large_bodies.turn(request.scope["state"].get("caller", "")):
+        return wire.decode(kind, content)
+
+
 def _refuse_other_types(scope: Scope) -> None:
     """Raises InvalidRequest unless the request's content type is JSON."""
     given = header(scope, b"content-type")
@@ -58,12 +72,5 @@ def _refuse_other_types(scope: Scope) -> None:
     if kind == b"application" and (subtype == b"json" or subtype.endswith(b"+json")):
         return
     what = "is not JSON" if given else "is missing"
-    raise wire.invalid_request(
-        [
-            {
-                "loc": ["header", "content-type"],
-                "msg": f"it {what}; send content-type: application/json",
-                "type": "content_type",
-            }
-        ]
-    )
+    message = f"it {what}; send application/json"
+    raise wire.invalid_request([{"loc": ["header", "content-type"], "msg": message, "type": "content_type"}])
