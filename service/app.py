@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from functools import partial
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from agentprm.errors import RequestError
@@ -19,6 +19,7 @@ from service.access.rate_limits import LocalRateLimiter, RateLimiter, RedisRateL
 from service.engine.device_memory import gpu_memory, release_memory
 from service.generation.policy import Policy
 from service.generation.server import GenerationClient, read_key, set_up_http_clients
+from service.http.body_route import BodyRoutes, body_routes
 from service.http.framework_errors import add_exception_handlers
 from service.http.limits import LARGE_BODIES_PAUSE
 from service.http.loop_turns import LoopTurns
@@ -29,7 +30,6 @@ from service.http.middleware.concurrency import ConcurrencyLimit, InFlightReques
 from service.http.middleware.errors import ErrorReplies
 from service.http.middleware.request_log import RequestLog
 from service.http.routes import admin, probes, scores
-from service.http.routes.admin import BODY_ROUTES as ADMIN_BODY_ROUTES
 from service.http.routes.admin import PREFIX as ADMIN_PREFIX
 from service.http.routes.admin import ROUTES as ADMIN_ROUTES
 from service.http.routes.probes import PROBE_ROUTES
@@ -130,10 +130,8 @@ def _add_routes(
     metrics: Metrics,
 ) -> None:
     """Adds the routes, and stores what they read from the application's state."""
-    app.include_router(scores.router)
-    app.include_router(probes.router)
-    if settings.api_keys_file is not None:
-        app.include_router(admin.router)
+    for router in _routers(settings):
+        app.include_router(router)
     add_exception_handlers(app)
     state = RouteState(
         models=models,
@@ -147,6 +145,11 @@ def _add_routes(
         exposition=metrics.exposition,
     )
     store_state(app, state)
+
+
+def _routers(settings: Settings) -> list[APIRouter]:
+    """Returns the routers that are served: those of ``/admin`` only where there are API keys."""
+    return [scores.router, probes.router, *([] if settings.api_keys_file is None else [admin.router])]
 
 
 def _limit(models: Models, in_flight: InFlightRequests, rate_limiter: RateLimiter) -> Limit:
@@ -202,7 +205,9 @@ def _add_middleware(
     tracing: Tracing | None,
 ) -> None:
     """Wraps the application. The last one added is the outermost."""
-    app.add_middleware(BufferedBody, paths=(*SCORE_ROUTES, *ADMIN_BODY_ROUTES), max_bytes=settings.max_body_bytes)
+    routes = body_routes(*_routers(settings))
+    app.add_middleware(BodyRoutes, routes=routes)
+    app.add_middleware(BufferedBody, paths=routes, max_bytes=settings.max_body_bytes)
     app.add_middleware(limit)
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())

@@ -33,6 +33,7 @@ class Limit(NamedTuple):
 
 LIMITS: Final = (
     Limit("bytes of a body", "", "max_body_bytes", "413, as soon as the limit is passed"),
+    Limit("bodies of routes that take none", "not read", "", "the answer of the route"),
     Limit("encoding of a body", "gzip or none; decoded bytes count", "", "415"),
     Limit("JSON values of a body", f"{MAX_VALUES:,}", "", "413, as soon as the limit is passed"),
     Limit("JSON objects of a body", f"{MAX_OBJECTS:,}", "", "413, as soon as the limit is passed"),

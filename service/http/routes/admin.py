@@ -6,19 +6,16 @@ from fastapi import APIRouter, Request, Response
 
 from agentprm import wire
 from agentprm.errors import Forbidden, InternalError, InvalidRequest, ModelNotFound, Unauthorized
-from service.http.body_route import BodyRoute
 from service.http.openapi import documented_errors
 from service.http.routes.probes import models_reply
 from service.http.state import RouteState, route_state
 
 PREFIX: Final = "/admin"
-BODY_ROUTES: Final = tuple(f"{PREFIX}/{act}" for act in ("load", "unload", "alias"))
-ROUTES: Final = (*BODY_ROUTES, f"{PREFIX}/reload")
+ROUTES: Final = tuple(f"{PREFIX}/{act}" for act in ("load", "unload", "alias", "reload"))
 
 router = APIRouter(
     prefix=PREFIX,
     tags=["admin"],
-    route_class=BodyRoute,
     responses=documented_errors(Unauthorized, Forbidden, InvalidRequest, ModelNotFound, InternalError),
 )
 

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Body, Header, Request, Response
 
 from agentprm import wire
 from service.http import examples
-from service.http.body_route import BodyRoute
 from service.http.items import (
     Item,
     convert_items,
@@ -38,7 +37,7 @@ XPriority = Annotated[Priority, Header(description="`interactive` is computed be
 
 T = TypeVar("T")
 
-router = APIRouter(tags=["scores"], route_class=BodyRoute)
+router = APIRouter(tags=["scores"])
 
 
 @router.post("/score_step", **documented(wire.ScoreStepReply, examples.STEP_REPLY))
