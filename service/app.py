@@ -206,7 +206,8 @@ def _add_middleware(
 ) -> None:
     """Wraps the application. The last one added is the outermost."""
     routes = body_routes(*_routers(settings))
-    app.add_middleware(BodyRoutes, routes=routes)
+    # Around FastAPI's search for a route, within every other layer.
+    app.router.middleware_stack = BodyRoutes(app.router.middleware_stack, routes=routes)
     app.add_middleware(BufferedBody, paths=routes, max_bytes=settings.max_body_bytes)
     app.add_middleware(limit)
     if settings.api_keys_file is not None:
