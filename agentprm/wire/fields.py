@@ -60,7 +60,8 @@ class Body(BaseModel):
     model_config = ConfigDict(
         extra="allow", frozen=True, protected_namespaces=(), json_schema_extra={"additionalProperties": False}
     )
-    __pydantic_extra__: dict[Annotated[str, BeforeValidator(_refuse_unknown)], Any]
+    # ``init=False`` is for type checkers: it is no argument.
+    __pydantic_extra__: dict[Annotated[str, BeforeValidator(_refuse_unknown)], Any] = Field(init=False)
 
 
 class Reply(Body):

@@ -1,7 +1,7 @@
 """Decoding of compressed bodies, piece by piece, so that a small body that swells costs no more than the limit."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from agentprm.errors import InvalidRequest, UnsupportedMediaType
@@ -61,15 +61,11 @@ def decoder(encoding: bytes) -> Unchanged | Gunzip:
         UnsupportedMediaType: the service does not read this encoding.
     """
     name = encoding.decode("latin-1").strip().lower()
-    make: Callable[[], Unchanged | Gunzip] | None = {
-        "": Unchanged,
-        "identity": Unchanged,
-        "gzip": Gunzip,
-        "x-gzip": Gunzip,
-    }.get(name)
-    if make is None:
-        named = name if name in NAMED else "this one"
-        raise UnsupportedMediaType(
-            f"content-encoding may be gzip or absent, not {named}", details={"content_encodings": ["gzip"]}
-        )
-    return make()
+    if name in ("", "identity"):
+        return Unchanged()
+    if name in ("gzip", "x-gzip"):
+        return Gunzip()
+    named = name if name in NAMED else "this one"
+    raise UnsupportedMediaType(
+        f"content-encoding may be gzip or absent, not {named}", details={"content_encodings": ["gzip"]}
+    )
