@@ -25,6 +25,7 @@ from agentprm.errors import (
     TooSlow,
     Unauthorized,
     UnexpectedReply,
+    UnsupportedMediaType,
     UpstreamFailed,
 )
 from agentprm.types import State, Step, StepScore, Trajectory, Usage
@@ -59,6 +60,7 @@ __all__ = [
     "TrajectoryItem",
     "Unauthorized",
     "UnexpectedReply",
+    "UnsupportedMediaType",
     "UpstreamFailed",
     "Usage",
 ]

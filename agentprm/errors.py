@@ -12,6 +12,7 @@ AgentPRMError
 │   │   └── ModelNotFound       404  no such model is loaded
 │   ├── TooSlow                 408  the body did not arrive in time
 │   ├── TooLong                 413  a body, item or trajectory over a published limit
+│   ├── UnsupportedMediaType    415  the body has an encoding that the service does not read
 │   ├── Overloaded              429  try again after ``retry_after`` seconds
 │   │   └── RateLimited         429  the key has used up its rate limit for now
 │   ├── UpstreamFailed          502  a server that the service depends on gave no usable answer
@@ -105,6 +106,11 @@ class TooLong(RequestError):
     status = 413
 
 
+class UnsupportedMediaType(RequestError):
+    code = "unsupported_media_type"
+    status = 415
+
+
 class Overloaded(RequestError):
     code = "overloaded"
     status = 429
@@ -165,6 +171,7 @@ BY_CODE: dict[str, type[RequestError]] = {
         ModelNotFound,
         TooSlow,
         TooLong,
+        UnsupportedMediaType,
         Overloaded,
         RateLimited,
         UpstreamFailed,

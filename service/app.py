@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from functools import partial
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from agentprm.errors import RequestError
@@ -19,7 +19,10 @@ from service.access.rate_limits import LocalRateLimiter, RateLimiter, RedisRateL
 from service.engine.device_memory import gpu_memory, release_memory
 from service.generation.policy import Policy
 from service.generation.server import GenerationClient, read_key, set_up_http_clients
+from service.http.body_route import BodyRoutes, body_routes
 from service.http.framework_errors import add_exception_handlers
+from service.http.limits import LARGE_BODIES_PAUSE
+from service.http.loop_turns import LoopTurns
 from service.http.middleware.asgi import App
 from service.http.middleware.authentication import Authentication
 from service.http.middleware.body import BufferedBody
@@ -134,10 +137,8 @@ def _add_routes(
     metrics: Metrics,
 ) -> None:
     """Adds the routes, and stores what they read from the application's state."""
-    app.include_router(scores.router)
-    app.include_router(probes.router)
-    if settings.api_keys_file is not None:
-        app.include_router(admin.router)
+    for router in _routers(settings):
+        app.include_router(router)
     add_exception_handlers(app)
     state = RouteState(
         models=models,
@@ -145,11 +146,17 @@ def _add_routes(
         policy=policy,
         max_items=settings.max_items,
         max_candidates=settings.max_candidates,
+        large_bodies=LoopTurns(LARGE_BODIES_PAUSE),
         why_broken=lifecycle.why_broken,
         why_not_ready=lifecycle.why_not_ready,
         exposition=metrics.exposition,
     )
     store_state(app, state)
+
+
+def _routers(settings: Settings) -> list[APIRouter]:
+    """Returns the routers that are served: those of ``/admin`` only where there are API keys."""
+    return [scores.router, probes.router, *([] if settings.api_keys_file is None else [admin.router])]
 
 
 def _limit(models: Models, in_flight: InFlightRequests, rate_limiter: RateLimiter) -> Limit:
@@ -205,7 +212,10 @@ def _add_middleware(
     tracing: Tracing | None,
 ) -> None:
     """Wraps the application. The last one added is the outermost."""
-    app.add_middleware(BufferedBody, max_bytes=settings.max_body_bytes)
+    routes = body_routes(*_routers(settings))
+    # Around FastAPI's search for a route, within every other layer.
+    app.router.middleware_stack = BodyRoutes(app.router.middleware_stack, routes=routes)
+    app.add_middleware(BufferedBody, paths=routes, max_bytes=settings.max_body_bytes)
     app.add_middleware(limit)
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())

@@ -83,6 +83,7 @@ INTERNAL: dict[str, set[str]] = {
     "service.http.server": {"agentprm.errors", "service.http.limits", "service.http.server"},
     "service.http.middleware": {
         "agentprm.errors",
+        "agentprm.wire",
         "service.access",
         "service.http.limits",
         "service.http.middleware",

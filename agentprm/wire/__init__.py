@@ -6,6 +6,7 @@ ignored: an older client keeps working when the service adds fields.
 """
 
 from agentprm.wire.admin import AliasTarget, ModelReference
+from agentprm.wire.decode import decode, invalid_request
 from agentprm.wire.fields import Body, Milliseconds, NonEmpty, Reply, Text, Unsent
 from agentprm.wire.replies import (
     ErrorDetail,
@@ -40,6 +41,7 @@ from agentprm.wire.requests import (
     encode,
     validate,
 )
+from agentprm.wire.size import JSONSize
 
 __all__ = [
     "AliasTarget",
@@ -47,6 +49,7 @@ __all__ = [
     "ErrorDetail",
     "ErrorReply",
     "FunctionCall",
+    "JSONSize",
     "Limits",
     "Message",
     "Milliseconds",
@@ -77,6 +80,8 @@ __all__ = [
     "Unsent",
     "UsageBody",
     "Weights",
+    "decode",
     "encode",
+    "invalid_request",
     "validate",
 ]

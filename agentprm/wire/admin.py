@@ -2,17 +2,17 @@
 
 from pydantic import Field
 
-from agentprm.wire.fields import Body, NonEmpty
+from agentprm.wire.fields import Body, Name
 
 
 class ModelReference(Body):
     """Body of `/admin/load` and `/admin/unload`."""
 
-    model: NonEmpty = Field(description="Alias, name or `name@version`.")
+    model: Name = Field(description="Alias, name or `name@version`.")
 
 
 class AliasTarget(Body):
     """Body of `/admin/alias`."""
 
-    alias: NonEmpty
-    model: NonEmpty = Field(description="The model that the alias is to point to: alias, name or `name@version`.")
+    alias: Name
+    model: Name = Field(description="The model that the alias is to point to: alias, name or `name@version`.")

@@ -81,6 +81,10 @@ class Limits(Reply):
     items: int = Field(description="Most items in one request.")
     candidates: int = Field(description="Most candidates in one item.")
     tokens: int = Field(description="Most tokens in one item: the model's context length.")
+    characters: int = Field(
+        description="Most characters in one item: its task, steps, observation or messages, tool calls included, and "
+        "its longest candidate. Far more than most texts of `tokens` have."
+    )
     body_bytes: int = Field(description="Most bytes of a request body.")
     queue_tokens: int = Field(
         description="Most tokens that may wait in the queue to be computed, of all requests together. While callers "

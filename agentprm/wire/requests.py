@@ -6,7 +6,8 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agentprm.errors import InvalidRequest
-from agentprm.wire.fields import Body, Milliseconds, NonEmpty, Text
+from agentprm.wire.fields import Body, CallId, FirstError, Id, Milliseconds, Name, NonEmpty, Text
+from agentprm.wire.size import JSONSize
 
 
 class StepBody(Body):
@@ -20,12 +21,12 @@ class TextPart(Body):
 
 
 class FunctionCall(Body):
-    name: NonEmpty
+    name: Name
     arguments: Text = Field(description="The arguments as the JSON text that the model wrote.")
 
 
 class ToolCall(Body):
-    id: Text | None = None
+    id: CallId | None = None
     type: Literal["function"] = "function"
     function: FunctionCall
 
@@ -40,15 +41,16 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart] | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: Text | None = None
-    name: Text | None = None
+    content: Text | FirstError[TextPart] | None = None
+    tool_calls: FirstError[ToolCall] | None = None
+    tool_call_id: CallId | None = None
+    name: Id | None = None
 
     @model_validator(mode="after")
     def _nothing_goes_unread(self) -> Self:
-        unread = sorted(name[:64] for name, value in (self.model_extra or {}).items() if value)
-        if unread:
+        others = self.__pydantic_extra__
+        if others and any(others.values()):
+            unread = sorted(name[:64] for name, value in others.items() if value)
             raise ValueError(f"message fields that are not scored: {', '.join(unread[:5])}")
         if self.tool_calls and self.role != "assistant":
             raise ValueError("only an assistant message may hold tool_calls")
@@ -58,10 +60,10 @@ class Message(BaseModel):
 class _Item(Body):
     """The history of an item, in one of two forms."""
 
-    id: Text | None = Field(None, description="Echoed in the result.")
+    id: Id | None = Field(None, description="Echoed in the result.")
     task: NonEmpty | None = Field(None, description="The instruction the agent was given.")
-    steps: list[StepBody] | None = Field(None, description="The steps so far, in order.")
-    messages: list[Message] | None = Field(
+    steps: FirstError[StepBody] | None = Field(None, description="The steps so far, in order.")
+    messages: FirstError[Message] | None = Field(
         None, min_length=1, description="The same history as an OpenAI chat, instead of `task` and `steps`."
     )
 
@@ -90,14 +92,14 @@ class Sample(Body):
     n: int = Field(ge=1, description="How many; equal ones are scored once.")
     temperature: float = Field(default=1.0, ge=0, le=10, description="0: the likeliest token each time.")
     max_tokens: int = Field(default=512, ge=1, le=1_000_000, description="Most tokens of one action.")
-    stop: list[NonEmpty] = Field(default=[], max_length=4, description="Texts before which an action ends.")
+    stop: FirstError[Name] = Field(default=[], max_length=4, description="Texts before which an action ends.")
 
 
 class RankItem(_Item):
     """A state and the actions proposed in it; in `messages` form the last turns are the current observation."""
 
     observation: Text | None = Field(None, description="The current observation; goes with `task`.")
-    candidates: list[NonEmpty | Message] | None = Field(
+    candidates: FirstError[NonEmpty | Message] | None = Field(
         None, min_length=1, description="Proposed actions: text, or assistant messages (tool calls included)."
     )
     sample: Sample | None = Field(None, description="Instead of `candidates`: sample them from the policy.")
@@ -116,7 +118,7 @@ class RankItem(_Item):
 
 
 class _Request(Body):
-    model: NonEmpty | None = Field(None, description="Name, `name@version` or alias; the default model if absent.")
+    model: Name | None = Field(None, description="Name, `name@version` or alias; the default model if absent.")
     deadline_ms: Milliseconds | None = Field(
         None,
         description="Same as the header `x-deadline-ms`, for clients that set no headers; the earlier one counts.",
@@ -126,13 +128,13 @@ class _Request(Body):
 class ScoreRequest(_Request):
     """Body of `/score_step` and `/score_trajectory`."""
 
-    items: list[TrajectoryItem] = Field(min_length=1)
+    items: FirstError[TrajectoryItem] = Field(min_length=1)
 
 
 class RankRequest(_Request):
     """Body of `/rank_actions`."""
 
-    items: list[RankItem] = Field(min_length=1)
+    items: FirstError[RankItem] = Field(min_length=1)
 
 
 Request = TypeVar("Request", ScoreRequest, RankRequest)
@@ -157,8 +159,11 @@ def encode(request: ScoreRequest | RankRequest) -> bytes:
 
     Raises:
         InvalidRequest: a text holds a lone surrogate.
+        TooLong: the body would hold more JSON values or objects than the service takes.
     """
     try:
-        return request.model_dump_json(exclude_none=True).encode()
+        body = request.model_dump_json(exclude_none=True).encode()
     except ValueError as error:
         raise InvalidRequest("a text holds a lone surrogate, which is no character") from error
+    JSONSize().add(body)
+    return body

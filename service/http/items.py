@@ -8,17 +8,20 @@ from agentprm.errors import InvalidRequest, TooLong
 from agentprm.messages import to_state, to_trajectory
 from agentprm.types import State, Trajectory
 from service.generation.policy import Policy, SampledAction
+from service.http.item_sizes import refuse_large_items
 from service.queue.terms import Terms
 
 Item = TypeVar("Item", wire.TrajectoryItem, wire.RankItem)
 T = TypeVar("T")
 
 
-def convert_items(items: Sequence[Item], convert: Callable[[Item], T], max_items: int) -> list[T]:
+def convert_items(
+    items: Sequence[Item], convert: Callable[[Item], T], *, max_items: int, max_characters: int
+) -> list[T]:
     """Converts each item to what the scorer takes.
 
     Raises:
-        TooLong: there are more than ``max_items``.
+        TooLong: there are more than ``max_items``, or an item has more than ``max_characters``.
         InvalidRequest: an item cannot be converted; the details have its index.
     """
     if len(items) > max_items:
@@ -26,6 +29,7 @@ def convert_items(items: Sequence[Item], convert: Callable[[Item], T], max_items
             f"{len(items)} items in one request, {max_items} are allowed",
             details={"items": len(items), "limit": max_items},
         )
+    refuse_large_items(items, max_characters)
     converted = []
     for index, item in enumerate(items):
         try:

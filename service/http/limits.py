@@ -6,6 +6,8 @@ a field of ``Settings``, and its row names that field.
 
 from typing import Final, NamedTuple
 
+from agentprm.wire.fields import MAX_CALL_ID, MAX_NAME
+from agentprm.wire.size import MAX_OBJECTS, MAX_VALUES
 from service.queue.shares import PLACES_PER_FREE_PLACE
 from service.queue.texts import MAX_WAITING_CHARS
 
@@ -15,6 +17,11 @@ REFUSAL_SECONDS: Final = 0.02
 """Seconds between two answers with 429 to one caller. 50 a second cost one hundredth of a core."""
 HELD_SECONDS: Final = 1
 """Most seconds that a 429 is held back. A caller that waits for ``Retry-After`` waits as long anyway."""
+
+SMALL_BODY: Final = 64 * 1024
+"""Bytes of a body that is decoded at once. It takes 10 ms at most, and most bodies are smaller."""
+LARGE_BODIES_PAUSE: Final = 4.0
+"""Pause after a large body is decoded, as a multiple of the time that took: they get a fifth of the event loop."""
 
 
 class Limit(NamedTuple):
@@ -32,6 +39,14 @@ class Limit(NamedTuple):
 
 LIMITS: Final = (
     Limit("bytes of a body", "", "max_body_bytes", "413, as soon as the limit is passed"),
+    Limit("bodies of routes that take none", "not read", "", "the answer of the route"),
+    Limit("encoding of a body", "gzip or none; decoded bytes count", "", "415"),
+    Limit("JSON values of a body", f"{MAX_VALUES:,}", "", "413, as soon as the limit is passed"),
+    Limit("JSON objects of a body", f"{MAX_OBJECTS:,}", "", "413, as soon as the limit is passed"),
+    Limit("JSON values within all tool arguments of a request", f"{MAX_VALUES:,}", "", "413, before they are parsed"),
+    Limit("characters of a name, model or id", f"{MAX_NAME:,}; of a tool call's id {MAX_CALL_ID:,}", "", "422"),
+    Limit("errors told of a body", "20: the first of each list", "", "the rest is not looked for"),
+    Limit("event loop for bodies over 64 KiB", "20 %", "", "they are decoded one by one, callers in turn"),
     Limit("time for a body to arrive", f"{BODY_SECONDS} s", "", "408"),
     Limit("requests for scores in flight", "", "max_requests", "429, before the body is read"),
     Limit(
@@ -50,6 +65,9 @@ LIMITS: Final = (
     ),
     Limit("items of a request", "", "max_items", "413"),
     Limit("candidates of an item", "", "max_candidates", "413"),
+    Limit(
+        "characters of an item", "64 for each token of the context, at least 65,536", "", "413, before it is tokenized"
+    ),
     Limit("tokens of an item", "the model's context length", "", "413, soon after the limit is passed"),
     Limit(
         "text of one caller before the tokenizer",

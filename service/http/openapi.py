@@ -15,6 +15,7 @@ from agentprm.errors import (
     TooLong,
     TooSlow,
     Unauthorized,
+    UnsupportedMediaType,
     UpstreamFailed,
 )
 
@@ -27,6 +28,7 @@ def documented(reply: type[wire.Body], example: dict[str, Any]) -> dict[str, Any
         InvalidRequest,
         TooSlow,
         TooLong,
+        UnsupportedMediaType,
         ModelNotFound,
         Overloaded,
         UpstreamFailed,

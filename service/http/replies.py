@@ -1,7 +1,7 @@
 """Converts scores to reply bodies, and timings to the server-timing header."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request, Response
 
@@ -10,6 +10,7 @@ from agentprm.types import StepScore, Usage
 from service.generation.policy import SampledAction
 from service.scoring.results import ItemRanking, ItemScores, Timings
 
+_USAGE_FIELDS: Final = tuple(wire.UsageBody.model_fields)
 ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActionsReply
 
 
@@ -18,15 +19,24 @@ def reply_with(request: Request, body: ScoresReply, timings: Timings, **before: 
     spent = before | timings._asdict()
     if (trace := getattr(request.state, "trace", None)) is not None:
         trace.on_answer(body, spent)
-    milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in spent.items()}
-    usages = [result.usage for result in body.results]
-    request.state.scored = {
-        "items": len(usages),
-        **{name: sum(getattr(usage, name) for usage in usages) for name in wire.UsageBody.model_fields},
-        **{f"{stage}_ms": taken for stage, taken in milliseconds.items()},
-    }
-    stages = ", ".join(f"{stage};dur={taken:.3f}" for stage, taken in milliseconds.items())
-    return Response(body.model_dump_json(), media_type="application/json", headers={"server-timing": stages})
+    scored = _summed_usage(body)
+    stages = []
+    for stage, seconds in spent.items():
+        milliseconds = round(seconds * 1000, 3)
+        scored[f"{stage}_ms"] = milliseconds
+        stages.append(f"{stage};dur={milliseconds:.3f}")
+    request.state.scored = scored
+    timing = {"server-timing": ", ".join(stages)}
+    return Response(body.model_dump_json(), media_type="application/json", headers=timing)
+
+
+def _summed_usage(body: ScoresReply) -> dict[str, float]:
+    """Returns the number of items and the tokens of all of them together."""
+    summed: dict[str, float] = {"items": len(body.results), **dict.fromkeys(_USAGE_FIELDS, 0)}
+    for result in body.results:
+        for name in _USAGE_FIELDS:
+            summed[name] += getattr(result.usage, name)
+    return summed
 
 
 def step_result(item_id: str | None, item: ItemScores) -> wire.StepResult:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI, Request
 
 from service.generation.policy import Policy
+from service.http.loop_turns import LoopTurns
 from service.models.catalog import Models
 from service.models.registry import Registry
 
@@ -20,6 +21,8 @@ class RouteState:
     """Samples candidates if a request asks for that; None: such a request is refused."""
     max_items: int
     max_candidates: int
+    large_bodies: LoopTurns
+    """Turns of bodies that take long to decode."""
     why_broken: Callable[[], str | None]
     """Returns why only a new process can help; None while none is needed."""
     why_not_ready: Callable[[], str | None]

@@ -7,7 +7,7 @@ from agentprm.errors import DeadlineExceeded, NotReady, Overloaded, RateLimited,
 from service.metrics.buckets import SECONDS
 from service.metrics.families import Families
 
-CODES: Final = (200, 401, 403, 404, 405, 408, 413, 422, 429, 499, 500, 502, 503, 504)
+CODES: Final = (200, 401, 403, 404, 405, 408, 413, 415, 422, 429, 499, 500, 502, 503, 504)
 CLIENT_LEFT: Final = 499
 REASONS: Final = (TooLong.code, Overloaded.code, RateLimited.code, NotReady.code, DeadlineExceeded.code)
 DEADLINE_STAGES: Final = ("sample", "admission", "tokenize", "cache", "queue")

@@ -2,6 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from agentprm import wire
 from model_store.errors import one_line
@@ -23,6 +24,8 @@ from service.scoring.token_source import TokenSource
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
+CHARACTERS_PER_TOKEN: Final = 64
+LEAST_CHARACTERS: Final = 65_536
 
 
 class ModelBuilder:
@@ -128,6 +131,14 @@ def _weights(model: Loaded) -> wire.Weights | None:
     return wire.Weights(quantised=model.weights, measured_on=error.pop("measured_on"), error=error)
 
 
+def characters_allowed(context_length: int) -> int:
+    """Returns the most characters of an item, counted before it is tokenized.
+
+    Tokens of agents' texts have 3 to 5 characters. Repeated white space may have 64 in one token.
+    """
+    return max(LEAST_CHARACTERS, CHARACTERS_PER_TOKEN * context_length)
+
+
 def _info(model: Loaded, settings: Settings) -> wire.ModelInfo:
     manifest = model.manifest
     return wire.ModelInfo(
@@ -144,6 +155,7 @@ def _info(model: Loaded, settings: Settings) -> wire.ModelInfo:
             items=settings.max_items,
             candidates=settings.max_candidates,
             tokens=manifest.context_length,
+            characters=characters_allowed(manifest.context_length),
             body_bytes=settings.max_body_bytes,
             queue_tokens=settings.max_queue_tokens,
             requests=settings.max_requests,

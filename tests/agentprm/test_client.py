@@ -37,6 +37,7 @@ INFO = {
         "candidates": 64,
         "tokens": 1024,
         "body_bytes": 4194304,
+        "characters": 65536,
         "queue_tokens": 131072,
         "requests": 1024,
     },

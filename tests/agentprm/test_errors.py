@@ -22,6 +22,7 @@ STATUSES = {
     "model_not_found": 404,
     "too_slow": 408,
     "too_long": 413,
+    "unsupported_media_type": 415,
     "overloaded": 429,
     "rate_limited": 429,
     "upstream_failed": 502,

@@ -19,4 +19,13 @@ CLIENT_LEFT: Final = 499  # nginx's status for a client that closed the connecti
 
 def header(scope: Scope, name: bytes) -> bytes:
     """Returns the first header of that lower-case name; empty if there is none."""
-    return next((value for key, value in scope["headers"] if key == name), b"")
+    return find_header(scope, name) or b""
+
+
+def find_header(scope: Scope, name: bytes) -> bytes | None:
+    """Returns the first header of that lower-case name; None if there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found
+    return None

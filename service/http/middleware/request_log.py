@@ -65,12 +65,17 @@ class RequestLog:
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         path, state = scope["path"], scope["state"]
+        level = logging.DEBUG if path in self._quiet else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
         fields = {
             "id": state["request_id"],
             "route": path if path in self._routes else "other",
             "status": status,
             "duration_ms": round(seconds * 1000, 3),
-            **{name: state[name] for name in ("key", "model", "trace_id") if name in state},
-            **state.get("scored", {}),
         }
-        logger.log(logging.DEBUG if path in self._quiet else logging.INFO, "request", extra={"fields": fields})
+        for name in ("key", "model", "trace_id"):
+            if name in state:
+                fields[name] = state[name]
+        fields.update(state.get("scored", ()))
+        logger.log(level, "request", extra={"fields": fields})

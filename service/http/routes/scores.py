@@ -1,14 +1,21 @@
 """The routes that score: validated bodies in, scores out. Knows HTTP and the wire bodies, and no tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Body, Header, Request, Response
 
 from agentprm import wire
 from service.http import examples
-from service.http.items import convert_items, proposal_of, refuse_too_many_candidates, sample_actions, trajectory_of
+from service.http.items import (
+    Item,
+    convert_items,
+    proposal_of,
+    refuse_too_many_candidates,
+    sample_actions,
+    trajectory_of,
+)
 from service.http.openapi import documented
 from service.http.replies import rank_result, reply_with, step_result, trajectory_result
 from service.http.routes.probes import PROBE_ROUTES
@@ -28,6 +35,8 @@ Deadline = Annotated[
 ]
 XPriority = Annotated[Priority, Header(description="`interactive` is computed before `bulk`; neither starves.")]
 
+T = TypeVar("T")
+
 router = APIRouter(tags=["scores"])
 
 
@@ -38,7 +47,7 @@ async def score_step(
     """Promise and progress of the last step of each trajectory."""
     terms = _terms(request, x_priority, x_deadline_ms, body.deadline_ms)
     with _leased_model(request, body.model) as model:
-        trajectories = convert_items(body.items, trajectory_of, route_state(request).max_items)
+        trajectories = _converted(request, model, body.items, trajectory_of)
         scores = await model.scorer.score_steps(trajectories, terms)
         results = [step_result(item.id, score) for item, score in zip(body.items, scores.items, strict=True)]
         return reply_with(request, wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
@@ -51,7 +60,7 @@ async def score_trajectory(
     """Promise and progress of every step of each trajectory, in one pass."""
     terms = _terms(request, x_priority, x_deadline_ms, body.deadline_ms)
     with _leased_model(request, body.model) as model:
-        trajectories = convert_items(body.items, trajectory_of, route_state(request).max_items)
+        trajectories = _converted(request, model, body.items, trajectory_of)
         scores = await model.scorer.score_trajectories(trajectories, terms)
         results = [trajectory_result(item.id, score) for item, score in zip(body.items, scores.items, strict=True)]
         return reply_with(request, wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
@@ -66,7 +75,7 @@ async def rank_actions(
     state = route_state(request)
     with _leased_model(request, body.model) as model:
         refuse_too_many_candidates(body.items, state.max_candidates)
-        proposals = convert_items(body.items, proposal_of, state.max_items)
+        proposals = _converted(request, model, body.items, proposal_of)
         histories, candidates = [history for history, _ in proposals], [actions for _, actions in proposals]
         sampled, seconds = await sample_actions(state.policy, body.items, histories, terms)
         for index, actions in sampled.items():
@@ -86,6 +95,12 @@ def _terms(request: Request, priority: Priority, *milliseconds: int | None) -> T
     for limit in milliseconds:
         terms = terms.with_timeout(limit)
     return terms
+
+
+def _converted(request: Request, model: ServedModel, items: Sequence[Item], convert: Callable[[Item], T]) -> list[T]:
+    """Converts items within the limits of the service and of the model."""
+    most = route_state(request).max_items
+    return convert_items(items, convert, max_items=most, max_characters=model.info.limits.characters)
 
 
 @contextmanager

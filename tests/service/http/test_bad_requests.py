@@ -61,7 +61,7 @@ BAD = {
     "lone surrogate": score(item("\ud800" + MARKER)),
     "lone surrogate as a field": score(item(MARKER, **{"\ud800": MARKER})),
     "lone surrogate in a tool call": score(chat(USER, call('{"a": "\\ud800"}'))),
-    "deep tool call": score(chat(USER, call("[" * 100_000 + "]" * 100_000))),
+    "deep tool call": score(chat(USER, call("[" * 50_000 + "]" * 50_000))),
 }
 
 

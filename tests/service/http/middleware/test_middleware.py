@@ -7,7 +7,7 @@ from service.http.middleware.asgi import Message, Receive, Scope, Send
 from service.http.middleware.body import BufferedBody
 from tests.service.echo_app import PATIENCE
 
-SCOPE: Scope = {"type": "http", "headers": []}
+SCOPE: Scope = {"type": "http", "method": "POST", "path": "/score_step", "headers": []}
 
 
 def client(*messages: Message) -> Receive:
@@ -39,7 +39,7 @@ def test_work_for_a_client_that_left_is_cancelled() -> None:
 
     async def scenario() -> None:
         leaving = client({"type": "http.request", "body": b"all"}, {"type": "http.disconnect"})
-        serving = asyncio.create_task(BufferedBody(app, max_bytes=3)(SCOPE, leaving, deaf))
+        serving = asyncio.create_task(BufferedBody(app, paths=["/score_step"], max_bytes=3)(SCOPE, leaving, deaf))
         done, _ = await asyncio.wait({serving}, timeout=PATIENCE)
         assert done
         serving.result()
@@ -54,7 +54,7 @@ def test_a_client_that_leaves_within_its_body_starts_no_work() -> None:
 
     async def scenario() -> None:
         leaving = client({"type": "http.request", "body": b"ha", "more_body": True}, {"type": "http.disconnect"})
-        await BufferedBody(app, max_bytes=3)(SCOPE, leaving, deaf)
+        await BufferedBody(app, paths=["/score_step"], max_bytes=3)(SCOPE, leaving, deaf)
 
     asyncio.run(scenario())
 
@@ -65,7 +65,7 @@ def test_a_cancellation_from_outside_is_passed_on() -> None:
 
     async def scenario() -> bool:
         staying = client({"type": "http.request", "body": b""})
-        task = asyncio.create_task(BufferedBody(app, max_bytes=3)(SCOPE, staying, deaf))
+        task = asyncio.create_task(BufferedBody(app, paths=["/score_step"], max_bytes=3)(SCOPE, staying, deaf))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait({task})
@@ -81,6 +81,6 @@ def test_a_body_that_does_not_come_ends_its_request() -> None:
     async def scenario() -> None:
         stalled = client({"type": "http.request", "body": b"ha", "more_body": True})
         with pytest.raises(TooSlow, match=r"within 0\.01 s"):
-            await BufferedBody(app, max_bytes=3, seconds=0.01)(SCOPE, stalled, deaf)
+            await BufferedBody(app, paths=["/score_step"], max_bytes=3, seconds=0.01)(SCOPE, stalled, deaf)
 
     asyncio.run(scenario())

@@ -45,6 +45,7 @@ def test_every_score_route_documents_its_replies_and_errors() -> None:
                 "404",
                 "408",
                 "413",
+                "415",
                 "422",
                 "429",
                 "500",

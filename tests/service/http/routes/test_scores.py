@@ -92,7 +92,13 @@ def test_models_are_found_by_name_version_and_alias() -> None:
             ("second", False, ["prod"]),
         ]
         assert models[0].limits == wire.Limits(
-            items=64, candidates=64, tokens=2000, body_bytes=4 * 1024 * 1024, queue_tokens=131_072, requests=1024
+            items=64,
+            candidates=64,
+            tokens=2000,
+            characters=128_000,
+            body_bytes=4 * 1024 * 1024,
+            queue_tokens=131_072,
+            requests=1024,
         )
 
     asyncio.run(scenario())

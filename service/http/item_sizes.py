@@ -1,0 +1,62 @@
+"""Sizes of request items, checked before anything is made of their texts.
+
+A model reads far fewer characters than a body may hold: those of 64 candidates would be copied 64 times with their
+history, tokenized, and refused only then.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from agentprm import wire
+from agentprm.errors import TooLong
+
+
+def refuse_large_items(items: Sequence[wire.TrajectoryItem | wire.RankItem], max_characters: int) -> None:
+    """Checks every item before the first is converted.
+
+    Raises:
+        TooLong: an item has more than ``max_characters``, its longest candidate included, or the arguments of all tool
+            calls hold more JSON values than a body may.
+    """
+    for index, item in enumerate(items):
+        characters = _characters(item)
+        if characters > max_characters:
+            raise TooLong(
+                f"item {index} has {characters} characters, {max_characters} are allowed",
+                details={"item": index, "characters": characters, "limit": max_characters},
+            )
+    _refuse_costly_arguments(items)
+
+
+def _characters(item: wire.TrajectoryItem | wire.RankItem) -> int:
+    characters = len(item.task or "")
+    characters += sum(len(step.observation) + len(step.action) for step in item.steps or ())
+    characters += sum(map(_characters_of_turn, item.messages or ()))
+    if isinstance(item, wire.RankItem):
+        characters += len(item.observation or "") + max(map(_characters_of_turn, item.candidates or ()), default=0)
+    return characters
+
+
+def _characters_of_turn(turn: str | wire.Message) -> int:
+    if isinstance(turn, str):
+        return len(turn)
+    content = turn.content or ""
+    characters = len(content) if isinstance(content, str) else sum(len(part.text) for part in content)
+    if turn.tool_calls:
+        characters += sum(len(call.function.name) + len(call.function.arguments) for call in turn.tool_calls)
+    return characters
+
+
+def _refuse_costly_arguments(items: Sequence[wire.TrajectoryItem | wire.RankItem]) -> None:
+    """Arguments are JSON in a string of the body, where its values were not counted."""
+    size = wire.JSONSize()
+    for item in items:
+        for arguments in _arguments(item):
+            size.add_whole(arguments.encode())
+
+
+def _arguments(item: wire.TrajectoryItem | wire.RankItem) -> Iterator[str]:
+    turns = [*(item.messages or ()), *((item.candidates or ()) if isinstance(item, wire.RankItem) else ())]
+    for turn in turns:
+        if isinstance(turn, wire.Message):
+            for call in turn.tool_calls or ():
+                yield call.function.arguments
