@@ -9,10 +9,11 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-import uvicorn
-
 from agentprm.errors import AgentPRMError
-from service.app import create_app
+from service.app import create_app, new_metrics
+from service.http.limits import BACKLOG
+from service.http.server.connections import ConnectionLimits, connections_within, raise_descriptor_limit
+from service.http.server.server import Server, server_config
 from service.logs import set_up_logging
 from service.models.load import load_models
 from service.settings import Settings, SettingsError, load_settings
@@ -20,9 +21,7 @@ from service.tracing import open_tracing
 
 logger = logging.getLogger("service")
 
-KEEP_ALIVE_SECONDS: Final = 75  # above the 60 that load balancers usually keep an idle connection
 DRAIN_SECONDS: Final = 30  # for requests in flight, after a signal to stop
-BACKLOG: Final = 2048  # connections that wait to be accepted
 
 
 class CannotListen(AgentPRMError):
@@ -61,22 +60,23 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     """
     tracing = open_tracing(settings.otel)  # before the models too: a package may be missing
     models = load_models(settings)
-    config = uvicorn.Config(
-        create_app(models, settings, tracing=tracing),
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-        ssl_certfile=settings.tls_certfile,
-        ssl_keyfile=settings.tls_keyfile,
+    metrics = new_metrics()
+    config = server_config(
+        create_app(models, settings, tracing=tracing, metrics=metrics),
+        drain_seconds=DRAIN_SECONDS,
+        certificate=settings.tls_certfile,
+        key=settings.tls_keyfile,
     )
+    limits = ConnectionLimits(connections=connections_within(raise_descriptor_limit()))
+    server = Server(config, limits, metrics.connections.on_ended)
+    metrics.connections.watch_open(server.open_connections)
+    metrics.connections.set_limit(limits.connections)
     names = ", ".join(model.manifest.reference for model in models)
     scheme = "https" if settings.tls_certfile else "http"
     logger.info("serving %s on %s://%s:%d", names, scheme, settings.host, listener.getsockname()[1])
     gc.collect()
     gc.freeze()  # keeps the loaded models out of every later garbage collection
     start_listening(listener)
-    server = uvicorn.Server(config)
     try:
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

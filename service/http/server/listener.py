@@ -1,0 +1,158 @@
+"""Accepts connections: as many as there is room for, and at the end all that still wait in the kernel."""
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from agentprm.errors import NotReady
+from service.http.server.connections import Connections
+from service.http.server.deadlines import Deadlines
+from service.http.server.refusal import Refusal
+from service.http.server.replies import render
+
+ACCEPTS_AT_ONCE: Final = 64
+"""Connections accepted in a row; then those that are open get a turn."""
+REFUSALS_AT_ONCE: Final = 64
+"""Connections that are told 503 at once. They take spare descriptors; further ones are closed without a word."""
+PAUSE_SECONDS: Final = 0.1
+"""Seconds until accepting is tried again when the process has no descriptor left."""
+STOP_TRIES: Final = 20
+LOST: Final = frozenset({errno.EINTR, errno.ECONNABORTED, errno.EPROTO})
+"""Errors of ``accept`` about a connection that is gone; the next one may be well."""
+UNAVAILABLE: Final = "503 Service Unavailable"
+FULL: Final = render(NotReady("all connections of this service are in use", retry_after=1), UNAVAILABLE)
+STOPPING: Final = render(NotReady("the service stops", retry_after=1), UNAVAILABLE)
+
+
+class Listener:
+    """Accepts connections on a listening socket.
+
+    asyncio's own server has no bound, closes connections without a word when descriptors run out, and at its end the
+    kernel resets those that it has not accepted.
+
+    Args:
+        listening: the socket; ``stop`` closes it.
+        protocol: makes the protocol of a connection.
+        connections: says whether there is room.
+        tls: the certificate; None for plain HTTP.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        connections: Connections,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listening = listening
+        self._protocol = protocol
+        self._connections = connections
+        self._tls = _tls_arguments(tls, connections.limits.handshake_seconds, connections.limits.refused_seconds)
+        self._refusals = Deadlines[Refusal](self._loop, connections.limits.refused_seconds, Refusal.close)
+        self._refusing: set[asyncio.Future[None]] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._again: asyncio.TimerHandle | None = None
+
+    @property
+    def opening(self) -> int:
+        """Connections that are accepted and not open yet, such as those in a TLS handshake."""
+        return len(self._opening)
+
+    def start(self) -> None:
+        self._listening.setblocking(False)
+        self._loop.add_reader(self._listening.fileno(), self._accept_waiting)
+
+    async def stop(self) -> None:
+        """Answers 503 to every connection that waits to be accepted, and closes the socket."""
+        self._pause()
+        for _ in range(STOP_TRIES):
+            if self._refuse_waiting():
+                break
+            await asyncio.sleep(PAUSE_SECONDS)  # until some connections have given back their descriptors
+        self._listening.close()
+        seconds = self._connections.limits.refused_seconds
+        if unfinished := [*self._opening, *self._refusing]:
+            await asyncio.wait(unfinished, timeout=2 * seconds)
+
+    def _accept_waiting(self) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                connection = self._accept()
+            except OSError:
+                self._pause_without_descriptors()
+                return
+            if connection is None:
+                return
+            if self._connections.make_room():
+                self._open(connection, self._protocol)
+            else:
+                self._refuse(connection, FULL, "connections")
+
+    def _accept(self) -> socket.socket | None:
+        """Returns the next connection that waits, None if there is none.
+
+        Raises:
+            OSError: the process or the system has no descriptor or memory left.
+        """
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno not in LOST:
+                    raise
+            else:
+                connection.setblocking(False)
+                return connection
+
+    def _pause_without_descriptors(self) -> None:
+        """Stops accepting for a moment: the socket stays readable, and the loop would do nothing but try again."""
+        self._connections.ended("descriptors")
+        self._connections.close_idle()
+        self._pause()
+        self._again = self._loop.call_later(PAUSE_SECONDS, self.start)
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self._listening.fileno())
+        if self._again is not None:
+            self._again.cancel()
+
+    def _refuse_waiting(self) -> bool:
+        """Refuses every connection that waits. Returns whether none is left; some are if descriptors run out."""
+        with suppress(OSError):
+            while (connection := self._accept()) is not None:
+                self._refuse(connection, STOPPING, "stopping")
+            return True
+        return False
+
+    def _refuse(self, connection: socket.socket, reply: bytes, reason: str) -> None:
+        self._connections.ended(reason)
+        if reply is FULL and len(self._refusing) >= REFUSALS_AT_ONCE:
+            connection.close()
+            return
+        refusal = Refusal(reply, self._refusals)
+        self._refusals.add(refusal)
+        self._refusing.add(refusal.lost)
+        refusal.lost.add_done_callback(self._refusing.discard)
+        self._open(connection, lambda: refusal)
+
+    def _open(self, connection: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        task = self._loop.create_task(self._connect(connection, protocol), name="open connection")
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _connect(self, connection: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        with suppress(OSError):  # the caller is gone, or the TLS handshake failed or took too long
+            await self._loop.connect_accepted_socket(protocol, connection, **self._tls)
+
+
+def _tls_arguments(tls: ssl.SSLContext | None, handshake: float, shutdown: float) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    return {"ssl": tls, "ssl_handshake_timeout": handshake, "ssl_shutdown_timeout": shutdown}
