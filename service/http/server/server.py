@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
             listener.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  (uvicorn's name)
-        """Refuses what is not accepted yet, answers what is, then stops the application. Its listeners close ``sockets``."""
+        """Refuses what is not accepted yet, answers what is, then stops the application."""
         if self._connections is not None:
             self._connections.stopping = True
         async with asyncio.TaskGroup() as group:
