@@ -4,7 +4,7 @@ import asyncio
 import logging
 import resource
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -72,7 +72,7 @@ class Connections:
     Args:
         loop: the event loop of the server.
         limits: what connections may cost.
-        opened: returns the number of open connections.
+        opened: uvicorn's set of open connections.
         on_ended: called with one of ``REASONS`` for each connection that is refused or ended for a limit.
     """
 
@@ -80,11 +80,13 @@ class Connections:
         self,
         loop: asyncio.AbstractEventLoop,
         limits: ConnectionLimits,
-        opened: Callable[[], int],
+        opened: Sized,
         on_ended: Callable[[str], None],
     ) -> None:
         self.limits = limits
         self.stopping = False
+        self.opening: set[Waiting] = set()
+        """Connections that are accepted and not open yet, such as those in a TLS handshake."""
         self.idle = Deadlines[Waiting](loop, limits.keep_alive_seconds, lambda waiting: waiting.close())
         self.heads = Deadlines[Waiting](loop, limits.header_seconds, lambda waiting: waiting.on_header_timeout())
         self.unread = Deadlines[Waiting](loop, limits.unread_seconds, lambda waiting: waiting.on_unread_timeout())
@@ -95,13 +97,16 @@ class Connections:
         self._unlogged: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
 
+    def count(self) -> int:
+        return len(self._opened) + len(self.opening)
+
     def make_room(self) -> bool:
         """Returns whether one more connection may be opened. Closes the longest idle one for it if there is no room.
 
         A client must expect the end of an idle connection at any time (RFC 9112, 9.5), so closing one harms nobody,
         and connections that never send anything cannot keep others out. nginx does the same.
         """
-        return self._opened() < self.limits.connections or self.close_idle()
+        return self.count() < self.limits.connections or self.close_idle()
 
     def close_idle(self) -> bool:
         """Closes the longest idle connection. Returns whether there was one."""

@@ -4,13 +4,13 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
 from agentprm.errors import NotReady
 from service.http.server.connections import Connections
-from service.http.server.deadlines import Deadlines
+from service.http.server.protocol import HTTPProtocol
 from service.http.server.refusal import Refusal
 from service.http.server.replies import render
 
@@ -44,7 +44,7 @@ class Listener:
     def __init__(
         self,
         listening: socket.socket,
-        protocol: Callable[[], asyncio.Protocol],
+        protocol: Callable[[], HTTPProtocol],
         connections: Connections,
         tls: ssl.SSLContext | None,
     ) -> None:
@@ -52,16 +52,10 @@ class Listener:
         self._listening = listening
         self._protocol = protocol
         self._connections = connections
-        self._tls = _tls_arguments(tls, connections.limits.handshake_seconds, connections.limits.refused_seconds)
-        self._refusals = Deadlines[Refusal](self._loop, connections.limits.refused_seconds, Refusal.close)
-        self._refusing: set[asyncio.Future[None]] = set()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._tls = tls
+        self._refusing: set[asyncio.Task[Any]] = set()
+        self._opening: set[asyncio.Task[Any]] = set()
         self._again: asyncio.TimerHandle | None = None
-
-    @property
-    def opening(self) -> int:
-        """Connections that are accepted and not open yet, such as those in a TLS handshake."""
-        return len(self._opening)
 
     def start(self) -> None:
         self._listening.setblocking(False)
@@ -89,7 +83,7 @@ class Listener:
             if connection is None:
                 return
             if self._connections.make_room():
-                self._open(connection, self._protocol)
+                _keep(self._opening, self._open(connection, self._protocol()))
             else:
                 self._refuse(connection, FULL, "connections")
 
@@ -136,23 +130,32 @@ class Listener:
         if reply is FULL and len(self._refusing) >= REFUSALS_AT_ONCE:
             connection.close()
             return
-        refusal = Refusal(reply, self._refusals)
-        self._refusals.add(refusal)
-        self._refusing.add(refusal.lost)
-        refusal.lost.add_done_callback(self._refusing.discard)
-        self._open(connection, lambda: refusal)
+        _keep(self._refusing, self._answer(connection, reply))
 
-    def _open(self, connection: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
-        task = self._loop.create_task(self._connect(connection, protocol), name="open connection")
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+    async def _open(self, connection: socket.socket, protocol: HTTPProtocol) -> None:
+        self._connections.opening.add(protocol)
+        await self._connect(connection, protocol, self._connections.limits.handshake_seconds)
+        self._connections.opening.discard(protocol)
 
-    async def _connect(self, connection: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
-        with suppress(OSError):  # the caller is gone, or the TLS handshake failed or took too long
-            await self._loop.connect_accepted_socket(protocol, connection, **self._tls)
+    async def _answer(self, connection: socket.socket, reply: bytes) -> None:
+        seconds, refusal = self._connections.limits.refused_seconds, Refusal(reply)
+        if await self._connect(connection, refusal, seconds):
+            await refusal.read_on(seconds)
+
+    async def _connect(self, connection: socket.socket, protocol: asyncio.Protocol, seconds: float) -> bool:
+        """Returns whether the connection is open. If not, the caller is gone, or the TLS handshake failed."""
+        times = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": self._connections.limits.refused_seconds}
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=self._tls, **(times if self._tls is not None else {})
+            )
+        except OSError:
+            return False
+        return True
 
 
-def _tls_arguments(tls: ssl.SSLContext | None, handshake: float, shutdown: float) -> dict[str, Any]:
-    if tls is None:
-        return {}
-    return {"ssl": tls, "ssl_handshake_timeout": handshake, "ssl_shutdown_timeout": shutdown}
+def _keep(tasks: set[asyncio.Task[Any]], work: Coroutine[Any, Any, Any]) -> None:
+    """Runs ``work`` as a task that is in the set until it is done."""
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)

@@ -63,6 +63,7 @@ class HTTPProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._reply_transport = ReplyTransport(transport, self)
+        self._connections.opening.discard(self)
         self._connections.idle.add(self)
         if self._connections.stopping:
             self.shutdown()

@@ -33,13 +33,13 @@ class Server(uvicorn.Server):
 
     def open_connections(self) -> int:
         """Returns the number of connections, including those in a TLS handshake."""
-        return len(self.server_state.connections) + sum(listener.opening for listener in self._listeners)
+        return 0 if self._connections is None else self._connections.count()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application, then accepts connections on ``sockets``. uvicorn itself listens on none."""
         await super().startup(sockets=[])
         loop = asyncio.get_running_loop()
-        self._connections = Connections(loop, self._limits, self.open_connections, self._on_ended)
+        self._connections = Connections(loop, self._limits, self.server_state.connections, self._on_ended)
         protocol = partial(
             HTTPProtocol, self.config, self.server_state, self.lifespan.state, connections=self._connections
         )
@@ -52,10 +52,8 @@ class Server(uvicorn.Server):
         """Refuses what is not accepted yet, answers what is, then stops the application."""
         if self._connections is not None:
             self._connections.stopping = True
-        async with asyncio.TaskGroup() as group:
-            for listener in self._listeners:
-                group.create_task(listener.stop(), name="stop listening")
-            await super().shutdown(sockets=[])
+        await asyncio.gather(*(listener.stop() for listener in self._listeners))
+        await super().shutdown(sockets=[])
 
 
 def server_config(

@@ -1,12 +1,13 @@
 """A server with small limits around a small application, in a thread of the test."""
 
+import asyncio
 import json
 import queue
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from service.http.limits import BACKLOG
@@ -22,13 +23,16 @@ Address = tuple[str, int]
 class Application:
     """Answers with what it was asked, and some paths in a way of their own.
 
-    ``/early`` replies before it reads the body, ``/held`` once ``release`` is set, and ``/large`` with megabytes.
+    ``/early`` replies before it reads the body, ``/held`` after ``release`` or when the caller leaves, and ``/large``
+    with megabytes.
     """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.release = threading.Event()
         self.held = threading.Semaphore(0)
+        """Counts the requests for ``/held`` that have begun."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._released = asyncio.Event()
         self.ended = threading.Semaphore(0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,15 +43,26 @@ class Application:
         body = b"" if scope["path"] == "/early" else await read(receive)
         if scope["path"] == "/held":
             self.held.release()
-            while not self.release.is_set():
-                if (await receive())["type"] == "http.disconnect":
-                    break
+            await self._hold(receive)
         try:
             await reply(scope, body, send)
         finally:
             self.ended.release()
 
+    def release(self) -> None:
+        """Lets every held request go on, those that come later too."""
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._released.set)
+
+    async def _hold(self, receive: Receive) -> None:
+        waits = [asyncio.ensure_future(self._released.wait()), asyncio.ensure_future(receive())]
+        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in pending:
+            wait.cancel()
+
     async def _live(self, receive: Receive, send: Send) -> None:
+        self._loop = asyncio.get_running_loop()
         while True:
             phase = (await receive())["type"]
             await send({"type": f"{phase}.complete"})
@@ -101,7 +116,6 @@ class Serving:
         self.server.should_exit = True
 
     def join(self) -> None:
-        self.app.release.set()
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
@@ -120,6 +134,7 @@ def serving(
         try:
             yield running
         finally:
+            running.app.release()
             running.stop()
             running.join()
 
@@ -130,7 +145,11 @@ def connect(address: Address, certificate: Path | None = None, received: int | N
     if received is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, received)
     connection.settimeout(PATIENCE)
-    connection.connect(address)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
     if certificate is None:
         return connection
     context = ssl.create_default_context(cafile=str(certificate))

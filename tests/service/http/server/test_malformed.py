@@ -1,8 +1,19 @@
 """Requests whose ends two parsers could see at different places are refused, and replies stay in order."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.service.http.server.serving import exchange, request, serving, status, told
+from tests.service.http.server.serving import (
+    Serving,
+    connect,
+    exchange,
+    read_to_end,
+    request,
+    serving,
+    status,
+    told,
+)
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n"
@@ -35,35 +46,35 @@ AMBIGUOUS = {
 }
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Serving]:
+    with serving() as running:
+        yield running
+
+
 @pytest.mark.parametrize("sent", AMBIGUOUS.values(), ids=AMBIGUOUS)
-def test_a_request_without_a_clear_end_is_answered_400_and_the_connection_closed(sent: bytes) -> None:
-    with serving() as server:
-        answer = exchange(server.address, sent + request("/next"))
-        assert (status(answer), server.reason()) == (400, "malformed")
-        assert answer.count(b"connection: close") == 1
-        assert told(answer)["error"] == {
-            "code": "invalid",
-            "message": "this is no valid HTTP/1.1 request",
-            "details": {},
-        }
-        assert "/next" not in server.app.asked
+def test_a_request_without_a_clear_end_is_answered_400_and_the_connection_closed(server: Serving, sent: bytes) -> None:
+    answer = exchange(server.address, sent + request("/next"))
+    assert (status(answer), server.reason()) == (400, "malformed")
+    assert answer.count(b"connection: close") == 1
+    envelope = {"code": "invalid", "message": "this is no valid HTTP/1.1 request", "details": {}}
+    assert told(answer)["error"] == envelope
+    assert "/next" not in server.app.asked
 
 
 def test_a_request_before_garbage_gets_its_reply() -> None:
     with serving() as server:
-        answer = exchange(server.address, request("/held") + b"garbage\r\n\r\n" + release_after(server.app.release.set))
+        with connect(server.address) as connection:
+            connection.sendall(request("/held") + b"garbage\r\n\r\n")
+            assert server.reason() == "malformed"
+            server.app.release()
+            answer = read_to_end(connection)
         assert (status(answer), told(answer)["path"]) == (200, "/held")
-
-
-def release_after(release: object) -> bytes:
-    assert callable(release)
-    release()
-    return b""
 
 
 def test_requests_sent_ahead_are_answered_in_order_up_to_a_number() -> None:
     with serving(pipelined=4) as server:
-        server.app.release.set()
+        server.app.release()
         few = exchange(server.address, b"".join(request(f"/{at}") for at in range(3)) + request("/last", close=True))
         assert [few.find(b'"path": "/%d"' % at) > 0 for at in range(3)] == [True] * 3
         assert told(few)["path"] == "/last"

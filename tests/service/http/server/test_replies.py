@@ -70,7 +70,6 @@ def test_a_caller_who_takes_its_reply_is_not_cut_off_however_many_times_the_limi
 
 
 def test_a_caller_who_leaves_an_early_reply_unread_and_sends_nothing_more_is_forgotten() -> None:
-    limits = {"unread_seconds": 0.05, "write_seconds": 0.05, "keep_alive_seconds": 0.05}
-    with serving(**limits) as server, connect(server.address, received=4096) as connection:
+    with serving(unread_seconds=0.05, write_seconds=0.05) as server, connect(server.address) as connection:
         connection.sendall(request("/early", b"hello")[:-1])
         server.wait_until_open(0)
