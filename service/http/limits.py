@@ -38,7 +38,7 @@ WRITE_BYTES: Final = 16 * 1024
 """Bytes of a reply that count as progress."""
 REFUSED_SECONDS: Final = 1
 """Seconds that a refused connection has to send its request and to read the 503."""
-LAST_REQUEST_SECONDS: Final = 0.5
+LAST_REQUEST_SECONDS: Final = 1
 """Seconds that an open connection has, after a signal to stop, for a request that is on its way."""
 
 

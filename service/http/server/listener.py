@@ -17,10 +17,11 @@ from service.http.server.replies import render
 ACCEPTS_AT_ONCE: Final = 64
 """Connections accepted in a row; then those that are open get a turn."""
 REFUSALS_AT_ONCE: Final = 64
-"""Connections that are told 503 at once. They take spare descriptors; further ones are closed without a word."""
+"""Connections that are told 503 at once. They take spare descriptors; further ones wait in the kernel."""
 PAUSE_SECONDS: Final = 0.1
-"""Seconds until accepting is tried again when the process has no descriptor left."""
+"""Seconds until accepting is tried again, when the process has no descriptor left for it."""
 STOP_TRIES: Final = 20
+"""Tries at the end, ``PAUSE_SECONDS`` apart, to refuse all that wait."""
 LOST: Final = frozenset({errno.EINTR, errno.ECONNABORTED, errno.EPROTO})
 """Errors of ``accept`` about a connection that is gone; the next one may be well."""
 UNAVAILABLE: Final = "503 Service Unavailable"
@@ -75,15 +76,20 @@ class Listener:
 
     def _accept_waiting(self) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
+            if len(self._refusing) >= REFUSALS_AT_ONCE:
+                self._pause_for_a_moment()
+                return
             try:
                 connection = self._accept()
             except OSError:
-                self._pause_without_descriptors()
+                self._connections.ended("descriptors")
+                self._connections.close_idle()
+                self._pause_for_a_moment()
                 return
             if connection is None:
                 return
             if self._connections.make_room():
-                _keep(self._opening, self._open(connection, self._protocol()))
+                self._open(connection)
             else:
                 self._refuse(connection, FULL, "connections")
 
@@ -105,10 +111,8 @@ class Listener:
                 connection.setblocking(False)
                 return connection
 
-    def _pause_without_descriptors(self) -> None:
-        """Stops accepting for a moment: the socket stays readable, and the loop would do nothing but try again."""
-        self._connections.ended("descriptors")
-        self._connections.close_idle()
+    def _pause_for_a_moment(self) -> None:
+        """Stops accepting: the socket stays readable, and the loop would do nothing but try again."""
         self._pause()
         self._again = self._loop.call_later(PAUSE_SECONDS, self.start)
 
@@ -125,15 +129,16 @@ class Listener:
             return True
         return False
 
+    def _open(self, connection: socket.socket) -> None:
+        protocol = self._protocol()
+        self._connections.opening.add(protocol)
+        _keep(self._opening, self._serve(connection, protocol))
+
     def _refuse(self, connection: socket.socket, reply: bytes, reason: str) -> None:
         self._connections.ended(reason)
-        if reply is FULL and len(self._refusing) >= REFUSALS_AT_ONCE:
-            connection.close()
-            return
         _keep(self._refusing, self._answer(connection, reply))
 
-    async def _open(self, connection: socket.socket, protocol: HTTPProtocol) -> None:
-        self._connections.opening.add(protocol)
+    async def _serve(self, connection: socket.socket, protocol: HTTPProtocol) -> None:
         await self._connect(connection, protocol, self._connections.limits.handshake_seconds)
         self._connections.opening.discard(protocol)
 

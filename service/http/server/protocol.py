@@ -17,9 +17,13 @@ class ReplyTransport:
     """The part of a transport that a reply needs. To close it is to close the connection once the caller can know."""
 
     def __init__(self, transport: asyncio.Transport, connection: "HTTPProtocol") -> None:
-        self.write = transport.write
+        self._write = transport.write
         self.is_closing = transport.is_closing
         self.close = connection.close_after_reply
+
+    def write(self, data: bytes) -> None:
+        if not self.is_closing():  # uvicorn does not tell requests that were sent ahead that the caller is gone
+            self._write(data)
 
 
 class HTTPProtocol(HttpToolsProtocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from unittest.mock import Mock
 
 import httptools
 import pytest
@@ -52,7 +53,8 @@ def test_a_protocol_keeps_what_ours_reads() -> None:
 def test_a_request_uses_of_its_transport_only_what_ours_has() -> None:
     source = inspect.getsource(RequestResponseCycle)
     used = {word.partition("(")[0] for word in source.replace("self.transport.", "\0").split("\0")[1:]}
-    assert used == set(ReplyTransport.__init__.__code__.co_names) & {"write", "close", "is_closing"}
+    assert used == {"write", "close", "is_closing"}
+    assert all(hasattr(ReplyTransport(asyncio.Transport(), Mock()), name) for name in used)
     assert all(f"self.{name} =" in source for name in CYCLE)
 
 
