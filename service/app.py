@@ -20,6 +20,7 @@ from service.engine.device_memory import gpu_memory, release_memory
 from service.generation.policy import Policy
 from service.generation.server import GenerationClient, read_key, set_up_http_clients
 from service.http.body_route import BodyRoutes, body_routes
+from service.http.exposition import SharedExposition
 from service.http.framework_errors import add_exception_handlers
 from service.http.limits import LARGE_BODIES_PAUSE
 from service.http.loop_turns import LoopTurns
@@ -73,6 +74,7 @@ def create_app(
     aliases: Mapping[str, str] | None = None,
     load: Load = load_checkpoint,
     tracing: Tracing | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """Builds the application over models in memory. It scores from the start to the end of its lifespan.
 
@@ -82,9 +84,10 @@ def create_app(
         aliases: alias -> ``name@version``; None: those of the store.
         load: loads a checkpoint while the application runs.
         tracing: sends traces; None: no traces are sent.
+        metrics: made by ``new_metrics``, for a caller who counts too; None: they are the application's own.
     """
     store = Store(settings.model_store)
-    metrics = Metrics(ALL_ROUTES, SCORE_ROUTES)
+    metrics = new_metrics() if metrics is None else metrics
     cache, rate_limiter = _caches(settings, metrics)
     builder = ModelBuilder(settings, cache, metrics)
     models = Models()
@@ -98,6 +101,11 @@ def create_app(
     _add_routes(app, settings, lifecycle, models=models, registry=registry, policy=policy, metrics=metrics)
     _add_middleware(app, settings, metrics, _limit(models, in_flight, rate_limiter), tracing)
     return app
+
+
+def new_metrics() -> Metrics:
+    """Returns the metrics of one application, which its server counts in too."""
+    return Metrics(ALL_ROUTES, SCORE_ROUTES)
 
 
 def _registry(
@@ -149,7 +157,7 @@ def _add_routes(
         large_bodies=LoopTurns(LARGE_BODIES_PAUSE),
         why_broken=lifecycle.why_broken,
         why_not_ready=lifecycle.why_not_ready,
-        exposition=metrics.exposition,
+        exposition=SharedExposition(metrics.exposition),
     )
     store_state(app, state)
 

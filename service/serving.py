@@ -1,4 +1,4 @@
-"""Loads the models and serves them with uvicorn; imports torch, which takes seconds."""
+"""Loads the models and serves them; imports torch, which takes seconds."""
 
 import gc
 import logging
@@ -8,10 +8,10 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-import uvicorn
-
 from agentprm.errors import AgentPRMError
-from service.app import create_app
+from service.app import create_app, new_metrics
+from service.http.server.connections import ConnectionLimits, connections_within, raise_descriptor_limit
+from service.http.server.server import Server, server_config
 from service.listening import address_in_url, start_listening
 from service.models.load import load_models
 from service.settings import Settings, names_proxies
@@ -19,7 +19,6 @@ from service.tracing import open_tracing
 
 logger = logging.getLogger("service")
 
-KEEP_ALIVE_SECONDS: Final = 75  # above the 60 that load balancers usually keep an idle connection
 DRAIN_SECONDS: Final = 30  # for requests in flight, after a signal to stop
 
 
@@ -36,18 +35,18 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     """
     tracing = open_tracing(settings.otel)  # before the models too: a package may be missing
     models = load_models(settings)
-    config = uvicorn.Config(
-        create_app(models, settings, tracing=tracing),
-        log_config=None,
-        access_log=False,
-        # Callers share the service by address. By default uvicorn would let those on this machine choose theirs.
-        proxy_headers=names_proxies(),
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-        workers=1,  # uvicorn would read WEB_CONCURRENCY, and fail if that is no number
-        ssl_certfile=settings.tls_certfile,
-        ssl_keyfile=settings.tls_keyfile,
+    metrics = new_metrics()
+    config = server_config(
+        create_app(models, settings, tracing=tracing, metrics=metrics),
+        drain_seconds=DRAIN_SECONDS,
+        behind_proxies=names_proxies(),
+        certificate=settings.tls_certfile,
+        key=settings.tls_keyfile,
     )
+    limits = ConnectionLimits(connections=connections_within(raise_descriptor_limit()))
+    server = Server(config, limits, metrics.connections.on_ended)
+    metrics.connections.watch_open(server.open_connections)
+    metrics.connections.set_limit(limits.connections)
     names = ", ".join(model.manifest.reference for model in models)
     scheme = "https" if settings.tls_certfile else "http"
     address = address_in_url(settings.host, listener.getsockname()[1])
@@ -55,7 +54,6 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     gc.collect()
     gc.freeze()  # keeps the loaded models out of every later garbage collection
     start_listening(listener)
-    server = uvicorn.Server(config)
     # uvicorn drains on a signal and then raises it again, for the handler before its own. The exit code is 0 then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.default_int_handler)

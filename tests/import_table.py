@@ -220,7 +220,8 @@ EXTERNAL = {
     "fastapi": {"benchmarks", "service.app", "service.http"},
     "fastapi_offline": {"service.app"},
     "starlette": {"service.http.framework_errors"},
-    "uvicorn": {"benchmarks", "service.serving", "service.http.server"},
+    "uvicorn": {"benchmarks", "service.http.server"},
+    "httptools": {"service.http.server"},
     "typer": {"agentprm.cli", "model_store.__main__", "model_store.commands", "service", "training"},
     "jinja2": {"model_store.importers", "model_store.text"},
     "pydantic": {

@@ -1,6 +1,6 @@
 """The parts of an application that its routes use. ``service.app`` stores them; routes read them from a request."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request
@@ -27,7 +27,7 @@ class RouteState:
     """Returns why only a new process can help; None while none is needed."""
     why_not_ready: Callable[[], str | None]
     """Returns why a request sent now would not be scored; None if it would be."""
-    exposition: Callable[[], bytes]
+    exposition: Callable[[], Awaitable[bytes]]
     """Returns the text of ``/metrics``."""
 
 

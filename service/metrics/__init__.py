@@ -6,6 +6,7 @@ when it is unloaded.
 
 from collections.abc import Sequence
 
+from service.metrics.connections import ConnectionMetrics
 from service.metrics.engine import EngineMetrics
 from service.metrics.families import Families
 from service.metrics.observer import CountingObserver
@@ -26,6 +27,7 @@ class Metrics:
 
     def __init__(self, routes: Sequence[str] = (), scores: Sequence[str] = ()) -> None:
         self._families = Families()
+        self.connections = ConnectionMetrics(self._families)
         self.requests = RequestMetrics(self._families, routes, scores)
         self.engine = EngineMetrics(self._families)
         self.scores = ScoreMetrics(self._families)

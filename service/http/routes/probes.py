@@ -15,12 +15,14 @@ PROBE_ROUTES: Final = ("/health", "/ready", "/metrics")
 router = APIRouter(tags=["service"])
 
 
+@router.head("/models", include_in_schema=False)
 @router.get("/models")
 async def list_models(request: Request) -> wire.ModelsReply:
     """The loaded models, the default first, with their limits and how they were trained and evaluated."""
     return models_reply(route_state(request).models)
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", responses=documented_errors(NotReady))
 async def health(request: Request) -> dict[str, str]:
     """200 while the process lives; 503 if only a new process can help, because its device is lost."""
@@ -29,6 +31,7 @@ async def health(request: Request) -> dict[str, str]:
     return {"status": "ok"}
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses=documented_errors(NotReady))
 async def ready(request: Request) -> dict[str, str]:
     """200 if a request sent now would be scored: models warmed up, every batcher alive, not draining."""
@@ -37,10 +40,11 @@ async def ready(request: Request) -> dict[str, str]:
     return {"status": "ready"}
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
-    text = route_state(request).exposition()
+    text = await route_state(request).exposition()
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -1,0 +1,1 @@
+"""The socket side of HTTP, tested over real connections."""
