@@ -2,13 +2,16 @@
 
 import os
 import signal
+import threading
 from multiprocessing.process import BaseProcess
 from typing import Literal
+
+import pytest
 
 from model_store.format.store import Checkpoint, Store
 from service.engine.workers.group import WorkerGroup
 from service.engine.workers.spread_engine import SpreadEngine
-from service.engine.workers.worker import WorkerConfig
+from service.engine.workers.worker import WorkerConfig, WorkerInfo
 from service.settings import CHECKPOINTS
 from testbed.processes import wait_until
 
@@ -59,3 +62,24 @@ def kill(process: BaseProcess) -> None:
 
 def wait_until_running(engine: SpreadEngine, workers: int) -> None:
     wait_until(lambda: engine.running == workers, f"{workers} workers did not run", START_SECONDS)
+
+
+class HeldRestarts:
+    """Holds every restart before its processes have loaded, until the gate opens."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate = threading.Event()
+        self.begun = threading.Semaphore(0)
+        self.groups: list[WorkerGroup] = []
+        load = WorkerGroup.loaded
+
+        def held(group: WorkerGroup) -> WorkerInfo:
+            self.groups.append(group)
+            self.begun.release()
+            assert self.gate.wait(START_SECONDS)
+            return load(group)
+
+        monkeypatch.setattr(WorkerGroup, "loaded", held)
+
+    def wait_for_one(self) -> None:
+        assert self.begun.acquire(timeout=START_SECONDS), "no restart has begun"
