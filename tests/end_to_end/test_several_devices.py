@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from agentprm import Client, NotReady
-from testbed.processes import PATIENCE, wait_until
+from testbed.processes import PATIENCE, wait_until, worker_processes
 from tests.end_to_end.conftest import ROOT, started
 from tests.end_to_end.test_shared_scores import random_trajectories
 
@@ -18,13 +18,6 @@ START_SECONDS = 120
 """Seconds for a worker to start on a busy machine."""
 
 pytestmark = pytest.mark.timeout(300)  # it starts servers, which a busy machine does slowly
-
-
-def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
-    """Returns the worker processes, oldest first; the resource tracker of multiprocessing is none."""
-    lists = Path(f"/proc/{process.pid}/task").glob("*/children")
-    children = sorted(int(child) for path in lists for child in path.read_text().split())
-    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def alive(child: int) -> bool:
@@ -45,7 +38,7 @@ def test_it_scores_as_one_process_does(device: str, client: Client, tmp_path: Pa
 def test_a_signal_to_all_of_its_processes_is_one_to_stop(tmp_path: Path) -> None:
     with started(tmp_path, None, device="cpu,cpu") as (process, url), Client(url) as client:
         client.score_trajectory(random_trajectories(1, seed=6))
-        children = workers_of(process)
+        children = worker_processes(process.pid)
         assert len(children) == 2
         for child in children:
             os.kill(child, signal.SIGTERM)
@@ -61,7 +54,7 @@ def test_the_only_worker_is_killed_while_idle_and_comes_back(tmp_path: Path) -> 
     settings = {"device": "cpu+cpu", "score_cache_items": "0"}
     with started(tmp_path, None, **settings) as (process, url), Client(url, max_retries=0) as client:
         before = client.score_trajectory(trajectories).results
-        first = workers_of(process)
+        first = worker_processes(process.pid)
         os.kill(first[-1], signal.SIGKILL)
         wait_until(lambda: not client.ready(), "the probes do not know that it has ended", pause=0.01)
         assert httpx.get(f"{url}/health", timeout=PATIENCE).status_code == 200
@@ -72,7 +65,7 @@ def test_the_only_worker_is_killed_while_idle_and_comes_back(tmp_path: Path) -> 
         wait_until(client.ready, "it did not come back", START_SECONDS)
         after = client.score_trajectory(trajectories).results
         assert [item.steps for item in after] == [item.steps for item in before]
-        assert not set(first) & set(workers_of(process))
+        assert not set(first) & set(worker_processes(process.pid))
         metrics = httpx.get(f"{url}/metrics", timeout=PATIENCE).text
         assert 'agentprm_worker_restarts_total{model="textcraft-demo@1"} 1.0' in metrics
         process.terminate()
@@ -81,10 +74,10 @@ def test_the_only_worker_is_killed_while_idle_and_comes_back(tmp_path: Path) -> 
 
 def test_a_signal_to_stop_during_a_restart_leaves_no_process(tmp_path: Path) -> None:
     with started(tmp_path, None, device="cpu+cpu") as (process, url), Client(url) as client:
-        first = workers_of(process)
-        os.kill(first[0], signal.SIGKILL)
-        wait_until(lambda: set(workers_of(process)) - set(first), "no restart has begun", START_SECONDS, pause=0.001)
-        children = workers_of(process)
+        first = set(worker_processes(process.pid))
+        os.kill(min(first), signal.SIGKILL)
+        wait_until(lambda: set(worker_processes(process.pid)) - first, "no restart has begun", pause=0.001)
+        children = first | set(worker_processes(process.pid))
         assert not client.ready()
         process.terminate()
         assert process.wait(60) == 0
@@ -96,8 +89,8 @@ def test_a_worker_that_is_killed_at_the_start_ends_the_start_with_a_sentence(tmp
     environment = {**inherited, "AGENTPRM_PORT": "0", "AGENTPRM_DEVICE": "cpu,cpu", "AGENTPRM_CPU_THREADS": "1"}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=log)
-    wait_until(lambda: len(workers_of(process)) == 2, "the workers did not start", START_SECONDS, pause=0.005)
-    children = workers_of(process)
+    wait_until(lambda: len(worker_processes(process.pid)) == 2, "the workers did not start", START_SECONDS, pause=0.005)
+    children = worker_processes(process.pid)
     os.kill(children[-1], signal.SIGKILL)
     assert process.wait(START_SECONDS) == 1
     last = (tmp_path / "log").read_text().splitlines()[-1]
