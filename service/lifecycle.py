@@ -28,7 +28,11 @@ class Lifecycle:
 
     def why_not_ready(self) -> str | None:
         """Returns why a request sent now would not be scored; None if it would be."""
-        return self._phase or self.why_broken()
+        return self._phase or self.why_broken() or self._why_paused()
+
+    def _why_paused(self) -> str | None:
+        restarting = [model.reference for model in self._models.all if model.restarting]
+        return f"the workers of {', '.join(restarting)} are being started again" if restarting else None
 
     async def start(self) -> None:
         """Connects the caches and warms up the models; ``/ready`` turns green at the end."""

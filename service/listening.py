@@ -3,12 +3,10 @@
 import errno
 import socket
 import ssl
-from typing import Final
 
 from agentprm.errors import AgentPRMError
+from service.http.limits import BACKLOG
 from service.settings import Settings
-
-BACKLOG: Final = 2048  # connections that wait to be accepted
 
 
 class CannotListen(AgentPRMError):

@@ -101,6 +101,16 @@ def responds(url: str, process: subprocess.Popen[bytes]) -> bool:
         return False
 
 
+def worker_processes(pid: int) -> list[int]:
+    """Returns the ids of the processes that Python's multiprocessing has started for this one, oldest first.
+
+    Its resource tracker, which does no work, is left out.
+    """
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    children = sorted(int(child) for path in lists for child in path.read_text(encoding="ascii").split())
+    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 def stop(process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
     """Ends a process with SIGTERM, or with SIGKILL if it has not ended after ``seconds``."""
     process.terminate()

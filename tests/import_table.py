@@ -57,6 +57,7 @@ INTERNAL: dict[str, set[str]] = {
     "service.metrics": {
         "agentprm.errors",
         "agentprm.types",
+        "service.engine.contract",
         "service.engine.prefix_cache",
         "service.metrics",
         "service.queue",

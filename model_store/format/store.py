@@ -64,13 +64,9 @@ class Store:
         """
         manifest = self.read_manifest(self.reference(reference))
         path = self._path(manifest.name, manifest.version)
-        _refuse_unsafe(path)
-        if (digest := compute_digest(path, manifest)) != manifest.digest:
-            raise CheckpointCorrupt(
-                f"{manifest.reference} has changed since it was published: its content hashes to {digest}, "
-                f"its manifest says {one_line(manifest.digest)}"
-            )
-        return Checkpoint(path, manifest)
+        checkpoint = Checkpoint(path, manifest)
+        refuse_changed(checkpoint)
+        return checkpoint
 
     def publish(self, source: Path, manifest: Manifest) -> Checkpoint:
         """Copies ``source`` in as ``manifest.reference``: readers see all of it or nothing.
@@ -148,6 +144,21 @@ class Store:
         advice = f"; the nearest is {nearest[0]!r}" if nearest else ""
         return CheckpointNotFound(
             f"no checkpoint {wanted!r} in {self.root}{advice}; there are: {', '.join(names) or 'none'}"
+        )
+
+
+def refuse_changed(checkpoint: Checkpoint) -> None:
+    """Checks that the content still agrees with the manifest's digest; reads all of it.
+
+    Raises:
+        CheckpointCorrupt: the content does not hash to the digest, or holds a pickle, a link or remote code.
+    """
+    path, manifest = checkpoint.path, checkpoint.manifest
+    _refuse_unsafe(path)
+    if (digest := compute_digest(path, manifest)) != manifest.digest:
+        raise CheckpointCorrupt(
+            f"{manifest.reference} has changed since it was published: its content hashes to {digest}, "
+            f"its manifest says {one_line(manifest.digest)}"
         )
 
 

@@ -35,6 +35,7 @@ class Engine(Protocol):
         Raises:
             OutOfMemory: the device has no room for this batch; smaller batches may still work.
             DeviceLost: this process can compute nothing any more.
+            Unavailable: nothing can be computed now, but later.
         """
         ...
 
@@ -49,3 +50,38 @@ class OutOfMemory(AgentPRMError):
 
 class DeviceLost(AgentPRMError):
     """The device cannot compute any more in this process. Only a new process can use it again."""
+
+
+class Unavailable(AgentPRMError):
+    """Nothing can be computed now: the last worker has ended and is being started again.
+
+    ``retry_after`` is the number of seconds that this is expected to take.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Workers(Protocol):
+    """The workers of one model, for probes and metrics; any thread may read them."""
+
+    @property
+    def running(self) -> int:
+        """Number of workers that can compute now."""
+        ...
+
+    @property
+    def down(self) -> int:
+        """Number of workers that have ended and do not run again."""
+        ...
+
+    @property
+    def restarts(self) -> int:
+        """Number of times that a worker was started again."""
+        ...
+
+    @property
+    def lost(self) -> bool:
+        """True once no worker runs and none is started again."""
+        ...

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from service.engine.contract import Workers
 from service.engine.prefix_cache import PrefixCacheStats
 from service.metrics.buckets import SECONDS, SEQUENCES, TOKENS
 from service.metrics.families import MODEL, Families
@@ -34,6 +35,7 @@ class EngineMetrics:
         )
         self._declare_queue(families)
         self._declare_prefix_cache(families)
+        self._declare_workers(families)
 
     def _declare_queue(self, families: Families) -> None:
         self._queue_tokens = families.gauge(
@@ -63,12 +65,24 @@ class EngineMetrics:
             "agentprm_prefix_cache_evicted_bytes", "Bytes of keys and values evicted from the prefix cache."
         )
 
+    def _declare_workers(self, families: Families) -> None:
+        self._workers = families.gauge(
+            "agentprm_workers",
+            "Workers that run, and that are down. Both are 0 for a model in the service's own process.",
+            [MODEL, "state"],
+        )
+        self._worker_restarts = families.read_counter(
+            "agentprm_worker_restarts", "Times that a worker was started again after it had ended."
+        )
+
     def add_model(self, model: str) -> None:
         for family in (self._batch_tokens, self._batch_sequences, self._forward):
             family.labels(model)
         for gauge in (self._queue_tokens, self._queue_sequences, self._held, self._held_limit):
             gauge.labels(model)
-        for counter in (self._padding, self._evicted):
+        for state in ("running", "down"):
+            self._workers.labels(model, state)
+        for counter in (self._padding, self._evicted, self._worker_restarts):
             counter.add_model(model)
         for source in SOURCES:
             self._tokens.labels(model, source)
@@ -100,6 +114,11 @@ class EngineMetrics:
         self._held.labels(model).set_function(lambda: cache.used_bytes + cache.joined_bytes)
         self._held_limit.labels(model).set(cache.max_bytes)
         self._evicted.set_function(model, lambda: cache.evicted_bytes)
+
+    def watch_workers(self, model: str, workers: Workers) -> None:
+        self._workers.labels(model, "running").set_function(lambda: workers.running)
+        self._workers.labels(model, "down").set_function(lambda: workers.down)
+        self._worker_restarts.set_function(model, lambda: workers.restarts)
 
     def set_queue_limit(self, tokens: int) -> None:
         self._queue_limit.set(tokens)

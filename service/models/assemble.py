@@ -52,7 +52,13 @@ class ModelBuilder:
         source = self._source(model, observer)
         promise = model.manifest.score.promise
         scorer = Scorer(source, self._cache, self._texts, promise=promise, observer=observer)
-        return ServedModel(_info(model, self._settings), scorer, observer, load_seconds=model.load_seconds)
+        return ServedModel(
+            _info(model, self._settings),
+            scorer,
+            observer,
+            load_seconds=model.load_seconds,
+            workers=model.workers if isinstance(model, LoadedModel) else None,
+        )
 
     def close(self) -> None:
         for thread in (self._engine_thread, self._tokenizer_thread):
@@ -67,6 +73,8 @@ class ModelBuilder:
             return
         metrics.engine.watch_padding(reference, model.padding)
         metrics.process.watch_gpu_memory(model.gpu_memory, reference)
+        if model.workers is not None:
+            metrics.engine.watch_workers(reference, model.workers)
         if model.prefix_cache is not None:
             metrics.engine.watch_prefix_cache(reference, model.prefix_cache)
 

@@ -9,7 +9,7 @@ from model_store.format.manifest import Manifest
 from model_store.format.store import Checkpoint, Store
 from model_store.network.quantise import ScoreError
 from model_store.text.renderer import Renderer, load_renderer
-from service.engine.contract import Engine
+from service.engine.contract import Engine, Workers
 from service.engine.device_memory import Memory
 from service.engine.padded_engine import PaddedEngine
 from service.engine.prefix_cache import PrefixCacheStats
@@ -39,6 +39,8 @@ class LoadedModel:
     gpu_memory: Callable[[], Memory] = dict
     """Reads the bytes, by device and kind, that worker processes use for the model."""
     load_seconds: float = 0.0
+    workers: Workers | None = None
+    """The processes that compute the model; None if it is this process."""
     weights: str = "auto"
     weights_error: ScoreError | None = None
     """Error of the scores with quantised weights; None with full ones."""
@@ -66,6 +68,7 @@ def load_models(settings: Settings) -> list[Loaded]:
     Raises:
         CheckpointError: a checkpoint is missing, corrupt or cannot be loaded.
         AgentPRMError: the device does not exist.
+        DeviceLost: a worker has ended while it loaded.
     """
     store = Store(settings.model_store)
     references = dict.fromkeys(map(store.reference, settings.models))
@@ -98,6 +101,7 @@ def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
         padding=int if isinstance(engine, PrefixEngine) else lambda: engine.padding_tokens,
         gpu_memory=engine.gpu_memory if isinstance(engine, SpreadEngine) else dict,
         load_seconds=perf_counter() - started,
+        workers=engine if isinstance(engine, SpreadEngine) else None,
         weights=settings.weights,
         weights_error=weights_error,
     )
@@ -121,7 +125,7 @@ def _engine(
     if in_this_process(placement):
         return config.load()
     groups = [WorkerGroup(replace(config, devices=devices)) for devices in placement]  # they load concurrently
-    engine = SpreadEngine(groups, prefix_cache_bytes=settings.prefix_cache_bytes)
+    engine = SpreadEngine(groups)
     return engine, engine.weights_error
 
 

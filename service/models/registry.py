@@ -10,9 +10,10 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from agentprm.errors import AgentPRMError, InvalidRequest, ModelNotFound
+from agentprm.errors import AgentPRMError, InternalError, InvalidRequest, ModelNotFound
 from model_store.errors import CheckpointError, CheckpointNotFound
 from model_store.format.store import Checkpoint, Store
+from service.engine.contract import DeviceLost
 from service.models.catalog import Models
 from service.models.load import Loaded
 from service.models.served import ServedModel
@@ -61,6 +62,7 @@ class Registry:
         Raises:
             ModelNotFound: the store has nothing of that name.
             InvalidRequest: the checkpoint cannot be loaded.
+            InternalError: a worker has ended while it loaded the checkpoint, or the warm-up fails.
         """
         await self._change(self._load_one_more(reference))
 
@@ -118,6 +120,8 @@ class Registry:
             raise ModelNotFound(str(error)) from error
         except CheckpointError as error:
             raise InvalidRequest(str(error)) from error
+        except DeviceLost as error:
+            raise InternalError(str(error)) from error
         except OSError as error:
             raise InvalidRequest(f"the model store cannot be used: {error.strerror}") from error
         finally:

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from agentprm import wire
 from agentprm.errors import InternalError, RequestError
+from service.engine.contract import Workers
 from service.queue.fair_queue import Priority
 from service.scoring.observer import ModelObserver
 from service.scoring.scorer import Scorer
@@ -20,14 +21,24 @@ class ServedModel:
         scorer: scores with the model.
         observer: receives the seconds of loading and warm-up.
         load_seconds: the time it took to load the checkpoint.
+        workers: the processes that compute the model; None if it is this process or another server.
     """
 
-    def __init__(self, info: wire.ModelInfo, scorer: Scorer, observer: ModelObserver, *, load_seconds: float) -> None:
+    def __init__(
+        self,
+        info: wire.ModelInfo,
+        scorer: Scorer,
+        observer: ModelObserver,
+        *,
+        load_seconds: float,
+        workers: Workers | None = None,
+    ) -> None:
         self.info = info
         self.scorer = scorer
         self._source = scorer.source
         self._observer = observer
         self._load_seconds = load_seconds
+        self._workers = workers
         self._leases = 0
         self._unused = Event()
         self._unused.set()
@@ -43,7 +54,12 @@ class ServedModel:
     @property
     def alive(self) -> bool:
         """False once only a new process can score with the model again."""
-        return self._source.alive
+        return self._source.alive and not (self._workers is not None and self._workers.lost)
+
+    @property
+    def restarting(self) -> bool:
+        """True while no worker runs, but one is being started again."""
+        return self._workers is not None and not self._workers.running and not self._workers.lost
 
     def refuse_if_full(self, caller: str, priority: Priority) -> None:
         """Raises Overloaded while the model's queue takes no more from this caller at this priority."""

@@ -18,7 +18,7 @@ from contextlib import suppress
 from time import perf_counter
 
 from agentprm.errors import InternalError, NotReady, RequestError, TooLong
-from service.engine.contract import DeviceLost, Engine, OutOfMemory, Sequences, SequenceScores
+from service.engine.contract import DeviceLost, Engine, OutOfMemory, Sequences, SequenceScores, Unavailable
 from service.queue.admission import Admission
 from service.queue.fair_queue import FairQueue, Part, Priority
 from service.queue.observer import BatchObserver
@@ -102,7 +102,7 @@ class Batcher:
             TooLong: alone it costs more than may ever wait, or it does not fit into the device's memory.
             Overloaded: too many tokens wait already, or it was pushed out by a caller that holds less.
             DeadlineExceeded: its turn is expected to come after its deadline.
-            NotReady: the batcher is not started, is closing, or its loop is dead.
+            NotReady: the batcher is not started, is closing, its loop is dead, or the engine is not available now.
             InternalError: the engine failed.
         """
         assert work.token_ids, "a request without sequences has nothing to wait for"
@@ -184,6 +184,9 @@ class Batcher:
             scores, seconds = await running
         except DeviceLost:
             raise
+        except Unavailable as error:
+            self._fail_all(taken, NotReady(str(error), retry_after=error.retry_after))
+            return
         except OutOfMemory:
             await self._forward_apart(groups)
             return

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -136,6 +136,22 @@ class BrokenEngine(EchoEngine):
         return super().score(token_ids, reads)
 
 
+@dataclass
+class FakeWorkers:
+    running: int = 1
+    down: int = 0
+    restarts: int = 0
+    lost: bool = False
+
+
+class WorkersEngine(BrokenEngine):
+    """An engine of worker processes, without the processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.workers = FakeWorkers()
+
+
 def loaded(engine: Engine, name: str = "echo") -> LoadedModel:
     """A loaded model around an engine. Other names have other digests."""
     digest = MANIFEST.digest if name == MANIFEST.name else f"sha256:{name}"
@@ -147,6 +163,7 @@ def loaded(engine: Engine, name: str = "echo") -> LoadedModel:
         row_tokens=512,
         device="cpu",
         dtype="float32",
+        workers=engine.workers if isinstance(engine, WorkersEngine) else None,
     )
 
 

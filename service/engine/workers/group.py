@@ -11,6 +11,7 @@ from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
+from signal import Signals
 from time import monotonic
 from typing import Final
 
@@ -24,28 +25,43 @@ Reply = WorkerInfo | ScoreReply | FailureReply
 
 STRAGGLER_SECONDS: Final = 60.0
 """Seconds to wait for the other processes of a worker once one has failed: they may be blocked on it for ever."""
-
-_ERRORS: Final[dict[str, type[Exception]]] = {error.__name__: error for error in (OutOfMemory, DeviceLost)}
+REAP_SECONDS: Final = 10.0
+"""Seconds to wait for the end of a killed process; one that is stuck in a driver may need longer."""
 
 
 class WorkerGroup:
     """One worker: a process for each of its devices. They start to load at once and end when the group is collected.
 
-    One thread at a time calls its methods.
+    One thread at a time uses the pipes: it calls ``loaded``, ``send`` and ``receive``. Any thread may wait for the
+    sentinels and end the processes. The thread at the pipes then finds them closed.
 
     Args:
         config: settings of the first process; the others differ in their rank.
     """
 
     def __init__(self, config: WorkerConfig) -> None:
-        self.devices = config.devices
+        self.config = config
+        self.name = f"the worker on {'+'.join(config.devices)}"
+        self._started = monotonic()
         directory = tempfile.mkdtemp(prefix="agentprm-")
         rendezvous = f"{directory}/file"
-        started = [_start(replace(config, rank=rank, rendezvous=rendezvous)) for rank in range(len(config.devices))]
-        self._pipes = [pipe for _, pipe in started]
-        self._loading = [process for process, _ in started]
+        self.load_seconds = 0.0
+        """Seconds from the start of the processes until they had loaded."""
+        self._pipes: list[Connection] = []
+        self._processes: list[BaseProcess] = []
+        self._loading: list[BaseProcess] = []
         # Runs at the latest when this process ends, before it waits for its child processes.
         Finalize(self, _close, (self._pipes, self._loading, directory), exitpriority=0)
+        for rank in range(len(config.devices)):
+            process, pipe = _start(replace(config, rank=rank, rendezvous=rendezvous))
+            self._pipes.append(pipe)
+            self._processes.append(process)
+            self._loading.append(process)
+
+    @property
+    def sentinels(self) -> list[int]:
+        """One for each process, ready once that has ended; for ``multiprocessing.connection.wait``."""
+        return [process.sentinel for process in self._processes]
 
     def loaded(self) -> WorkerInfo:
         """Waits until all processes have loaded; returns the properties of the first.
@@ -57,10 +73,13 @@ class WorkerGroup:
         """
         try:
             info = self._worker_info()
+        except DeviceLost as error:
+            raise DeviceLost(f"{self.name} has ended while it loaded the model ({self.end()})") from error
         except BaseException:
-            _kill(self._loading)
+            self.kill()
             raise
         self._loading.clear()
+        self.load_seconds = monotonic() - self._started
         return info
 
     def _worker_info(self) -> WorkerInfo:
@@ -90,24 +109,25 @@ class WorkerGroup:
 
         Raises:
             OutOfMemory: the batch does not fit into the memory of a device.
-            DeviceLost: a device has failed for good, or a process has ended.
+            DeviceLost: a device has failed for good, or a process has ended. The other processes are ended too.
             RuntimeError: an engine failed; the message includes its traceback.
         """
         replies = self._replies()
-        for reply in replies:
-            if isinstance(reply, FailureReply):
-                if None in replies:
-                    raise self._lost()
-                raise _ERRORS.get(reply.kind, RuntimeError)(reply.message)
-        first = replies[0]
-        assert isinstance(first, ScoreReply)
-        memory = {
-            device: kinds
-            for reply in replies
-            if isinstance(reply, ScoreReply)
-            for device, kinds in reply.gpu_memory.items()
-        }
-        return first._replace(gpu_memory=memory)
+        scores = [reply for reply in replies if isinstance(reply, ScoreReply)]
+        failures = [reply for reply in replies if isinstance(reply, FailureReply)]
+        if failures:
+            raise self._failure(failures)
+        memory = {device: kinds for reply in scores for device, kinds in reply.gpu_memory.items()}
+        return scores[0]._replace(gpu_memory=memory)
+
+    def _failure(self, failures: Sequence[FailureReply]) -> Exception:
+        """Returns the error of a failed call; ends the worker unless all of its processes can go on as one."""
+        if len(failures) < len(self._pipes):  # those that failed have emptied their prefix caches, the others have not
+            return self._lost()
+        first = failures[0]
+        if first.kind == DeviceLost.__name__:
+            return self._lost(f"has failed: {first.message}")
+        return OutOfMemory(first.message) if first.kind == OutOfMemory.__name__ else RuntimeError(first.message)
 
     def _replies(self, straggler_seconds: float = STRAGGLER_SECONDS) -> list[Reply | None]:
         """Returns one reply of each process, by rank; None for one that took too long after another had failed."""
@@ -118,8 +138,6 @@ class WorkerGroup:
             missing = [pipe for pipe in self._pipes if pipe not in replies]
             ready = wait(missing, timeout)
             if not ready:
-                for pipe in self._pipes:
-                    pipe.close()
                 break
             for pipe in [pipe for pipe in missing if pipe in ready]:
                 replies[pipe] = self._reply(pipe)
@@ -134,11 +152,25 @@ class WorkerGroup:
             raise self._lost() from error
         return reply
 
-    def _lost(self) -> DeviceLost:
-        """Closes all pipes, because a worker cannot go on without one of its processes; returns the error."""
+    def _lost(self, reason: str = "has ended") -> DeviceLost:
+        """Ends all processes, because a worker cannot go on without one of them; returns the error."""
         for pipe in self._pipes:
             pipe.close()
-        return DeviceLost(f"the worker on {'+'.join(self.devices)} has ended")
+        self.kill()
+        return DeviceLost(f"{self.name} {reason}")
+
+    def kill(self) -> None:
+        """Kills all processes; one that waits for another in a process group would not end by itself."""
+        _kill(self._processes)
+
+    def end(self) -> str:
+        """Kills what is left of the worker, and returns how the process that ended first has ended."""
+        first = next((process for process in self._processes if wait([process.sentinel], 0)), self._processes[0])
+        first.join(REAP_SECONDS)
+        self.kill()
+        for process in self._processes:
+            process.join(REAP_SECONDS)
+        return f"{first.name} {_exit_text(first.exitcode)}"
 
 
 def _start(config: WorkerConfig) -> tuple[BaseProcess, Connection]:
@@ -166,6 +198,12 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
+def _exit_text(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "does not end"
+    return f"was ended by {Signals(-exitcode).name}" if exitcode < 0 else f"ended with status {exitcode}"
+
+
 def _close(pipes: Sequence[Connection], loading: Sequence[BaseProcess], directory: str) -> None:
     """Ends the processes: a loaded one ends when its pipe closes, one that is loading must be killed."""
     for pipe in pipes:
@@ -175,6 +213,5 @@ def _close(pipes: Sequence[Connection], loading: Sequence[BaseProcess], director
 
 
 def _kill(processes: Sequence[BaseProcess]) -> None:
-    """Kills processes; one that waits for another in a process group would not end by itself."""
     for process in processes:
         process.kill()

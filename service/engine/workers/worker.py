@@ -89,7 +89,7 @@ class ScoreReply(NamedTuple):
 
     scores: list[SequenceScores]
     padding_tokens: int
-    """Padding tokens computed since the start."""
+    """Padding tokens computed for this call."""
     joined_bytes: int
     """Bytes of joined copies, which count against the prefix cache's limit."""
     gpu_memory: Memory
@@ -159,15 +159,19 @@ def _worker_info(engine: PrefixEngine | PaddedEngine, weights_error: ScoreError 
 
 
 def _reply(engine: PrefixEngine | PaddedEngine, call: Call) -> ScoreReply | FailureReply:
+    padding_before = _padding_tokens(engine)
     try:
         scores = engine.score(call.token_ids, call.reads)
     except Exception as error:  # noqa: BLE001  (the service decides which errors are fatal)
         if isinstance(engine, PrefixEngine):
             engine.prefix_cache.clear()  # the service clears its mirror of the tree too
         return _failure(error)
-    padding_tokens = engine.padding_tokens if isinstance(engine, PaddedEngine) else 0
     joined_bytes = engine.prefix_cache.joined_bytes if isinstance(engine, PrefixEngine) else 0
-    return ScoreReply(scores, padding_tokens, joined_bytes, gpu_memory())
+    return ScoreReply(scores, _padding_tokens(engine) - padding_before, joined_bytes, gpu_memory())
+
+
+def _padding_tokens(engine: PrefixEngine | PaddedEngine) -> int:
+    return engine.padding_tokens if isinstance(engine, PaddedEngine) else 0
 
 
 def _failure(error: Exception) -> FailureReply:

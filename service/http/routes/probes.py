@@ -25,7 +25,7 @@ async def list_models(request: Request) -> wire.ModelsReply:
 @router.head("/health", include_in_schema=False)
 @router.get("/health", responses=documented_errors(NotReady))
 async def health(request: Request) -> dict[str, str]:
-    """200 while the process lives; 503 if only a new process can help, because its device is lost."""
+    """200 while the process lives; 503 if only a new process can help, because a device or every worker is lost."""
     if (reason := route_state(request).why_broken()) is not None:
         raise NotReady(reason)
     return {"status": "ok"}
@@ -34,7 +34,7 @@ async def health(request: Request) -> dict[str, str]:
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses=documented_errors(NotReady))
 async def ready(request: Request) -> dict[str, str]:
-    """200 if a request sent now would be scored: models warmed up, every batcher alive, not draining."""
+    """200 if a request sent now would be scored: models warmed up, batchers and workers alive, not draining."""
     if (reason := route_state(request).why_not_ready()) is not None:
         raise NotReady(reason, retry_after=1)
     return {"status": "ready"}

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from model_store.format.store import Checkpoint, Store
 from service.access.api_keys import new_key
 from service.app import create_app
+from service.engine.contract import DeviceLost
 from service.models.load import LoadedModel
 from service.settings import Settings
 from tests.service.echo_app import LONGEST, MANIFEST, PATIENCE, GatedEngine, item, loaded
@@ -147,6 +148,22 @@ def test_what_cannot_be_loaded_changes_nothing(shop: Shop) -> None:
             assert shop.store.aliases() == {"demo": "echo@1"}
             assert await score(client) == "1"
             assert len((await client.get("/models")).json()["models"]) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_ends_while_a_model_loads_is_told_and_changes_nothing(shop: Shop) -> None:
+    def end(*_: object) -> LoadedModel:
+        raise DeviceLost("the worker on cpu has ended while it loaded the model (worker on cpu was ended by SIGKILL)")
+
+    async def scenario() -> None:
+        async with shop.serving() as client:
+            shop.publish("2")
+            shop.slowly = end
+            reply = await client.post("/admin/load", json={"model": "echo@2"})
+            assert reply.status_code == 500
+            assert "the worker on cpu has ended while it loaded the model" in reply.json()["error"]["message"]
+            assert await score(client) == "1"
 
     asyncio.run(scenario())
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agentprm.errors import InternalError, NotReady, TooLong
-from service.engine.contract import DeviceLost, OutOfMemory, SequenceScores
+from service.engine.contract import DeviceLost, OutOfMemory, SequenceScores, Unavailable
 from service.engine.echo import EchoEngine
 from service.queue.batcher import Batcher
 from service.queue.work import Answer
@@ -71,6 +71,20 @@ def test_a_lost_device_ends_the_loop_and_answers_every_waiter(caplog: pytest.Log
     with caplog.at_level(logging.CRITICAL):
         asyncio.run(scenario())
     assert "the device has failed" in caplog.text
+
+
+def test_an_engine_that_is_not_available_refuses_what_waits_and_computes_what_comes_later() -> None:
+    async def scenario() -> None:
+        engine = BrokenEngine(Unavailable("started again", retry_after=4.0))
+        async with batching(engine, max_batch_tokens=1) as batcher:
+            answers = await asyncio.gather(submit(batcher, [1]), submit(batcher, [2], [3]), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [NotReady, NotReady]
+            assert [answer.retry_after for answer in answers if isinstance(answer, NotReady)] == [4.0, 4.0]
+            assert batcher.queued_tokens == 0
+            engine.failure = None
+            assert isinstance(await submit(batcher, [4]), Answer)
+
+    asyncio.run(scenario())
 
 
 def test_an_engine_thread_that_is_gone_ends_the_loop_and_answers_every_waiter() -> None:

@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
@@ -14,49 +13,19 @@ from transformers import Gemma2Config, Qwen2Config
 
 from model_store.errors import CheckpointCorrupt, CheckpointError
 from model_store.format.recipe import ScoreRecipe
-from model_store.format.store import Checkpoint, Store
+from model_store.format.store import Checkpoint
 from model_store.network.model import new_model, save_model
-from service.engine.contract import DeviceLost
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import load_engine
 from service.engine.workers.group import WorkerGroup
 from service.engine.workers.spread_engine import SpreadEngine
-from service.engine.workers.worker import WorkerConfig
 from service.models.load import LoadedModel, load_checkpoint, load_models
-from service.settings import CHECKPOINTS, Settings
+from service.settings import Settings
 from tests.service.engine.sharp_models import SHAPE
+from tests.service.engine.workers.starting import BUDGET, demo, spread, worker_config
 
 VOCABULARY = 300
-BUDGET = 400 * 1000
-"""Bytes of a few hundred tokens of the bundled checkpoint, so that much is evicted."""
 PATIENCE = 60.0
-
-
-def demo() -> Checkpoint:
-    return Store(CHECKPOINTS).resolve("demo")
-
-
-def worker_config(
-    *devices: str,
-    checkpoint: Checkpoint | None = None,
-    prefix_cache_bytes: int = BUDGET,
-    weights: Literal["auto", "int8"] = "auto",
-) -> WorkerConfig:
-    return WorkerConfig(
-        checkpoint=checkpoint or demo(),
-        devices=devices,
-        dtype="float32",
-        weights=weights,
-        prefix_cache_bytes=prefix_cache_bytes,
-        cpu_threads=1,
-        log_level="error",
-        log_format="text",
-    )
-
-
-def spread(*workers: tuple[str, ...], prefix_cache_bytes: int = BUDGET) -> SpreadEngine:
-    groups = [WorkerGroup(worker_config(*devices, prefix_cache_bytes=prefix_cache_bytes)) for devices in workers]
-    return SpreadEngine(groups, prefix_cache_bytes=prefix_cache_bytes)
 
 
 @pytest.fixture(scope="module")
@@ -136,18 +105,6 @@ def test_each_device_of_split_layers_caches_its_part_of_the_keys_and_values(sing
     assert engine.used_bytes - scores == (single.prefix_cache.used_bytes - scores) // 2
 
 
-def test_a_worker_that_ends_raises_device_lost() -> None:
-    gc.collect()
-    before = set(multiprocessing.active_children())
-    engine = spread(("cpu", "cpu"))
-    victim = (set(multiprocessing.active_children()) - before).pop()
-    victim.kill()
-    victim.join(PATIENCE)
-    for _ in range(2):
-        with pytest.raises(DeviceLost, match=r"the worker on cpu\+cpu has ended"):
-            engine.score([[1, 2]], [[1]])
-
-
 def test_the_processes_end_with_the_engine() -> None:
     gc.collect()
     before = set(multiprocessing.active_children())
@@ -223,7 +180,7 @@ def test_a_head_of_tied_embeddings_reads_them_whole(tmp_path: Path) -> None:
     save_model(new_model(config, seed=0), tmp_path)
     recipe = ScoreRecipe(head="token_pair", activation="softmax", read="action_end", tokens=(3, 40))
     tied = Checkpoint(tmp_path, replace(demo().manifest, score=recipe, context_length=64))
-    engine = SpreadEngine([WorkerGroup(worker_config("cpu", "cpu", checkpoint=tied))], prefix_cache_bytes=BUDGET)
+    engine = SpreadEngine([WorkerGroup(worker_config("cpu", "cpu", checkpoint=tied))])
     expected = load_engine(tied, "cpu", "float32", prefix_cache_bytes=BUDGET, cpu_threads=1)
     call = [[1, 2, 3, 4, 5, 6, 7]], [range(7)]
     assert engine.score(*call)[0].raw == pytest.approx(expected.score(*call)[0].raw, abs=1e-5)
@@ -232,7 +189,7 @@ def test_a_head_of_tied_embeddings_reads_them_whole(tmp_path: Path) -> None:
 def test_workers_that_share_no_prefixes_compute_every_token(tmp_path: Path) -> None:
     save_model(new_model(Gemma2Config(**SHAPE), seed=0), tmp_path)
     capped = Checkpoint(tmp_path, replace(demo().manifest, context_length=64))
-    engine = SpreadEngine([WorkerGroup(worker_config("cpu", checkpoint=capped))], prefix_cache_bytes=BUDGET)
+    engine = SpreadEngine([WorkerGroup(worker_config("cpu", checkpoint=capped))])
     batch = [[1, 2, 3, 4], [1, 2, 3, 5]]
     for _ in range(2):
         assert engine.extend_lens(batch) == [scored.computed for scored in engine.score(batch, [[3], [3]])] == [4, 4]

@@ -4,7 +4,8 @@ import asyncio
 
 import httpx
 
-from tests.service.echo_app import BrokenEngine, ThreadDied, item, metric, proposal, serving
+from service.engine.contract import Unavailable
+from tests.service.echo_app import BrokenEngine, ThreadDied, WorkersEngine, item, metric, proposal, serving
 
 
 def test_an_engine_failure_is_500_without_internals_and_the_next_request_works() -> None:
@@ -41,6 +42,49 @@ def test_a_dead_batcher_is_not_ready_and_asks_for_a_new_process() -> None:
             sick = await client.get("/health")
             assert sick.status_code == 503
             assert "echo@1" in sick.json()["error"]["message"]
+
+    asyncio.run(scenario())
+
+
+def test_while_the_last_worker_is_started_again_the_service_lives_and_is_not_ready() -> None:
+    async def scenario() -> None:
+        engine = WorkersEngine()
+        async with serving(engine, score_cache_items=100) as client:
+            assert (await client.post("/score_step", json={"items": [item()]})).status_code == 200
+            workers = engine.workers
+            workers.running, workers.down = 0, 1
+            engine.failure = Unavailable("being started again", retry_after=2.5)
+            assert [(await client.get(route)).status_code for route in ("/health", "/ready")] == [200, 503]
+            assert "the workers of echo@1" in (await client.get("/ready")).json()["error"]["message"]
+            later = await client.post("/score_step", json={"items": [item("another task")]})
+            assert (later.status_code, later.headers["retry-after"]) == (503, "3")
+            assert (await client.post("/score_step", json={"items": [item()]})).status_code == 200, "its score is known"
+            workers.running, workers.down, workers.restarts, engine.failure = 1, 0, 1, None
+            assert [(await client.get(route)).status_code for route in ("/health", "/ready")] == [200, 200]
+            assert (await client.post("/score_step", json={"items": [item("another task")]})).status_code == 200
+            assert await metric(client, 'agentprm_worker_restarts_total{model="echo@1"}') == 1
+
+    asyncio.run(scenario())
+
+
+def test_one_worker_of_several_is_down_and_the_service_is_ready() -> None:
+    async def scenario() -> None:
+        engine = WorkersEngine()
+        async with serving(engine) as client:
+            engine.workers.running, engine.workers.down = 1, 1
+            assert [(await client.get(route)).status_code for route in ("/health", "/ready")] == [200, 200]
+            assert await metric(client, 'agentprm_workers{model="echo@1",state="down"}') == 1
+            assert await metric(client, 'agentprm_workers{model="echo@1",state="running"}') == 1
+
+    asyncio.run(scenario())
+
+
+def test_workers_that_are_given_up_ask_for_a_new_process_before_anybody_asks_for_a_score() -> None:
+    async def scenario() -> None:
+        engine = WorkersEngine()
+        async with serving(engine) as client:
+            engine.workers.running, engine.workers.down, engine.workers.lost = 0, 1, True
+            assert [(await client.get(route)).status_code for route in ("/health", "/ready")] == [503, 503]
 
     asyncio.run(scenario())
 
