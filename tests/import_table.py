@@ -130,7 +130,7 @@ INTERNAL: dict[str, set[str]] = {
         "service.settings",
     },
     "service.serving": {"agentprm.errors", "service"},
-    "service.listening": {"agentprm.errors", "service.settings"},
+    "service.listening": {"agentprm.errors", "service.http.limits", "service.settings"},
     "training.environments": {"agentprm.errors", "agentprm.types", "training.environments"},
     "training.rollouts": {"agentprm.errors", "agentprm.types", "training.environments", "training.rollouts"},
     "training.data": {"agentprm.errors", "agentprm.types", "model_store", "training.data", "training.rollouts"},

@@ -87,8 +87,9 @@ def test_a_name_has_a_bound(body: Any) -> None:
 
 def test_a_client_refuses_what_the_service_would() -> None:
     steps = [{"observation": "o", "action": "a"}] * (MAX_VALUES // 4)
+    request = wire.validate(wire.ScoreRequest, {"items": [{"task": "t", "steps": steps}]})
     with pytest.raises(TooLong):
-        wire.encode(wire.ScoreRequest, {"items": [{"task": "t", "steps": steps}]})
+        wire.encode(request)
 
 
 def test_the_schema_forbids_unknown_fields_of_requests_and_not_of_replies() -> None:
