@@ -1,6 +1,7 @@
 """A hundred scrapes at once cost one rendering, and each sees all that happened before it."""
 
 import asyncio
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -43,7 +44,7 @@ def test_a_scrape_that_leaves_takes_nothing_from_the_others() -> None:
 
 
 def test_after_a_rendering_that_fails_the_next_one_is_tried() -> None:
-    texts = iter([ValueError("no"), b"text"])
+    texts: Iterator[bytes | Exception] = iter([ValueError("no"), b"text"])
 
     def render() -> bytes:
         text = next(texts)
