@@ -31,7 +31,7 @@ NonEmpty = Annotated[str, Field(min_length=1)]
 Id = Annotated[str, Field(max_length=MAX_NAME)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 CallId = Annotated[str, Field(max_length=MAX_CALL_ID)]
-FirstError = Annotated[list[T], Field(fail_fast=True)]
+FailFastList = Annotated[list[T], Field(fail_fast=True)]
 """List that is refused at its first wrong entry. Errors for each of many wrong entries would take minutes to build.
 
 ``JSONSize`` bounds its length.

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agentprm.errors import InvalidRequest
-from agentprm.wire.fields import Body, CallId, FirstError, Id, Milliseconds, Name, NonEmpty, Text
+from agentprm.wire.fields import Body, CallId, FailFastList, Id, Milliseconds, Name, NonEmpty, Text
 from agentprm.wire.size import JSONSize
 
 
@@ -41,8 +41,8 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | FirstError[TextPart] | None = None
-    tool_calls: FirstError[ToolCall] | None = None
+    content: Text | FailFastList[TextPart] | None = None
+    tool_calls: FailFastList[ToolCall] | None = None
     tool_call_id: CallId | None = None
     name: Id | None = None
 
@@ -62,8 +62,8 @@ class _Item(Body):
 
     id: Id | None = Field(None, description="Echoed in the result.")
     task: NonEmpty | None = Field(None, description="The instruction the agent was given.")
-    steps: FirstError[StepBody] | None = Field(None, description="The steps so far, in order.")
-    messages: FirstError[Message] | None = Field(
+    steps: FailFastList[StepBody] | None = Field(None, description="The steps so far, in order.")
+    messages: FailFastList[Message] | None = Field(
         None, min_length=1, description="The same history as an OpenAI chat, instead of `task` and `steps`."
     )
 
@@ -92,14 +92,14 @@ class Sample(Body):
     n: int = Field(ge=1, description="How many; equal ones are scored once.")
     temperature: float = Field(default=1.0, ge=0, le=10, description="0: the likeliest token each time.")
     max_tokens: int = Field(default=512, ge=1, le=1_000_000, description="Most tokens of one action.")
-    stop: FirstError[Name] = Field(default=[], max_length=4, description="Texts before which an action ends.")
+    stop: FailFastList[Name] = Field(default=[], max_length=4, description="Texts before which an action ends.")
 
 
 class RankItem(_Item):
     """A state and the actions proposed in it; in `messages` form the last turns are the current observation."""
 
     observation: Text | None = Field(None, description="The current observation; goes with `task`.")
-    candidates: FirstError[NonEmpty | Message] | None = Field(
+    candidates: FailFastList[NonEmpty | Message] | None = Field(
         None, min_length=1, description="Proposed actions: text, or assistant messages (tool calls included)."
     )
     sample: Sample | None = Field(None, description="Instead of `candidates`: sample them from the policy.")
@@ -128,13 +128,13 @@ class _Request(Body):
 class ScoreRequest(_Request):
     """Body of `/score_step` and `/score_trajectory`."""
 
-    items: FirstError[TrajectoryItem] = Field(min_length=1)
+    items: FailFastList[TrajectoryItem] = Field(min_length=1)
 
 
 class RankRequest(_Request):
     """Body of `/rank_actions`."""
 
-    items: FirstError[RankItem] = Field(min_length=1)
+    items: FailFastList[RankItem] = Field(min_length=1)
 
 
 Request = TypeVar("Request", ScoreRequest, RankRequest)

@@ -20,7 +20,7 @@ class BodyRoutes:
     """Answers requests with a body; all others go to the next layer, which is FastAPI's router.
 
     FastAPI documents these routes and does no more: finding a route, solving dependencies and validating Python objects
-    made of the whole body are half of the cost of a known score. ``BufferedBody`` must surround this layer.
+    made of the whole body are a quarter of the cost of a known score. ``BufferedBody`` must surround this layer.
 
     Args:
         app: the next layer.

@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
+from http.client import HTTPConnection
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -66,6 +68,7 @@ class Together(NamedTuple):
 async def run(server: Server, senders: Executor) -> tuple[list[Alone], Together]:
     bodies = list(hostile_bodies())
     async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+        await send_alone(client, senders, bodies[0])  # starts the sending process
         alone = [await send_alone(client, senders, body) for body in bodies]
         costliest = sorted(range(len(bodies)), key=lambda index: alone[index].health)[-CALLERS:]
         return alone, await send_together(client, server, senders, [bodies[index] for index in costliest])
@@ -91,23 +94,30 @@ async def send_together(
 
 
 def send_once(url: str, body: Hostile) -> tuple[int, float, int]:
-    """Sends a body from another process. Returns the status, the seconds and the size of the reply."""
+    """Sends a body from another process. Returns the status, the seconds and the size of the reply.
+
+    The status is 0 if the service closed the connection while the rest of the body was still on its way.
+    """
     started = time.perf_counter()
-    reply = httpx.post(url.rstrip("/") + body.path, content=body.content, headers=JSON, timeout=PATIENCE)
-    return reply.status_code, time.perf_counter() - started, len(reply.content)
+    with closing(HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)) as connection:
+        try:
+            connection.request("POST", body.path, body.content, JSON)
+        except ConnectionError:
+            return 0, time.perf_counter() - started, 0
+        reply = connection.getresponse()
+        return reply.status, time.perf_counter() - started, len(reply.read())
 
 
 def send_all(url: str, bodies: Sequence[Hostile], seconds: float) -> int:
-    """Sends each body again and again, all at once. Returns how many were answered."""
+    """Sends each body again and again, all at once. Returns how many were sent."""
     until = time.perf_counter() + seconds
 
     def send(body: Hostile) -> int:
-        answered = 0
-        with httpx.Client(base_url=url, headers=JSON, timeout=PATIENCE) as client:
-            while time.perf_counter() < until:
-                client.post(body.path, content=body.content)
-                answered += 1
-        return answered
+        sent = 0
+        while time.perf_counter() < until:
+            send_once(url, body)
+            sent += 1
+        return sent
 
     with ThreadPoolExecutor(len(bodies)) as threads:
         return sum(threads.map(send, bodies))
@@ -147,12 +157,12 @@ def p95(seconds: Sequence[float]) -> float:
 def missed(alone: Sequence[Alone], together: Together) -> list[str]:
     """Returns a sentence for each aim that is missed."""
     allowed = MEMORY_FACTOR * CALLERS * BYTES / 1024**2
-    strange = sorted({body.status for body in alone} - {413, 422, 200})
-    longest = max(body.health for body in alone)
+    strange = sorted({body.status for body in alone} - {0, 413, 422})
+    health = p95([body.health for body in alone])
     complaints = {
         f"answers with {strange}": strange,
         f"an error of {max(body.reply_bytes for body in alone)} bytes": any(b.reply_bytes > 40_000 for b in alone),
-        f"/health took {longest * 1000:.0f} ms beside one body": longest > HEALTH_SECONDS,
+        f"/health takes {health * 1000:.0f} ms (p95) beside one body": health > HEALTH_SECONDS,
         f"/health p95 is {together.health * 1000:.0f} ms beside {CALLERS} bodies": together.health > HEALTH_SECONDS,
         f"a small request is {together.small / together.idle:.1f} times slower": together.small
         > SLOWER * together.idle,
