@@ -87,31 +87,39 @@ class TextQueue:
             Overloaded: together with the caller's other requests there are too many characters.
             Exception: the first that a function raises. Later ones are not called.
         """
-        loop = asyncio.get_running_loop()
-        if terms.deadline is not None and terms.deadline <= loop.time():
+        now = asyncio.get_running_loop().time()
+        if terms.deadline is not None and terms.deadline <= now:
             raise DeadlineExceeded("the deadline passed before the text was tokenised", details={"stage": "tokenize"})
+        self._refuse_if_over(sum(chars), terms.caller)
+        return await self._results(renderings, chars, terms)
+
+    async def in_turn(self, work: Callable[[], T], chars: int, terms: Terms) -> T:
+        """Calls a function that takes as long as rendering ``chars``, for a request whose text has been rendered.
+
+        It waits for its turn, but is never refused.
+        """
+        (result,) = await self._results([work], [chars], terms)
+        return result
+
+    async def _results(self, renderings: Sequence[Callable[[], T]], chars: Sequence[int], terms: Terms) -> list[T]:
         if sum(chars) <= MAX_CHARS_ON_EVENT_LOOP:
             return [rendering() for rendering in renderings]
-        self._refuse_if_over(sum(chars), terms.caller)
         request = _Request(
             costs=[max(1, cost) for cost in chars],
             caller=terms.caller,
             priority=terms.priority,
             in_pieces=False,
             renderings=renderings,
-            rendered=loop.create_future(),
+            rendered=asyncio.get_running_loop().create_future(),
         )
-        return await self._wait(request, sum(chars))
-
-    async def _wait(self, request: _Request, chars: int) -> list[Any]:
-        self._count(request.caller, chars)
+        self._count(request.caller, sum(chars))
         self._queue.add(request)
         try:
             self._start_job()
             await request.rendered
         finally:
             self._queue.discard(request)
-            self._count(request.caller, -chars)
+            self._count(request.caller, -sum(chars))
         return request.results
 
     def _count(self, caller: str, chars: int) -> None:
@@ -138,9 +146,9 @@ class TextQueue:
         self._start_job()
 
     def _refuse_if_over(self, chars: int, caller: str) -> None:
-        """Refuses what would exceed the caller's limit. A request alone never does: its body has a limit."""
+        """Refuses what would exceed the caller's limit, unless it is short or alone: every body has a limit."""
         waiting = self._chars_of[caller]
-        if waiting and waiting + chars > MAX_WAITING_CHARS:
+        if waiting and chars > MAX_CHARS_ON_EVENT_LOOP and waiting + chars > MAX_WAITING_CHARS:
             raise Overloaded(
                 f"{waiting} characters of this caller wait already, {MAX_WAITING_CHARS} may",
                 details={"queued_characters": waiting, "characters": chars, "limit": MAX_WAITING_CHARS},

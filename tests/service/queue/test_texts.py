@@ -158,6 +158,23 @@ def test_a_caller_with_too_much_text_is_refused_and_no_other_is() -> None:
     asyncio.run(scenario())
 
 
+def test_work_for_a_rendered_request_waits_for_its_turn_and_is_never_refused() -> None:
+    async def scenario() -> None:
+        async with waiting_texts() as (texts, renderings):
+            first = await hold(texts, renderings, caller="flood")
+            much = ask(texts, renderings, "much", chars=MAX_WAITING_CHARS, caller="other")
+            await asyncio.sleep(0)
+            work = asyncio.create_task(texts.in_turn(renderings.of("work"), LONG, Terms("other")))
+            await asyncio.sleep(0)
+            assert renderings.done == []
+            renderings.gate.set()
+            assert await work == "work"
+            await asyncio.gather(first, much)
+            assert renderings.done == ["first", "much", "work"]
+
+    asyncio.run(scenario())
+
+
 def test_a_request_that_is_cancelled_costs_no_further_rendering() -> None:
     async def scenario() -> None:
         async with waiting_texts() as (texts, renderings):
