@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.stress import chaos, overload, reloads
+from service.settings import CHECKPOINTS
+from testbed.processes import serve_agentprm
+from tests.stress import chaos, clients, overload, reloads
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -30,3 +32,9 @@ def test_in_chaos_every_request_gets_one_allowed_answer_and_nothing_is_left_behi
 def test_models_are_swapped_under_load_without_a_failed_request_and_their_memory_comes_back() -> None:
     """``python -m tests.stress.reloads`` swaps 50 times."""
     assert reloads.broken(reloads.run(times=4)) == []
+
+
+def test_clients_of_forks_pools_tasks_and_threads_get_their_own_scores() -> None:
+    """``python -m tests.stress.clients`` makes thousands of calls and measures them."""
+    with serve_agentprm(CHECKPOINTS, "demo") as server:
+        assert clients.broken(clients.run(server, parents=2, tasks=150, rounds=1)) == []
