@@ -117,6 +117,7 @@ URLS = (
     "rediss://user:{}@host",
     "unix://:{}@/run/redis.sock",
     "redis+sentinel://:{}@host:1,host:2/scores/1",
+    "rediss+sentinel://user:{}@host:1/scores",
     "rediss+cluster://user:{}@host:1",
 )
 any_url = st.sampled_from(URLS)
