@@ -156,13 +156,13 @@ def row(one: Measured) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measures the memory of a full prefix cache.")
-    parser.add_argument("--megabytes", type=int, default=32, help="limit; four times for a large model")
+    parser.add_argument("--megabytes", type=int, default=32, help="limit; twice for a large model")
     options = parser.parse_args()
     print(f"{'model':10} {'shape':12} {'nodes':>7} {'tokens':>7} {'told, MB':>9} {'grown, MB':>10} {'ratio':>6}")
     over = []
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
         for model, shape in product(MODELS, SHAPES):
-            megabytes = options.megabytes * (4 if model.layers > 4 else 1)
+            megabytes = options.megabytes * (2 if model.layers > 4 else 1)
             one = processes.submit(measure, model, shape, megabytes).result()
             print(row(one), flush=True)
             if one.ratio > MOST:

@@ -1,5 +1,7 @@
 """Scores of the prefix engine against naive ones, whatever is shared, cached, evicted or cut."""
 
+import gc
+import tracemalloc
 from array import array
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.engine.prefix_cache import NODE_BYTES
 from service.engine.prefix_engine import KV
-from tests.service.engine.references import Reference, Tokens, assert_at_rest, new_tokens
+from tests.service.engine.references import Reference, Tokens, assert_at_rest, new_tokens, nodes
 from tests.service.engine.sharp_models import CACHED_BYTES, KV_BYTES
 
 WORDS = [(1,), (1, 2), (3, 4, 5, 6), (3, 4, 7, 8, 9, 10, 11, 12)]
@@ -133,3 +135,22 @@ def test_halves_of_a_split_value_own_their_bytes() -> None:
     for half, tokens in ((left, 2), (right, 3)):
         assert half.keys_values.untyped_storage().nbytes() == tokens * KV_BYTES
         assert half.bytes == NODE_BYTES + tokens * CACHED_BYTES
+
+
+def test_the_python_objects_of_small_nodes_are_counted(qwen2: Reference) -> None:
+    """Keys and values, and the tensors that hold them, are not Python's; they are counted in addition."""
+    engine = qwen2.engine()
+    batches = [[(first, second, last) for last in range(50)] for first in range(50) for second in range(4)]
+    engine.score(batches[0], [[0]] * 50)
+    before = engine.prefix_cache.used_bytes
+    tracemalloc.start()
+    try:
+        for batch in batches[1:]:
+            engine.score([tuple(ids) for ids in batch], [[0]] * 50)
+        gc.collect()
+        traced, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    count = sum(1 for _ in nodes(engine))
+    told = engine.prefix_cache.used_bytes - before
+    assert traced < told - count * KV_BYTES

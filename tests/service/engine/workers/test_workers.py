@@ -77,6 +77,19 @@ def test_the_tokens_that_a_sequence_will_cost_are_known_beforehand(engine: Sprea
     assert not all(cached)
 
 
+def test_the_mirror_of_a_worker_tells_the_bytes_that_one_process_has() -> None:
+    engine = spread(("cpu",))
+    single = load_engine(demo(), "cpu", "float32", prefix_cache_bytes=BUDGET, cpu_threads=1)
+    assert isinstance(single, PrefixEngine)
+    for batch in batches(seed=3, count=30):
+        for each in (engine, single):
+            each.score(batch, [[0]] * len(batch))
+        cache = single.prefix_cache
+        assert (engine.used_bytes, engine.joined_bytes) == (cache.used_bytes, cache.joined_bytes)
+        assert engine.evicted_bytes == cache.evicted_bytes
+    assert engine.evicted_bytes > 0, "nothing was evicted"
+
+
 def test_a_failed_batch_is_an_error_with_its_cause_and_the_next_one_scores(
     engine: SpreadEngine, single: PrefixEngine
 ) -> None:
