@@ -108,7 +108,8 @@ class Settings(BaseSettings):
     prefix_cache_bytes: int = Field(
         default=1024**3,
         ge=0,
-        description="Bytes of keys and values that each model keeps for later requests; 0: no prefix cache.",
+        description="Bytes that each model's prefix cache may take up on each device, with all that belongs to it; "
+        "0: no prefix cache.",
     )
     score_cache_items: int = Field(
         default=100_000, ge=0, description="Scores kept in memory for later requests; 0: none."

@@ -100,6 +100,11 @@ def release_memory() -> None:
     gc.freeze()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Returns free pages of the heap to the system; takes up to some milliseconds and lets other threads run."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc keeps freed pages, and only it has this call
     if trim is not None:
         trim(0)

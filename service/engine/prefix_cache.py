@@ -19,9 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, count
 from operator import ne
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 V = TypeVar("V")
+
+NODE_BYTES: Final = 1280
+"""Host memory of a node and its value, less what grows with its tokens: 1,000 bytes of Python objects and of a
+tensor's header, and the usual holes between tensors. ``python -m tests.stress.prefix_cache_memory`` measures it."""
+TOKEN_ID_BYTES: Final = 40
+"""Host memory of a token id: an integer and its place in a tuple."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +44,7 @@ class Node(Generic[V]):
     value: V | None = field(default=None, repr=False)
     """The cached value; None while pending, and for the root."""
     size: int = 0
-    """Bytes of the value."""
+    """Bytes of the value and the node; 0 while pending."""
     locks: int = 0
     """Inserted and not yet released sequences that end here or below. The root has none: it is never evicted."""
 
@@ -75,7 +81,7 @@ class PrefixCache(Generic[V]):
 
     Args:
         max_bytes: bytes to which ``evict`` shrinks the cache. With 0, sequences share prefixes only within a batch.
-        size: returns the bytes that a value owns.
+        size: returns the bytes of a value and of its node.
         split: divides a value after the given number of tokens, into halves that each own their bytes.
     """
 

@@ -6,8 +6,10 @@ the few architectures whose attention cannot be joined from parts, and for ratio
 Axes: B batch (always 1), L layers, K key/value heads, T tokens of a row, D head size.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 import torch
@@ -15,9 +17,9 @@ from torch import Tensor
 
 from model_store.network.model import RewardModel
 from service.engine.contract import SequenceScores
-from service.engine.device_memory import within_memory
+from service.engine.device_memory import trim_heap, within_memory
 from service.engine.joined_kv import JoinedKV
-from service.engine.prefix_cache import Node, PrefixCache, extend_lens
+from service.engine.prefix_cache import NODE_BYTES, TOKEN_ID_BYTES, Node, PrefixCache, extend_lens
 from service.engine.row_attention import NAME, RowAttention
 from service.engine.row_plan import HeldContext, Row, plan_rows
 
@@ -25,22 +27,28 @@ ROW_TOKENS: Final = {"cpu": 512, "cuda": 4096}
 """New tokens of one forward, by device: enough for efficient matrix products."""
 JOINED_SHARE: Final = 8
 """Joined copies may take up one part in JOINED_SHARE of the prefix cache's bytes."""
+TRIM_SHARE: Final = 16
+LEAST_TRIM_BYTES: Final = 2**22
+"""On a CPU the heap is trimmed each time that one part in TRIM_SHARE of the limit was computed, but at least these
+bytes. Forwards and evictions leave free pages between the nodes, which would grow to as much as the nodes."""
 
 
 class KV(NamedTuple):
-    """Cached tensors of a node: keys and values [L, 2, K, T, D], and the raw score at each token [T] on the CPU."""
+    """The cached value of a node: keys and values [L, 2, K, T, D], and the raw score at each token as a float32 [T]."""
 
     keys_values: Tensor
-    raw: Tensor
+    raw: "array[float]"
+    """An array, because the header of a tensor takes up 400 bytes more."""
 
     @property
     def bytes(self) -> int:
-        return self.keys_values.nbytes + self.raw.nbytes
+        """Bytes of the node: keys and values, and what the host holds beside them."""
+        return self.keys_values.nbytes + len(self.raw) * (self.raw.itemsize + TOKEN_ID_BYTES) + NODE_BYTES
 
     def split(self, at: int) -> "tuple[KV, KV]":
         """Returns copies of both halves: a view would keep the memory of the other half alive."""
         left, right = self.keys_values[:, :, :, :at].clone(), self.keys_values[:, :, :, at:].clone()
-        return KV(left, self.raw[:at].clone()), KV(right, self.raw[at:].clone())
+        return KV(left, self.raw[:at]), KV(right, self.raw[at:])
 
 
 class PrefixEngine:
@@ -65,6 +73,7 @@ class PrefixEngine:
         self.row_tokens = ROW_TOKENS[self.device.type]
         self.prefix_cache: PrefixCache[KV] = PrefixCache(cache_bytes, size=lambda kv: kv.bytes, split=KV.split)
         self._joined_kv = JoinedKV(context_length)
+        self._untrimmed_bytes = 0
 
     @torch.inference_mode()
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
@@ -94,6 +103,13 @@ class PrefixEngine:
             self._joined_kv.trim(self.prefix_cache.max_bytes // JOINED_SHARE)
             self.prefix_cache.joined_bytes = self._joined_kv.bytes
             self.prefix_cache.evict()
+            self._trim_heap_in_time()
+
+    def _trim_heap_in_time(self) -> None:
+        enough = max(LEAST_TRIM_BYTES, self.prefix_cache.max_bytes // TRIM_SHARE)
+        if self.device.type == "cpu" and self._untrimmed_bytes > enough:
+            self._untrimmed_bytes = 0
+            trim_heap()
 
     def _free_cache(self) -> None:
         self._joined_kv.clear()
@@ -114,16 +130,17 @@ class PrefixEngine:
             self._joined_kv.trim(max_joined_bytes)
             for segment in row.segments:
                 own = slice(segment.row_start, segment.row_end)
-                parts[segment.node].append(KV(keys_values[:, :, :, own].clone(), raw[own].clone()))
+                parts[segment.node].append(KV(keys_values[:, :, :, own].clone(), raw[own]))
                 if segment.end == len(segment.node.token_ids):
                     self.prefix_cache.fill(segment.node, _concatenate(parts.pop(segment.node)))
+                    self._untrimmed_bytes += segment.node.size
 
     def _forward(self, row: Row[KV], held: list[Tensor]) -> KV:
         attention = RowAttention(row, held, new=[], context_length=self._context_length)
         token_ids_BT = torch.tensor([row.token_ids()], device=self.device)
         positions_BT = torch.tensor([row.positions()], device=self.device)
         raw_BT = self._model(token_ids_BT, position_ids=positions_BT, row=attention)
-        return KV(torch.stack(attention.new), raw_BT[0].cpu())
+        return KV(torch.stack(attention.new), array("f", raw_BT[0].tolist()))
 
 
 def _computed_by(leaves: Sequence[Node[KV]], pending: Sequence[Node[KV]]) -> list[int]:
@@ -145,7 +162,7 @@ def _read(leaf: Node[KV], positions: Sequence[int]) -> list[float]:
     for position in positions:
         node = path[bisect_right(ends, position)]
         assert node.value is not None, "read before it was computed"
-        raw.append(node.value.raw[position - node.start].item())
+        raw.append(node.value.raw[position - node.start])
     return raw
 
 
@@ -160,4 +177,4 @@ def _pieces(context: HeldContext[KV], parts: dict[Node[KV], list[KV]]) -> list[T
 def _concatenate(parts: list[KV]) -> KV:
     if len(parts) == 1:
         return parts[0]
-    return KV(torch.cat([part.keys_values for part in parts], 3), torch.cat([part.raw for part in parts]))
+    return KV(torch.cat([part.keys_values for part in parts], 3), array("f", chain(*[part.raw for part in parts])))

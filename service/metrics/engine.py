@@ -55,14 +55,14 @@ class EngineMetrics:
     def _declare_prefix_cache(self, families: Families) -> None:
         self._held = families.gauge(
             "agentprm_prefix_cache_bytes",
-            "Bytes of keys and values in the prefix cache, joined copies included.",
+            "Bytes of the prefix cache: keys and values, joined copies, nodes and token ids.",
             [MODEL],
         )
         self._held_limit = families.gauge(
             "agentprm_prefix_cache_limit_bytes", "Limit of the prefix cache's bytes between batches.", [MODEL]
         )
         self._evicted = families.read_counter(
-            "agentprm_prefix_cache_evicted_bytes", "Bytes of keys and values evicted from the prefix cache."
+            "agentprm_prefix_cache_evicted_bytes", "Bytes evicted from the prefix cache."
         )
 
     def _declare_workers(self, families: Families) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from service.engine.contract import SequenceScores
 from service.engine.device_memory import Memory
-from service.engine.prefix_cache import PrefixCache
+from service.engine.prefix_cache import NODE_BYTES, PrefixCache
 from service.engine.workers.group import WorkerGroup
 from service.engine.workers.worker import Call, WorkerInfo
 
@@ -18,7 +18,7 @@ class PrefixCacheMirror(PrefixCache[int]):
 
     def __init__(self, max_bytes: int, token_bytes: int) -> None:
         super().__init__(
-            max_bytes, size=lambda tokens: tokens * token_bytes, split=lambda tokens, at: (at, tokens - at)
+            max_bytes, size=lambda tokens: NODE_BYTES + tokens * token_bytes, split=lambda tokens, at: (at, tokens - at)
         )
 
     def record(self, token_ids: Sequence[Sequence[int]]) -> None:

@@ -21,6 +21,7 @@ from model_store.network.quantise import ScoreError
 from service.engine.contract import DeviceLost, OutOfMemory, SequenceScores
 from service.engine.device_memory import Memory, gpu_memory
 from service.engine.padded_engine import PaddedEngine
+from service.engine.prefix_cache import NODE_BYTES
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import Weights, load_engine
 from service.logs import set_up_logging
@@ -80,7 +81,7 @@ class WorkerInfo(NamedTuple):
     vocabulary: int
     row_tokens: int
     token_bytes: int | None
-    """Cached bytes of one token; None if the engine caches nothing."""
+    """Cached bytes of one token, in addition to those of its node; None if the engine caches nothing."""
     weights_error: ScoreError | None
 
 
@@ -152,7 +153,7 @@ def _worker_info(engine: PrefixEngine | PaddedEngine, weights_error: ScoreError 
     if isinstance(engine, PrefixEngine):
         limit, engine.prefix_cache.max_bytes = engine.prefix_cache.max_bytes, 2**40
         engine.score([[0] * MEASURED_TOKENS], [[]])
-        token_bytes = engine.prefix_cache.used_bytes // MEASURED_TOKENS
+        token_bytes = (engine.prefix_cache.used_bytes - NODE_BYTES) // MEASURED_TOKENS
         engine.prefix_cache.clear()
         engine.prefix_cache.max_bytes = limit
     return WorkerInfo(engine.dtype, engine.vocabulary, engine.row_tokens, token_bytes, weights_error)

@@ -9,9 +9,9 @@ from transformers import GemmaConfig, LlamaConfig, MistralConfig, PreTrainedConf
 
 from model_store.network.model import RewardModel
 from service.engine.padded_engine import PaddedEngine
-from service.engine.prefix_cache import Node
+from service.engine.prefix_cache import NODE_BYTES, Node
 from service.engine.prefix_engine import KV, PrefixEngine
-from tests.service.engine.sharp_models import KV_BYTES, SHAPE, naive_scores
+from tests.service.engine.sharp_models import CACHED_BYTES, KV_BYTES, SHAPE, naive_scores
 
 Tokens = tuple[int, ...]
 FAMILIES: list[type[PreTrainedConfig]] = [Qwen2Config, Qwen3Config, LlamaConfig, MistralConfig, GemmaConfig]
@@ -57,11 +57,12 @@ def assert_at_rest(engine: PrefixEngine) -> None:
     engine.prefix_cache.check()
     held = list(nodes(engine))
     values = [node.value for node in held if node.value is not None]
-    tensors = [tensor for value in values for tensor in value]
+    tensors = [value.keys_values for value in values]
+    told = sum(NODE_BYTES + len(node.token_ids) * CACHED_BYTES for node in held)
     assert all(node.locks == 0 for node in held)
-    assert sum(tensor.untyped_storage().nbytes() for tensor in tensors) == engine.prefix_cache.used_bytes
+    assert all(tensor.untyped_storage().nbytes() == tensor.shape[3] * KV_BYTES for tensor in tensors)
     assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
-    assert engine.prefix_cache.used_bytes == sum(len(node.token_ids) for node in held) * KV_BYTES
+    assert engine.prefix_cache.used_bytes == told
     assert engine.prefix_cache.used_bytes + engine.prefix_cache.joined_bytes <= engine.prefix_cache.max_bytes
     assert engine.prefix_cache.joined_bytes == engine._joined_kv.bytes
 

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from model_store.network.model import RewardModel, new_model
+from service.engine.prefix_cache import TOKEN_ID_BYTES
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 50,
@@ -22,8 +23,10 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 64,
     "pad_token_id": 0,
 }
-KV_BYTES = 2 * 2 * 2 * 8 * 4 + 4
-"""Cached bytes of one token: keys and values of 2 layers and 2 heads of 8 floats, and the raw score."""
+KV_BYTES = 2 * 2 * 2 * 8 * 4
+"""Bytes of one token's keys and values: 2 layers and 2 heads of 8 floats."""
+CACHED_BYTES = KV_BYTES + 4 + TOKEN_ID_BYTES
+"""Bytes of one token in the prefix cache: keys and values, the raw score and the token id."""
 
 
 def sharp_model(config: type[PreTrainedConfig], **shape: Any) -> RewardModel:

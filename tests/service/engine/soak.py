@@ -25,7 +25,7 @@ from service.queue.batcher import Batcher
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 from service.queue.work import Answer
-from tests.service.engine.sharp_models import KV_BYTES, naive_scores, sharp_model
+from tests.service.engine.sharp_models import CACHED_BYTES, naive_scores, sharp_model
 from tests.service.null_observer import NullObserver
 
 CALLERS = 12
@@ -49,7 +49,7 @@ class UnreliableEngine:
     def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
         if self._random.random() < 0.02:
             self._engine.prefix_cache.clear()
-        self._engine.prefix_cache.max_bytes = self._random.choice((0, 60, 150, 400)) * KV_BYTES
+        self._engine.prefix_cache.max_bytes = self._random.choice((0, 60, 150, 400)) * CACHED_BYTES
         return self._engine.score(token_ids, reads)
 
     def fail_sometimes(self, *_: object) -> None:

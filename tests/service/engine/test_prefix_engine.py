@@ -1,13 +1,18 @@
 """Scores of the prefix engine against naive ones, whatever is shared, cached, evicted or cut."""
 
+import gc
+import tracemalloc
+from array import array
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.engine.prefix_cache import NODE_BYTES
 from service.engine.prefix_engine import KV
-from tests.service.engine.references import Reference, Tokens, assert_at_rest, new_tokens
-from tests.service.engine.sharp_models import KV_BYTES
+from tests.service.engine.references import Reference, Tokens, assert_at_rest, new_tokens, nodes
+from tests.service.engine.sharp_models import CACHED_BYTES, KV_BYTES
 
 WORDS = [(1,), (1, 2), (3, 4, 5, 6), (3, 4, 7, 8, 9, 10, 11, 12)]
 """Parts of sequences; sequences made of them share prefixes, beginnings of nodes, or all their tokens."""
@@ -30,7 +35,7 @@ def test_the_scores_of_the_reference_models_depend_on_every_earlier_token(refere
 def test_whatever_is_shared_cached_evicted_or_cut_the_scores_are_the_naive_ones(
     reference: Reference, calls: list[list[Tokens]], cache_tokens: int, row_tokens: int
 ) -> None:
-    engine = reference.engine(cache_tokens * KV_BYTES, row_tokens)
+    engine = reference.engine(cache_tokens * (CACHED_BYTES + NODE_BYTES // 4), row_tokens)
     for batch in calls:
         new = new_tokens(engine, batch)
         assert reference.assert_scored(engine, batch) == new
@@ -104,7 +109,7 @@ def test_cached_trajectories_that_share_little_are_known_to_cost_little(qwen2: R
 
 def test_joined_copies_of_a_growing_trajectory_are_kept_within_the_budget(qwen2: Reference) -> None:
     whole = tuple(range(1, 41))
-    for budget, kept in ((40 * KV_BYTES, False), (1000 * KV_BYTES, True)):
+    for budget, kept in ((40 * CACHED_BYTES + 4 * NODE_BYTES, False), (1000 * CACHED_BYTES, True)):
         engine = qwen2.engine(budget)
         for end in (10, 20, 30, 40):
             qwen2.assert_scored(engine, [whole[:end]])
@@ -123,9 +128,29 @@ def test_a_trajectory_whose_nodes_were_split_while_it_grew_is_joined_again(qwen2
 
 
 def test_halves_of_a_split_value_own_their_bytes() -> None:
-    value = KV(torch.randn(2, 2, 2, 5, 8), torch.randn(5))
+    value = KV(torch.randn(2, 2, 2, 5, 8), array("f", [0.5, 1.5, 2.5, 3.5, 4.5]))
     left, right = value.split(2)
     assert torch.equal(torch.cat([left.keys_values, right.keys_values], 3), value.keys_values)
-    assert torch.equal(torch.cat([left.raw, right.raw]), value.raw)
+    assert left.raw + right.raw == value.raw
     for half, tokens in ((left, 2), (right, 3)):
-        assert half.bytes == tokens * KV_BYTES == sum(tensor.untyped_storage().nbytes() for tensor in half)
+        assert half.keys_values.untyped_storage().nbytes() == tokens * KV_BYTES
+        assert half.bytes == NODE_BYTES + tokens * CACHED_BYTES
+
+
+def test_the_python_objects_of_small_nodes_are_counted(qwen2: Reference) -> None:
+    """Keys and values, and the tensors that hold them, are not Python's; they are counted in addition."""
+    engine = qwen2.engine()
+    batches = [[(first, second, last) for last in range(50)] for first in range(50) for second in range(4)]
+    engine.score(batches[0], [[0]] * 50)
+    before = engine.prefix_cache.used_bytes
+    tracemalloc.start()
+    try:
+        for batch in batches[1:]:
+            engine.score([tuple(ids) for ids in batch], [[0]] * 50)
+        gc.collect()
+        traced, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    count = sum(1 for _ in nodes(engine))
+    told = engine.prefix_cache.used_bytes - before
+    assert traced < told - count * KV_BYTES

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model_store.format.store import Store
+from model_store.format.store import Checkpoint, Store, refuse_changed
 from service.engine.contract import DeviceLost
 from service.engine.workers import supervisor
 from service.engine.workers.group import WorkerGroup
@@ -68,12 +68,11 @@ def test_a_restart_that_begins_as_the_engine_is_dropped_leaves_no_process(monkey
     before = set(multiprocessing.active_children())
     engine = spread(("cpu",))
     reached, gate = threading.Event(), threading.Event()
-    checked = supervisor.refuse_changed
 
-    def held(checkpoint: object) -> None:
+    def held(checkpoint: Checkpoint) -> None:
         reached.set()
         assert gate.wait(START_SECONDS)
-        checked(checkpoint)  # type: ignore[arg-type]
+        refuse_changed(checkpoint)
 
     monkeypatch.setattr(supervisor, "refuse_changed", held)
     kill(processes(engine)[0])

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -16,6 +17,7 @@ from service.engine.selection import load_engine
 from service.engine.workers import spread_engine, supervisor
 from service.engine.workers.group import WorkerGroup
 from service.engine.workers.spread_engine import SpreadEngine
+from service.engine.workers.worker import ScoreReply
 from testbed.processes import wait_until
 from tests.service.engine.workers.starting import (
     BUDGET,
@@ -84,8 +86,7 @@ def test_a_batch_whose_worker_is_killed_while_it_computes_is_computed_by_another
 ) -> None:
     engine = spread(("cpu",), ("cpu",))
     victim = processes(engine, 0)[0]
-    sent, receive = threading.Event(), WorkerGroup.receive
-    monkeypatch.setattr(WorkerGroup, "receive", lambda group: (sent.set(), receive(group))[1])
+    sent = noted_receive(monkeypatch)
     assert victim.pid is not None
     os.kill(victim.pid, signal.SIGSTOP)  # so that it has a call and does not answer
     with ThreadPoolExecutor(1) as thread:
@@ -104,8 +105,7 @@ def test_a_batch_whose_last_worker_is_killed_is_told_to_come_later(
     expected: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = spread(("cpu", "cpu"))
-    sent, receive = threading.Event(), WorkerGroup.receive
-    monkeypatch.setattr(WorkerGroup, "receive", lambda group: (sent.set(), receive(group))[1])
+    sent = noted_receive(monkeypatch)
     [first, second] = processes(engine)
     assert second.pid is not None
     os.kill(second.pid, signal.SIGSTOP)
@@ -174,10 +174,10 @@ def test_a_worker_that_scores_after_its_restart_has_all_tries_again(
     engine = spread(("cpu",))
     for restarts in (1, 2):
         kill(processes(engine)[0])
-        wait_until(lambda restarts=restarts: engine.restarts == restarts, "it was not started again")
+        wait_until(partial(has_restarts, engine, restarts), "it was not started again", START_SECONDS)
         assert_scored(engine, expected)
     kill(processes(engine)[0])
-    wait_until(lambda: engine.restarts == 3, "it was not started again")
+    wait_until(partial(has_restarts, engine, 3), "it was not started again", START_SECONDS)
     kill(processes(engine)[0])
     wait_until(lambda: engine.lost, "it has scored nothing since its last try")
 
@@ -197,3 +197,19 @@ def test_a_batch_that_ends_every_worker_is_given_up_before_all_are_gone(monkeypa
         engine.score([[1, 2, 3]], [[2]])
     assert len(victims) == 1
     wait_until_running(engine, 2)
+
+
+def has_restarts(engine: SpreadEngine, restarts: int) -> bool:
+    return engine.restarts == restarts
+
+
+def noted_receive(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Returns an event that is set once the engine waits for a worker's reply."""
+    waits, receive = threading.Event(), WorkerGroup.receive
+
+    def note_and_receive(group: WorkerGroup) -> ScoreReply:
+        waits.set()
+        return receive(group)
+
+    monkeypatch.setattr(WorkerGroup, "receive", note_and_receive)
+    return waits

@@ -15,6 +15,7 @@ from model_store.errors import CheckpointCorrupt, CheckpointError
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Checkpoint
 from model_store.network.model import new_model, save_model
+from service.engine.prefix_cache import NODE_BYTES, TOKEN_ID_BYTES
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import load_engine
 from service.engine.workers.group import WorkerGroup
@@ -76,6 +77,19 @@ def test_the_tokens_that_a_sequence_will_cost_are_known_beforehand(engine: Sprea
     assert not all(cached)
 
 
+def test_the_mirror_of_a_worker_tells_the_bytes_that_one_process_has() -> None:
+    engine = spread(("cpu",))
+    single = load_engine(demo(), "cpu", "float32", prefix_cache_bytes=BUDGET, cpu_threads=1)
+    assert isinstance(single, PrefixEngine)
+    for batch in batches(seed=3, count=30):
+        for each in (engine, single):
+            each.score(batch, [[0]] * len(batch))
+        cache = single.prefix_cache
+        assert (engine.used_bytes, engine.joined_bytes) == (cache.used_bytes, cache.joined_bytes)
+        assert engine.evicted_bytes == cache.evicted_bytes
+    assert engine.evicted_bytes > 0, "nothing was evicted"
+
+
 def test_a_failed_batch_is_an_error_with_its_cause_and_the_next_one_scores(
     engine: SpreadEngine, single: PrefixEngine
 ) -> None:
@@ -101,8 +115,8 @@ def test_each_device_of_split_layers_caches_its_part_of_the_keys_and_values(sing
     single.prefix_cache.clear()
     engine.score([[7] * 100], [[0]])
     single.score([[7] * 100], [[0]])
-    scores = 4 * 100  # every device caches the raw score of each token
-    assert engine.used_bytes - scores == (single.prefix_cache.used_bytes - scores) // 2
+    not_split = NODE_BYTES + 100 * (TOKEN_ID_BYTES + 4)  # every device has the node, its token ids and its scores
+    assert engine.used_bytes - not_split == (single.prefix_cache.used_bytes - not_split) // 2
 
 
 def test_the_processes_end_with_the_engine() -> None:
