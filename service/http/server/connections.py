@@ -114,6 +114,7 @@ class Connections:
         if idle is None:
             return False
         self.ended("displaced")
+        self.idle.discard(idle)  # the next one to come in this moment needs another
         idle.close()
         return True
 

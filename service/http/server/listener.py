@@ -14,10 +14,10 @@ from service.http.server.protocol import HTTPProtocol
 from service.http.server.refusal import Refusal
 from service.http.server.replies import render
 
-ACCEPTS_AT_ONCE: Final = 64
+ACCEPTS_AT_ONCE: Final = 16
 """Connections accepted in a row; then those that are open get a turn."""
-REFUSALS_AT_ONCE: Final = 64
-"""Connections that are told 503 at once. They take spare descriptors; further ones wait in the kernel."""
+REFUSALS_AT_ONCE: Final = 32
+"""Connections that are told 503 at once, because they take spare descriptors."""
 PAUSE_SECONDS: Final = 0.1
 """Seconds until accepting is tried again, when the process has no descriptor left for it."""
 STOP_TRIES: Final = 20
@@ -54,6 +54,7 @@ class Listener:
         self._protocol = protocol
         self._connections = connections
         self._tls = tls
+        self._refusals: dict[Refusal, None] = {}
         self._refusing: set[asyncio.Task[Any]] = set()
         self._opening: set[asyncio.Task[Any]] = set()
         self._again: asyncio.TimerHandle | None = None
@@ -76,9 +77,6 @@ class Listener:
 
     def _accept_waiting(self) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
-            if len(self._refusing) >= REFUSALS_AT_ONCE:
-                self._pause_for_a_moment()
-                return
             try:
                 connection = self._accept()
             except OSError:
@@ -91,6 +89,7 @@ class Listener:
             if self._connections.make_room():
                 self._open(connection)
             else:
+                self._end_a_refusal()
                 self._refuse(connection, FULL, "connections")
 
     def _accept(self) -> socket.socket | None:
@@ -136,16 +135,27 @@ class Listener:
 
     def _refuse(self, connection: socket.socket, reply: bytes, reason: str) -> None:
         self._connections.ended(reason)
-        _keep(self._refusing, self._answer(connection, reply))
+        refusal = Refusal(reply)
+        self._refusals[refusal] = None
+        _keep(self._refusing, self._answer(connection, refusal))
+
+    def _end_a_refusal(self) -> None:
+        """Makes room for one more. Who has sent nothing gives way first, so a flood of silence keeps no reply back."""
+        if len(self._refusals) >= REFUSALS_AT_ONCE:
+            silent = (refusal for refusal in self._refusals if refusal.silent)
+            given_up = next(silent, next(iter(self._refusals)))
+            del self._refusals[given_up]
+            given_up.end()
 
     async def _serve(self, connection: socket.socket, protocol: HTTPProtocol) -> None:
         await self._connect(connection, protocol, self._connections.limits.handshake_seconds)
         self._connections.opening.discard(protocol)
 
-    async def _answer(self, connection: socket.socket, reply: bytes) -> None:
-        seconds, refusal = self._connections.limits.refused_seconds, Refusal(reply)
+    async def _answer(self, connection: socket.socket, refusal: Refusal) -> None:
+        seconds = self._connections.limits.refused_seconds
         if await self._connect(connection, refusal, seconds):
             await refusal.read_on(seconds)
+        self._refusals.pop(refusal, None)
 
     async def _connect(self, connection: socket.socket, protocol: asyncio.Protocol, seconds: float) -> bool:
         """Returns whether the connection is open. If not, the caller is gone, or the TLS handshake failed."""

@@ -12,12 +12,21 @@ class Refusal(asyncio.Protocol):
     def __init__(self, reply: bytes) -> None:
         self._reply = reply
         self._transport: asyncio.Transport
-        self._lost = asyncio.get_running_loop().create_future()
+        self._done = asyncio.get_running_loop().create_future()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the caller has sent nothing yet."""
+        return bool(self._reply)
 
     async def read_on(self, seconds: float) -> None:
-        """Waits until the caller has closed the connection, and ends it after these seconds."""
-        await asyncio.wait([self._lost], timeout=seconds)
+        """Waits these seconds for the caller to close the connection, or for ``end``; then ends the connection."""
+        await asyncio.wait([self._done], timeout=seconds)
         self._transport.abort()
+
+    def end(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
@@ -30,4 +39,4 @@ class Refusal(asyncio.Protocol):
                 self._transport.write_eof()
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._lost.set_result(None)
+        self.end()

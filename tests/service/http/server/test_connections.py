@@ -79,6 +79,15 @@ def test_the_longest_idle_connection_makes_room_and_a_busy_one_never_does() -> N
         assert status(read_reply(busy[0])) == 200
 
 
+def test_a_flood_of_silent_connections_neither_exceeds_the_bound_nor_keeps_a_caller_out() -> None:
+    with serving(connections=LIMIT, displaced_seconds=0) as server, ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(connect(server.address))
+        assert {server.reason() for _ in range(200 - LIMIT)} <= {"connections", "displaced"}
+        server.wait_until_open(LIMIT)
+        assert status(exchange(server.address, request("/", close=True))) == 200
+
+
 def test_a_connection_that_has_just_come_is_not_closed_for_another() -> None:
     with serving(connections=1, displaced_seconds=PATIENCE) as server, connect(server.address) as first:
         server.wait_until_open(1)
