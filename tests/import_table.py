@@ -86,8 +86,10 @@ INTERNAL: dict[str, set[str]] = {
         "agentprm.wire",
         "service.access",
         "service.http.limits",
+        "service.http.loop_turns",
         "service.http.middleware",
     },
+    "service.http.loop_turns": set(),
     "service.http": {
         "agentprm",
         "service.generation.policy",
