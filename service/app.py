@@ -98,8 +98,10 @@ def create_app(
     in_flight = InFlightRequests(settings.max_requests)
     _watch(metrics, settings, lifecycle, in_flight)
     app = _new_application(_lifespan(lifecycle, builder, registry, tracing))
-    _add_routes(app, settings, lifecycle, models=models, registry=registry, policy=policy, metrics=metrics)
-    _add_middleware(app, settings, metrics, _limit(models, in_flight, rate_limiter), tracing)
+    turns = LoopTurns(LARGE_BODIES_PAUSE)
+    _add_routes(app, settings, lifecycle, models=models, registry=registry, policy=policy, metrics=metrics, turns=turns)
+    limit = _limit(models, in_flight, rate_limiter)
+    _add_middleware(app, settings, metrics, limit, tracing=tracing, turns=turns)
     return app
 
 
@@ -143,6 +145,7 @@ def _add_routes(
     registry: Registry,
     policy: Policy | None,
     metrics: Metrics,
+    turns: LoopTurns,
 ) -> None:
     """Adds the routes, and stores what they read from the application's state."""
     for router in _routers(settings):
@@ -154,7 +157,7 @@ def _add_routes(
         policy=policy,
         max_items=settings.max_items,
         max_candidates=settings.max_candidates,
-        large_bodies=LoopTurns(LARGE_BODIES_PAUSE),
+        large_bodies=turns,
         why_broken=lifecycle.why_broken,
         why_not_ready=lifecycle.why_not_ready,
         exposition=SharedExposition(metrics.exposition),
@@ -217,13 +220,15 @@ def _add_middleware(
     settings: Settings,
     metrics: Metrics,
     limit: Limit,
+    *,
     tracing: Tracing | None,
+    turns: LoopTurns,
 ) -> None:
     """Wraps the application. The last one added is the outermost."""
     routes = body_routes(*_routers(settings))
     # Around FastAPI's search for a route, within every other layer.
     app.router.middleware_stack = BodyRoutes(app.router.middleware_stack, routes=routes)
-    app.add_middleware(BufferedBody, paths=routes, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BufferedBody, paths=routes, max_bytes=settings.max_body_bytes, turns=turns)
     app.add_middleware(limit)
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())

@@ -87,9 +87,11 @@ INTERNAL: dict[str, set[str]] = {
         "agentprm.wire",
         "service.access",
         "service.http.limits",
+        "service.http.loop_turns",
         "service.http.middleware",
         "service.queue",
     },
+    "service.http.loop_turns": set(),
     "service.http": {
         "agentprm",
         "service.generation.policy",

@@ -90,7 +90,9 @@ LIMITS: Final = (
     Limit("JSON values within all tool arguments of a request", f"{MAX_VALUES:,}", "", "413, before they are parsed"),
     Limit("characters of a name, model or id", f"{MAX_NAME:,}; of a tool call's id {MAX_CALL_ID:,}", "", "422"),
     Limit("errors told of a body", "20: the first of each list", "", "the rest is not looked for"),
-    Limit("event loop for bodies over 64 KiB", "20 %", "", "they are decoded one by one, callers in turn"),
+    Limit(
+        "event loop for bodies over 64 KiB", "20 %", "", "they are read and decoded in turns, callers one after another"
+    ),
     Limit("time for a body to arrive", f"{BODY_SECONDS} s", "", "408"),
     Limit(
         "rest of a body after an early reply",

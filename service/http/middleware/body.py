@@ -5,9 +5,10 @@ from collections.abc import Collection
 
 from agentprm.errors import TooLong, TooSlow
 from agentprm.wire import JSONSize
-from service.http.limits import BODY_SECONDS
+from service.http.limits import BODY_SECONDS, SMALL_BODY
+from service.http.loop_turns import LoopTurns
 from service.http.middleware.asgi import App, Message, Receive, Scope, Send, header
-from service.http.middleware.content_encoding import decoder
+from service.http.middleware.content_encoding import Gunzip, Unchanged, decoder
 
 
 class BufferedBody:
@@ -20,6 +21,7 @@ class BufferedBody:
         app: the next layer.
         paths: paths that take a body by POST; no other body is read.
         max_bytes: largest body that is accepted, decoded or not.
+        turns: turns of large bodies.
         seconds: time within which the body must arrive.
 
     Raises:
@@ -29,10 +31,13 @@ class BufferedBody:
         InvalidRequest: the body is not in the encoding that it names.
     """
 
-    def __init__(self, app: App, *, paths: Collection[str], max_bytes: int, seconds: float = BODY_SECONDS) -> None:
+    def __init__(
+        self, app: App, *, paths: Collection[str], max_bytes: int, turns: LoopTurns, seconds: float = BODY_SECONDS
+    ) -> None:
         self._app = app
         self._paths = frozenset(paths)
         self._max_bytes = max_bytes
+        self._turns = turns
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,39 +50,31 @@ class BufferedBody:
 
     async def _read(self, scope: Scope, receive: Receive) -> list[bytes] | None:
         """Returns the pieces of the body; None if the client disconnects before its end."""
-        encoding = header(scope, b"content-encoding")
         announced = header(scope, b"content-length")
         if announced.isdigit() and int(announced[:19]) > self._max_bytes:  # Python refuses to read endless digits
-            raise self._too_long()
+            raise _too_long(self._max_bytes)
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._receive_all(encoding, receive)
+                return await self._receive_all(scope, receive)
         except TimeoutError:
             raise TooSlow(f"the body did not arrive within {self._seconds:g} s") from None
 
-    async def _receive_all(self, encoding: bytes, receive: Receive) -> list[bytes] | None:
-        """Checks each piece when it comes: a body that is refused in the end must not cost what it holds."""
-        body, size = decoder(encoding), JSONSize()
-        pieces: list[bytes] = []
-        received = decoded = 0
+    async def _receive_all(self, scope: Scope, receive: Receive) -> list[bytes] | None:
+        """Takes each piece when it comes. Those of a large body take turns, because each holds the event loop a bit."""
+        body = _Incoming(decoder(header(scope, b"content-encoding")), self._max_bytes)
+        caller: str = scope.get("state", {}).get("caller", "")
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            data = message.get("body", b"")
-            received += len(data)
-            for piece in body.decode(data):
-                decoded += len(piece)
-                if max(received, decoded) > self._max_bytes:
-                    raise self._too_long()
-                size.add(piece)
-                pieces.append(piece)
+            data: bytes = message.get("body", b"")
+            if body.received + len(data) <= SMALL_BODY:
+                body.take(data)
+            else:
+                async with self._turns.turn(caller):
+                    body.take(data)
             if not message.get("more_body", False):
-                body.end()
-                return pieces
-
-    def _too_long(self) -> TooLong:
-        return TooLong(f"the body is over {self._max_bytes} bytes", details={"limit": self._max_bytes})
+                return body.end()
 
     async def _run(self, scope: Scope, pieces: list[bytes], receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["arrived"] = asyncio.get_running_loop().time()
@@ -109,3 +106,33 @@ class BufferedBody:
                 raise
         finally:
             watcher.cancel()
+
+
+class _Incoming:
+    """A body that is arriving. Each piece is checked: a body that is refused in the end must not cost what it holds."""
+
+    def __init__(self, encoded: Unchanged | Gunzip, max_bytes: int) -> None:
+        self.received = 0
+        self._encoded = encoded
+        self._max_bytes = max_bytes
+        self._decoded = 0
+        self._size = JSONSize()
+        self._pieces: list[bytes] = []
+
+    def take(self, data: bytes) -> None:
+        self.received += len(data)
+        for piece in self._encoded.decode(data):
+            self._decoded += len(piece)
+            if max(self.received, self._decoded) > self._max_bytes:
+                raise _too_long(self._max_bytes)
+            self._size.add(piece)
+            self._pieces.append(piece)
+
+    def end(self) -> list[bytes]:
+        """Returns the decoded pieces."""
+        self._encoded.end()
+        return self._pieces
+
+
+def _too_long(limit: int) -> TooLong:
+    return TooLong(f"the body is over {limit} bytes", details={"limit": limit})

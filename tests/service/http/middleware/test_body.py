@@ -10,6 +10,7 @@ import pytest
 
 from agentprm.errors import InvalidRequest, RequestError, TooLong, UnsupportedMediaType
 from agentprm.wire.size import MAX_VALUES
+from service.http.loop_turns import LoopTurns
 from service.http.middleware.asgi import Message, Receive, Scope, Send
 from service.http.middleware.body import BufferedBody
 from service.http.middleware.content_encoding import NAMED, PIECE
@@ -49,7 +50,7 @@ def received(client: Client, encoding: bytes = b"", **scope: Any) -> bytes:
 
     headers = [(b"content-encoding", encoding)] if encoding else []
     request = {"type": "http", "method": "POST", "path": PATH, "headers": headers, **scope}
-    layer = BufferedBody(app, paths=[PATH], max_bytes=MAX_BYTES)
+    layer = BufferedBody(app, paths=[PATH], max_bytes=MAX_BYTES, turns=LoopTurns(0))
     asyncio.run(asyncio.wait_for(layer(request, client.receive, send), PATIENCE))
     return seen[0]
 

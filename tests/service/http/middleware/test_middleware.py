@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from agentprm.errors import TooSlow
+from service.http.loop_turns import LoopTurns
 from service.http.middleware.asgi import Message, Receive, Scope, Send
 from service.http.middleware.body import BufferedBody
 from tests.service.echo_app import PATIENCE
@@ -39,7 +40,9 @@ def test_work_for_a_client_that_left_is_cancelled() -> None:
 
     async def scenario() -> None:
         leaving = client({"type": "http.request", "body": b"all"}, {"type": "http.disconnect"})
-        serving = asyncio.create_task(BufferedBody(app, paths=["/score_step"], max_bytes=3)(SCOPE, leaving, deaf))
+        serving = asyncio.create_task(
+            BufferedBody(app, paths=["/score_step"], max_bytes=3, turns=LoopTurns(0))(SCOPE, leaving, deaf)
+        )
         done, _ = await asyncio.wait({serving}, timeout=PATIENCE)
         assert done
         serving.result()
@@ -54,7 +57,7 @@ def test_a_client_that_leaves_within_its_body_starts_no_work() -> None:
 
     async def scenario() -> None:
         leaving = client({"type": "http.request", "body": b"ha", "more_body": True}, {"type": "http.disconnect"})
-        await BufferedBody(app, paths=["/score_step"], max_bytes=3)(SCOPE, leaving, deaf)
+        await BufferedBody(app, paths=["/score_step"], max_bytes=3, turns=LoopTurns(0))(SCOPE, leaving, deaf)
 
     asyncio.run(scenario())
 
@@ -65,7 +68,9 @@ def test_a_cancellation_from_outside_is_passed_on() -> None:
 
     async def scenario() -> bool:
         staying = client({"type": "http.request", "body": b""})
-        task = asyncio.create_task(BufferedBody(app, paths=["/score_step"], max_bytes=3)(SCOPE, staying, deaf))
+        task = asyncio.create_task(
+            BufferedBody(app, paths=["/score_step"], max_bytes=3, turns=LoopTurns(0))(SCOPE, staying, deaf)
+        )
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait({task})
@@ -81,6 +86,8 @@ def test_a_body_that_does_not_come_ends_its_request() -> None:
     async def scenario() -> None:
         stalled = client({"type": "http.request", "body": b"ha", "more_body": True})
         with pytest.raises(TooSlow, match=r"within 0\.01 s"):
-            await BufferedBody(app, paths=["/score_step"], max_bytes=3, seconds=0.01)(SCOPE, stalled, deaf)
+            await BufferedBody(app, paths=["/score_step"], max_bytes=3, turns=LoopTurns(0), seconds=0.01)(
+                SCOPE, stalled, deaf
+            )
 
     asyncio.run(scenario())
