@@ -19,15 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, count
 from operator import ne
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 V = TypeVar("V")
-
-NODE_BYTES: Final = 1280
-"""Host memory of a node and its value, less what grows with its tokens: 1,000 bytes of Python objects and of a
-tensor's header, and the usual holes between tensors. ``python -m tests.stress.prefix_cache_memory`` measures it."""
-TOKEN_ID_BYTES: Final = 40
-"""Host memory of a token id: an integer and its place in a tuple."""
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,8 @@ from model_store.network.model import RewardModel
 from service.engine.contract import SequenceScores
 from service.engine.device_memory import trim_heap, within_memory
 from service.engine.joined_kv import JoinedKV
-from service.engine.prefix_cache import NODE_BYTES, TOKEN_ID_BYTES, Node, PrefixCache, extend_lens
+from service.engine.node_bytes import NODE_BYTES, TOKEN_ID_BYTES
+from service.engine.prefix_cache import Node, PrefixCache, extend_lens
 from service.engine.row_attention import NAME, RowAttention
 from service.engine.row_plan import HeldContext, Row, plan_rows
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from service.engine.contract import SequenceScores
 from service.engine.device_memory import Memory
-from service.engine.prefix_cache import NODE_BYTES, PrefixCache
+from service.engine.node_bytes import NODE_BYTES
+from service.engine.prefix_cache import PrefixCache
 from service.engine.workers.group import WorkerGroup
 from service.engine.workers.worker import Call, WorkerInfo
 

@@ -20,8 +20,8 @@ from model_store.format.store import Checkpoint
 from model_store.network.quantise import ScoreError
 from service.engine.contract import DeviceLost, OutOfMemory, SequenceScores
 from service.engine.device_memory import Memory, gpu_memory
+from service.engine.node_bytes import NODE_BYTES
 from service.engine.padded_engine import PaddedEngine
-from service.engine.prefix_cache import NODE_BYTES
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import Weights, load_engine
 from service.logs import set_up_logging

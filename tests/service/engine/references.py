@@ -8,8 +8,9 @@ import pytest
 from transformers import GemmaConfig, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from model_store.network.model import RewardModel
+from service.engine.node_bytes import NODE_BYTES
 from service.engine.padded_engine import PaddedEngine
-from service.engine.prefix_cache import NODE_BYTES, Node
+from service.engine.prefix_cache import Node
 from service.engine.prefix_engine import KV, PrefixEngine
 from tests.service.engine.sharp_models import CACHED_BYTES, KV_BYTES, SHAPE, naive_scores
 

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from model_store.network.model import RewardModel, new_model
-from service.engine.prefix_cache import TOKEN_ID_BYTES
+from service.engine.node_bytes import TOKEN_ID_BYTES
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 50,

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.prefix_cache import NODE_BYTES
+from service.engine.node_bytes import NODE_BYTES
 from service.engine.prefix_engine import KV
 from tests.service.engine.references import Reference, Tokens, assert_at_rest, new_tokens, nodes
 from tests.service.engine.sharp_models import CACHED_BYTES, KV_BYTES

@@ -15,7 +15,7 @@ from model_store.errors import CheckpointCorrupt, CheckpointError
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Checkpoint
 from model_store.network.model import new_model, save_model
-from service.engine.prefix_cache import NODE_BYTES, TOKEN_ID_BYTES
+from service.engine.node_bytes import NODE_BYTES, TOKEN_ID_BYTES
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import load_engine
 from service.engine.workers.group import WorkerGroup
