@@ -112,7 +112,7 @@ LIMITS: Final = (
     Limit("calls that wait for a text-generation server", "", "max_remote_queue", "429; 413 as above"),
     Limit(
         "answers with 429 to one caller",
-        f"{1 / REFUSAL_SECONDS:g} a second",
+        f"{1 / REFUSAL_SECONDS:g} a second, fewer if they took long to come about",
         "",
         f"the next 429 is held back, for {HELD_SECONDS} s at most",
     ),

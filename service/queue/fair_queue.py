@@ -65,10 +65,17 @@ class Part(Generic[E]):
 
 
 class _CallerQueues(Generic[E]):
-    """The entries of one priority, in a queue for each caller. The caller in front has the next turn."""
+    """The entries of one priority, in a queue for each caller.
+
+    A caller that has not been served has the next turn. Those that have been served take turns, and keep their places
+    until their next turn even while nothing of theirs waits: a caller that comes back at once overtakes nobody. The
+    flows of FQ-CoDel (RFC 8290) have their turns like this, so that one with little to send hardly waits.
+    """
 
     def __init__(self) -> None:
-        self._callers: OrderedDict[str, OrderedDict[E, None]] = OrderedDict()
+        self._callers: dict[str, OrderedDict[E, None]] = {}
+        self._unserved: OrderedDict[str, None] = OrderedDict()
+        self._served: OrderedDict[str, None] = OrderedDict()
         self.tokens: Counter[str] = Counter()
         """Waiting tokens by caller."""
 
@@ -80,7 +87,12 @@ class _CallerQueues(Generic[E]):
 
     @property
     def front(self) -> E:
-        return next(iter(next(iter(self._callers.values()))))
+        return next(iter(self._callers[self._next_caller()]))
+
+    @property
+    def overtakes(self) -> bool:
+        """Whether the next turn is that of a caller which has not been served, before others that have been."""
+        return bool(self._unserved) and len(self._callers) > len(self._unserved)
 
     def __iter__(self) -> Iterator[E]:
         for entries in self._callers.values():
@@ -90,19 +102,35 @@ class _CallerQueues(Generic[E]):
         return reversed(self._callers.get(caller, OrderedDict[E, None]()))
 
     def add(self, entry: E) -> None:
-        self._callers.setdefault(entry.caller, OrderedDict())[entry] = None
+        if entry.caller not in self._callers:
+            self._callers[entry.caller] = OrderedDict()
+            if entry.caller not in self._served:
+                self._unserved[entry.caller] = None
+        self._callers[entry.caller][entry] = None
 
     def remove(self, entry: E) -> None:
         entries = self._callers[entry.caller]
         del entries[entry]
         if not entries:
             del self._callers[entry.caller], self.tokens[entry.caller]
+            self._unserved.pop(entry.caller, None)
+        if not self._callers:
+            self._served.clear()
 
     def end_turn(self, entry: E) -> None:
-        """Moves the caller to the back, and removes the entry if it is spent."""
-        self._callers.move_to_end(entry.caller)
+        """Moves the caller behind all others, and removes the entry if it is spent."""
+        self._unserved.pop(entry.caller, None)
+        self._served[entry.caller] = None
+        self._served.move_to_end(entry.caller)
         if entry.spent:
             self.remove(entry)
+
+    def _next_caller(self) -> str:
+        for caller in self._unserved:
+            return caller
+        while (caller := next(iter(self._served))) not in self._callers:
+            del self._served[caller]
+        return caller
 
 
 class FairQueue(Generic[E]):
@@ -110,7 +138,8 @@ class FairQueue(Generic[E]):
 
     In its turn a caller's oldest entry is taken, as much of it as fits, so its sequences stay together. The caller that
     leads a batch goes to the back. If pieces are possible, the remaining room takes a piece of the next sequence, and
-    the entry of that piece leads the next batch.
+    the entry of that piece leads the next batch, unless a caller comes that has not been served. Its batch takes no
+    pieces of others, so that it is a short one.
 
     Args:
         estimate: returns the present cost of an entry's sequence; called if the last estimate exceeds the room.
@@ -183,12 +212,13 @@ class FairQueue(Generic[E]):
     def take(self, budget: int) -> list[Part[E]]:
         """Takes the next batch: in order of turns, up to ``budget`` tokens. A sequence over the budget goes alone."""
         batch: list[Part[E]] = []
-        room = budget
+        room, overtaking = budget, False
         for queues in self._queues_in_order():
             while queues and room > 0:
                 entry = queues.front
                 leads = not batch
-                fills = leads or batch[0].entry.priority is entry.priority
+                overtaking = queues.overtakes if leads else overtaking
+                fills = leads or (batch[0].entry.priority is entry.priority and not overtaking)
                 turn = self._turn(entry, room, leads=leads, fills=fills)
                 batch += turn
                 room -= sum(part.cost for part in turn)
@@ -207,8 +237,8 @@ class FairQueue(Generic[E]):
     def _turn(self, entry: E, room: int, *, leads: bool, fills: bool) -> list[Part[E]]:
         """Takes as much of an entry as fits; at least a part if it leads the batch.
 
-        ``fills``: a piece may fill the remaining room. It is False for bulk behind interactive work, which would have
-        to wait for the piece.
+        ``fills``: a piece may fill the remaining room. It is False for bulk behind interactive work and behind a caller
+        that overtakes, which would have to wait for the piece.
         """
         parts: list[Part[E]] = []
         while room > 0 and not entry.spent:

@@ -59,14 +59,18 @@ class RefusalPace:
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
 
-    async def wait(self, caller: str) -> float:
+    async def wait(self, caller: str, since: float) -> float:
         """Waits for the caller's turn to be refused, at most ``HELD_SECONDS`` however many of its refusals wait.
+
+        A request that was read, tokenised and only then refused has cost more than one refused at the door. So each
+        refusal takes up at least as long a turn as it took from ``since``, by the event loop's clock, to come about.
 
         Returns the seconds that it waited. They are no part of the request's duration in metrics and logs.
         """
         time = asyncio.get_running_loop().time
         now = time()
-        turn = min(max(now, self._last.get(caller, now)) + REFUSAL_SECONDS, now + HELD_SECONDS)
+        seconds = max(REFUSAL_SECONDS, now - since)
+        turn = min(max(now, self._last.get(caller, now)) + seconds, now + HELD_SECONDS)
         self._last[caller] = turn
         try:
             await asyncio.sleep(turn - now)
@@ -114,6 +118,7 @@ class ConcurrencyLimit:
             await self._app(scope, receive, send)
             return
         scope["state"]["caller"] = caller = caller_of(scope)
+        since = asyncio.get_running_loop().time()
         try:
             with self._in_flight.slot(caller):
                 self._refuse_if_full(caller, priority_of(scope, self._priorities[scope["path"]]))
@@ -122,7 +127,7 @@ class ConcurrencyLimit:
                 return
         except Overloaded as error:
             refusal = error.with_traceback(None)  # its frames would keep the body while the refusal is held back
-        scope["state"]["held_back"] = await self._pace.wait(caller)
+        scope["state"]["held_back"] = await self._pace.wait(caller, since)
         raise refusal
 
     async def _take_from_rate(self, scope: Scope) -> None:

@@ -12,6 +12,7 @@ import pytest
 from agentprm.errors import Overloaded
 from service.access.api_keys import new_key
 from service.app import PRIORITIES
+from service.http.limits import HELD_SECONDS
 from service.http.middleware.concurrency import InFlightRequests, RefusalPace, caller_of, priority_of
 from service.http.routes.scores import SCORE_ROUTES
 from service.queue.fair_queue import Priority
@@ -244,7 +245,7 @@ def test_refusals_of_one_caller_wait_for_each_other_and_not_for_those_of_others(
         pace, ended = RefusalPace(), list[str]()
 
         async def refuse(caller: str) -> None:
-            await pace.wait(caller)
+            await pace.wait(caller, asyncio.get_running_loop().time())
             ended.append(caller)
 
         async with asyncio.TaskGroup() as group:
@@ -252,6 +253,15 @@ def test_refusals_of_one_caller_wait_for_each_other_and_not_for_those_of_others(
                 group.create_task(refuse(caller))
         assert ended.index("other") < 2
         assert pace._last == {}, "callers are forgotten"
+
+    asyncio.run(scenario())
+
+
+def test_a_refusal_that_came_late_takes_up_a_longer_turn() -> None:
+    async def scenario() -> None:
+        now = asyncio.get_running_loop().time()
+        assert await RefusalPace().wait("flood", now - 0.1) >= 0.1
+        assert await RefusalPace().wait("flood", now - 1000) <= 2 * HELD_SECONDS
 
     asyncio.run(scenario())
 
