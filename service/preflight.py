@@ -1,4 +1,4 @@
-"""What can be told of the settings before minutes of loading; imports no torch."""
+"""Checks of the settings that need no loading, which may take minutes; imports no torch."""
 
 from model_store.format.store import Store
 from service.access.api_keys import read_keys

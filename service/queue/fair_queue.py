@@ -91,7 +91,7 @@ class _CallerQueues(Generic[E]):
 
     @property
     def overtakes(self) -> bool:
-        """Whether the next turn is that of a caller which has not been served, before others that have been."""
+        """True if the next turn is that of a caller which has not been served, before others that have been."""
         return bool(self._unserved) and len(self._callers) > len(self._unserved)
 
     def __iter__(self) -> Iterator[E]:

@@ -58,7 +58,7 @@ def test_the_callers_own_ids_come_back_even_if_they_are_equal(service: ScriptedS
 
 
 def test_the_reply_to_another_request_is_no_score(service: ScriptedService) -> None:
-    """As on a connection that two processes read, or behind a proxy that mixes up its callers."""
+    """Two processes that read one connection get such replies, and callers of a proxy that mixes them up."""
     service.answers = [reply(STEP), reply(STEP)]
     service.call("score", BED)
     ((of_bed,),) = ids(service, 0)

@@ -1,4 +1,4 @@
-"""How many calls a client has under way, and how the others wait."""
+"""A bounded number of calls of a client is under way; the others wait."""
 
 import asyncio
 import threading

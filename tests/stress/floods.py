@@ -68,7 +68,7 @@ VICTIM: Final = Flood("victim", connections=1, items=1)
 
 @dataclass(slots=True)
 class Seen:
-    """What one caller got: answers by status, and the seconds of those with 200."""
+    """Answers that one caller got, by status, and the seconds of those with 200."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)

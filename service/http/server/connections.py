@@ -33,7 +33,7 @@ REASONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What connections may cost; ``service.http.limits`` says why each amount is as it is."""
+    """Limits of connections; ``service.http.limits`` says why each amount is as it is."""
 
     connections: int = limits.MAX_CONNECTIONS
     keep_alive_seconds: float = limits.KEEP_ALIVE_SECONDS

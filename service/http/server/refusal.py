@@ -16,7 +16,7 @@ class Refusal(asyncio.Protocol):
 
     @property
     def silent(self) -> bool:
-        """Whether the caller has sent nothing yet."""
+        """True until the caller has sent something."""
         return bool(self._reply)
 
     async def read_on(self, seconds: float) -> None:

@@ -222,7 +222,7 @@ def test_a_deadline_that_has_passed_costs_nothing() -> None:
 
 
 class Panic(BaseException):
-    """What a tokenizer raises that fails within."""
+    """The exception of a tokenizer that fails within."""
 
 
 @pytest.mark.parametrize("error", [TooLong("too long"), ValueError("a fault"), Panic()])

@@ -1,4 +1,4 @@
-"""What our subclasses rely on in uvicorn and httptools. A new version that changes it needs a look at them."""
+"""Parts of uvicorn and httptools that our subclasses rely on. A version that changes one needs a look at them."""
 
 import asyncio
 import inspect
