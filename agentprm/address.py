@@ -2,7 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -26,26 +26,20 @@ class Address:
 
     def open(self, transport: httpx.BaseTransport | None) -> httpx.Client:
         """Makes the httpx client of one connection; nothing is sent before its first request."""
-        return httpx.Client(
-            base_url=self.url,
-            headers=self.headers,
-            limits=_ONE_CONNECTION,
-            proxy=self.proxy,
-            trust_env=False,
-            verify=self.tls,
-            transport=transport,
-        )
+        return httpx.Client(transport=transport, **self._options())
 
     def open_async(self, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=self.url,
-            headers=self.headers,
-            limits=_ONE_CONNECTION,
-            proxy=self.proxy,
-            trust_env=False,
-            verify=self.tls,
-            transport=transport,
-        )
+        return httpx.AsyncClient(transport=transport, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "base_url": self.url,
+            "headers": self.headers,
+            "limits": _ONE_CONNECTION,
+            "proxy": self.proxy,
+            "trust_env": False,
+            "verify": self.tls,
+        }
 
 
 def address(base_url: str, api_key: str | None, *, through_proxy: bool) -> Address:

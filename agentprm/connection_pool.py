@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 import httpx
 
 IDLE_SECONDS: Final = 5.0
-"""Idle time after which a connection is closed: the service closes it then, too."""
+"""Idle time after which a connection is closed, as httpx does: a proxy on the way may close it soon after."""
 
 H = TypeVar("H", bound=httpx.Client | httpx.AsyncClient)
 

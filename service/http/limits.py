@@ -6,10 +6,11 @@ a field of ``Settings``, and its row names that field.
 
 from typing import Final, NamedTuple
 
+from agentprm.wire.decode import MAX_REPORTED_ERRORS
 from agentprm.wire.fields import MAX_CALL_ID, MAX_NAME
 from agentprm.wire.size import MAX_OBJECTS, MAX_VALUES
 from service.queue.shares import PLACES_PER_FREE_PLACE
-from service.queue.texts import MAX_WAITING_CHARS
+from service.queue.texts import CHARACTERS_PER_TOKEN, LEAST_CHARACTERS, MAX_WAITING_CHARS
 
 MAX_CONNECTIONS: Final = 8192
 """Connections at once, where the process's limit of file descriptors allows as many. An idle one takes about 10 KB."""
@@ -89,9 +90,12 @@ LIMITS: Final = (
     Limit("JSON objects of a body", f"{MAX_OBJECTS:,}", "", "413, as soon as the limit is passed"),
     Limit("JSON values within all tool arguments of a request", f"{MAX_VALUES:,}", "", "413, before they are parsed"),
     Limit("characters of a name, model or id", f"{MAX_NAME:,}; of a tool call's id {MAX_CALL_ID:,}", "", "422"),
-    Limit("errors told of a body", "20: the first of each list", "", "the rest is not looked for"),
+    Limit("errors told of a body", f"{MAX_REPORTED_ERRORS}: the first of each list", "", "the rest is not looked for"),
     Limit(
-        "event loop for bodies over 64 KiB", "20 %", "", "they are read and decoded in turns, callers one after another"
+        f"event loop for bodies over {SMALL_BODY // 1024} KiB",
+        f"{1 / (1 + LARGE_BODIES_PAUSE):.0%}",
+        "",
+        "they are read and decoded in turns, callers one after another",
     ),
     Limit("time for a body to arrive", f"{BODY_SECONDS} s", "", "408"),
     Limit(
@@ -119,7 +123,10 @@ LIMITS: Final = (
     Limit("items of a request", "", "max_items", "413"),
     Limit("candidates of an item", "", "max_candidates", "413"),
     Limit(
-        "characters of an item", "64 for each token of the context, at least 65,536", "", "413, before it is tokenized"
+        "characters of an item",
+        f"{CHARACTERS_PER_TOKEN} for each token of the context, at least {LEAST_CHARACTERS:,}",
+        "",
+        "413, before it is tokenized",
     ),
     Limit("tokens of an item", "the model's context length", "", "413, soon after the limit is passed"),
     Limit(

@@ -2,7 +2,6 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 from agentprm import wire
 from model_store.errors import one_line
@@ -13,7 +12,7 @@ from service.metrics import Metrics
 from service.models.load import Loaded, LoadedJudge, LoadedModel
 from service.models.served import ServedModel
 from service.queue.batcher import Batcher
-from service.queue.texts import TextQueue
+from service.queue.texts import TextQueue, characters_allowed
 from service.score_cache.contract import ScoreCache
 from service.score_cache.keys import KeyScope
 from service.scoring.judge_source import JudgeSource
@@ -24,8 +23,6 @@ from service.scoring.token_source import TokenSource
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
-CHARACTERS_PER_TOKEN: Final = 64
-LEAST_CHARACTERS: Final = 65_536
 
 
 class ModelBuilder:
@@ -137,14 +134,6 @@ def _weights(model: Loaded) -> wire.Weights | None:
         return None
     error = model.weights_error._asdict()
     return wire.Weights(quantised=model.weights, measured_on=error.pop("measured_on"), error=error)
-
-
-def characters_allowed(context_length: int) -> int:
-    """Returns the most characters of an item, counted before it is tokenized.
-
-    Tokens of agents' texts have 3 to 5 characters. Repeated white space may have 64 in one token.
-    """
-    return max(LEAST_CHARACTERS, CHARACTERS_PER_TOKEN * context_length)
 
 
 def _info(model: Loaded, settings: Settings) -> wire.ModelInfo:

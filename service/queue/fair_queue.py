@@ -69,13 +69,15 @@ class _CallerQueues(Generic[E]):
 
     A caller that has not been served has the next turn. Those that have been served take turns, and keep their places
     until their next turn even while nothing of theirs waits: a caller that comes back at once overtakes nobody. The
-    flows of FQ-CoDel (RFC 8290) have their turns like this, so that one with little to send hardly waits.
+    flows of FQ-CoDel (RFC 8290) have their turns like this, so that one with little to send hardly waits. But a caller
+    that was served is overtaken no more often in a row than callers wait, however many new ones keep coming.
     """
 
     def __init__(self) -> None:
         self._callers: dict[str, OrderedDict[E, None]] = {}
         self._unserved: OrderedDict[str, None] = OrderedDict()
         self._served: OrderedDict[str, None] = OrderedDict()
+        self._overtaken = 0
         self.tokens: Counter[str] = Counter()
         """Waiting tokens by caller."""
 
@@ -89,10 +91,11 @@ class _CallerQueues(Generic[E]):
     def front(self) -> E:
         return next(iter(self._callers[self._next_caller()]))
 
-    @property
-    def overtakes(self) -> bool:
-        """True if the next turn is that of a caller which has not been served, before others that have been."""
-        return bool(self._unserved) and len(self._callers) > len(self._unserved)
+    def begin_batch(self) -> bool:
+        """Counts a batch that ``front`` leads. Returns whether its caller overtakes others, which have been served."""
+        overtakes = self._next_caller() in self._unserved and self._served_wait
+        self._overtaken = self._overtaken + 1 if overtakes else 0
+        return overtakes
 
     def __iter__(self) -> Iterator[E]:
         for entries in self._callers.values():
@@ -125,9 +128,13 @@ class _CallerQueues(Generic[E]):
         if entry.spent:
             self.remove(entry)
 
+    @property
+    def _served_wait(self) -> bool:
+        return len(self._callers) > len(self._unserved)
+
     def _next_caller(self) -> str:
-        for caller in self._unserved:
-            return caller
+        if self._unserved and not (self._served_wait and self._overtaken >= len(self._callers)):
+            return next(iter(self._unserved))
         while (caller := next(iter(self._served))) not in self._callers:
             del self._served[caller]
         return caller
@@ -217,7 +224,7 @@ class FairQueue(Generic[E]):
             while queues and room > 0:
                 entry = queues.front
                 leads = not batch
-                overtaking = queues.overtakes if leads else overtaking
+                overtaking = queues.begin_batch() if leads else overtaking
                 fills = leads or (batch[0].entry.priority is entry.priority and not overtaking)
                 turn = self._turn(entry, room, leads=leads, fills=fills)
                 batch += turn

@@ -26,8 +26,18 @@ MAX_CHARS_ON_EVENT_LOOP: Final = 4096
 for the characters that tokenizers are slowest with. The switch to the thread and back takes 0.1 ms."""
 JOB_CHARS: Final = 32_768
 """Characters of one job of the thread. A longer item is a job of its own."""
+CHARACTERS_PER_TOKEN: Final = 64
+LEAST_CHARACTERS: Final = 65_536
 MAX_WAITING_CHARS: Final = 4 * 1024 * 1024
 """Most characters of one caller's requests that wait or are rendered: about what the largest body holds by default."""
+
+
+def characters_allowed(context_length: int) -> int:
+    """Returns the most characters of an item, counted before it is tokenised.
+
+    Tokens of agents' texts have 3 to 5 characters. Repeated white space may have 64 in one token.
+    """
+    return max(LEAST_CHARACTERS, CHARACTERS_PER_TOKEN * context_length)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
