@@ -107,8 +107,16 @@ def worker_processes(pid: int) -> list[int]:
     Its resource tracker, which does no work, is left out.
     """
     lists = Path(f"/proc/{pid}/task").glob("*/children")
-    children = sorted(int(child) for path in lists for child in path.read_text(encoding="ascii").split())
-    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    children = sorted(int(child) for path in lists for child in _read_if_there(path).split())
+    return [child for child in children if b"spawn_main" in _read_if_there(Path(f"/proc/{child}/cmdline"))]
+
+
+def _read_if_there(path: Path) -> bytes:
+    """Returns the content of a file below /proc; empty if its thread or process has just ended."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
