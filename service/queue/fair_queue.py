@@ -77,7 +77,7 @@ class _CallerQueues(Generic[E]):
         self._callers: dict[str, OrderedDict[E, None]] = {}
         self._unserved: OrderedDict[str, None] = OrderedDict()
         self._served: OrderedDict[str, None] = OrderedDict()
-        self._overtaken = 0
+        self._overtakings_left = 0
         self.tokens: Counter[str] = Counter()
         """Waiting tokens by caller."""
 
@@ -94,7 +94,7 @@ class _CallerQueues(Generic[E]):
     def begin_batch(self) -> bool:
         """Counts a batch that ``front`` leads. Returns whether its caller overtakes others, which have been served."""
         overtakes = self._next_caller() in self._unserved and self._served_wait
-        self._overtaken = self._overtaken + 1 if overtakes else 0
+        self._overtakings_left = self._overtakings_left - 1 if overtakes else len(self._callers)
         return overtakes
 
     def __iter__(self) -> Iterator[E]:
@@ -133,7 +133,7 @@ class _CallerQueues(Generic[E]):
         return len(self._callers) > len(self._unserved)
 
     def _next_caller(self) -> str:
-        if self._unserved and not (self._served_wait and self._overtaken >= len(self._callers)):
+        if self._unserved and (self._overtakings_left or not self._served_wait):
             return next(iter(self._unserved))
         while (caller := next(iter(self._served))) not in self._callers:
             del self._served[caller]

@@ -2,7 +2,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -248,6 +248,7 @@ TestQueueing = Queueing.TestCase
     budget=st.integers(1, 20),
     priority=st.sampled_from(Priority),
 )
+@example(crowd=[("a", [1, 1]), ("b", [1]), ("c", [1])], budget=1, priority=INTERACTIVE)
 @settings(max_examples=100, deadline=None)
 def test_a_caller_leads_a_batch_after_at_most_one_of_each_other_caller(
     crowd: list[tuple[str, list[int]]], budget: int, priority: Priority
