@@ -1,6 +1,7 @@
-"""Value types that every package shares: steps, trajectories, states, and the score of a step."""
+"""Value types that every package shares: steps, trajectories, states, chats, and the score of a step."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,57 @@ class State:
     def take(self, action: str) -> Trajectory:
         """The trajectory in which the agent takes ``action`` here."""
         return Trajectory(self.task, (*self.steps, Step(self.observation, action)))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool. ``arguments`` is the text that the model wrote, JSON as a rule."""
+
+    name: str
+    arguments: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat.
+
+    ``content`` is a text, the texts of its parts, or None if the turn has none. ``reasoning`` is what the model thought
+    before it spoke, as far as it stands apart from ``content``.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | tuple[str, ...] | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        return "".join(self.content) if isinstance(self.content, tuple) else self.content or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A chat with its roles. Each assistant turn is an action; tool turns stand in the order of their calls.
+
+    ``tools`` are the definitions of the tools that the agent may call, each as JSON text. With ``include_reasoning`` a
+    template that has no place for reasoning refuses turns that have some; else it leaves it out.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[str, ...] = ()
+    include_reasoning: bool = False
+
+    def take(self, action: Message) -> "Conversation":
+        """The chat in which the agent says ``action`` next."""
+        return self.until(len(self.messages), action)
+
+    def until(self, end: int, *more: Message) -> "Conversation":
+        """The first ``end`` turns, and ``more`` after them."""
+        return Conversation((*self.messages[:end], *more), self.tools, self.include_reasoning)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentprm import wire
 from agentprm.errors import UpstreamFailed
-from agentprm.types import State
+from agentprm.types import Conversation, Message, State
 from service.generation.server import GenerationClient
 from service.queue.calls import CallQueue
 from service.queue.terms import Terms, within_deadline
@@ -23,7 +23,7 @@ class SampledAction(NamedTuple):
 class _Draw:
     """One call for one action. Draws compare by identity, so that equal ones are not merged into one call."""
 
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     sample: wire.Sample
 
 
@@ -52,7 +52,7 @@ class Policy:
         await self._client.close()
 
     async def sample(
-        self, requests: Sequence[tuple[State, wire.Sample]], terms: Terms
+        self, requests: Sequence[tuple[State | Conversation, wire.Sample]], terms: Terms
     ) -> tuple[list[list[SampledAction]], float]:
         """Returns the requested number of actions for each state, and the seconds that this took.
 
@@ -82,14 +82,27 @@ class Policy:
         return SampledAction(completion.text, completion.complete)
 
 
-def to_chat(state: State) -> list[dict[str, str]]:
-    """Returns ``state`` as user and assistant messages in turns.
+def to_chat(state: State | Conversation) -> list[dict[str, Any]]:
+    """Returns ``state`` as the messages of an OpenAI chat. A chat keeps its turns; its tools are not told.
 
-    The task and the first observation share a message: many chat templates refuse two user messages in a row.
+    The task and the first observation of a state share a message: many templates refuse two user messages in a row.
     """
+    if isinstance(state, Conversation):
+        return list(map(_as_sent, state.messages))
     observations = [*(step.observation for step in state.steps), state.observation]
     first = f"{state.task}\n\n{observations[0]}" if observations[0] else state.task
     chat = [{"role": "user", "content": first}]
     for step, observation in zip(state.steps, observations[1:], strict=True):
         chat += [{"role": "assistant", "content": step.action}, {"role": "user", "content": observation}]
     return chat
+
+
+def _as_sent(message: Message) -> dict[str, Any]:
+    sent: dict[str, Any] = {"role": message.role, "content": message.text or None}
+    if message.tool_calls:
+        sent["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    named = {"tool_call_id": message.tool_call_id, "name": message.name}
+    return sent | {key: value for key, value in named.items() if value is not None}

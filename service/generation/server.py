@@ -57,7 +57,7 @@ class GenerationClient:
         self._timeout = timeout
         self._client = AsyncInferenceClient(base_url=url, api_key=key or NO_KEY)
 
-    async def chat(self, messages: Sequence[Mapping[str, str]], model: str, **options: Any) -> Completion:
+    async def chat(self, messages: Sequence[Mapping[str, Any]], model: str, **options: Any) -> Completion:
         """Generates the next message. ``options``: max_tokens, temperature, stop, logprobs, top_logprobs.
 
         Raises:

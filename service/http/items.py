@@ -1,12 +1,13 @@
 """Converts the items of a request to trajectories, states and candidates."""
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from agentprm import wire
 from agentprm.errors import InvalidRequest, TooLong
-from agentprm.messages import to_state, to_trajectory
-from agentprm.types import State, Trajectory
+from agentprm.messages import to_history, to_proposal
+from agentprm.types import Conversation, Message, State, Trajectory
 from service.generation.policy import Policy, SampledAction
 from service.http.item_sizes import refuse_large_items
 from service.queue.terms import Terms
@@ -41,24 +42,39 @@ def convert_items(
     return converted
 
 
-def trajectory_of(item: wire.TrajectoryItem) -> Trajectory:
-    trajectory = to_trajectory(item)
-    _refuse_surrogates(step.action for step in trajectory.steps)
-    return trajectory
+def history_of(item: wire.TrajectoryItem) -> Trajectory | Conversation:
+    history = to_history(item)
+    _refuse_surrogates(history)
+    return history
 
 
-def proposal_of(item: wire.RankItem) -> tuple[State, list[str]]:
-    state, candidates = to_state(item)
-    _refuse_surrogates([*(step.action for step in state.steps), *candidates])
+def proposal_of(item: wire.RankItem) -> tuple[State | Conversation, list[str | Message]]:
+    state, candidates = to_proposal(item)
+    _refuse_surrogates(state, *candidates)
     return state, candidates
 
 
-def _refuse_surrogates(actions: Iterable[str]) -> None:
-    """Raises InvalidRequest for a lone surrogate, which an escape in a tool call's JSON arguments can hide."""
-    try:
-        "".join(actions).encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("the arguments of a tool call hold a lone surrogate, which is no character") from None
+def _refuse_surrogates(*parts: Trajectory | State | Conversation | Message | str) -> None:
+    """Raises InvalidRequest for a lone surrogate, which an escape in a tool call's JSON arguments can hide.
+
+    Everything else was checked by the bodies.
+    """
+    for message in parts:
+        if isinstance(message, Conversation):
+            _refuse_surrogates(*message.messages)
+        elif isinstance(message, Message):
+            for call in message.tool_calls:
+                _refuse_escaped_surrogate(call.arguments)
+
+
+def _refuse_escaped_surrogate(arguments: str) -> None:
+    if "\\u" in arguments:
+        try:
+            json.dumps(json.loads(arguments), ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("the arguments of a tool call hold a lone surrogate, which is no character") from None
+        except ValueError:
+            return  # no JSON: kept as written
 
 
 def refuse_too_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
@@ -72,10 +88,12 @@ def refuse_too_many_candidates(items: Sequence[wire.RankItem], limit: int) -> No
 
 
 async def sample_actions(
-    policy: Policy | None, items: Sequence[wire.RankItem], states: Sequence[State], terms: Terms
+    policy: Policy | None, items: Sequence[wire.RankItem], states: Sequence[State | Conversation], terms: Terms
 ) -> tuple[dict[int, list[SampledAction]], float]:
     """Samples actions for the items that ask for them. Returns the actions by item index, and the seconds it took."""
-    samples = {index: (states[index], item.sample) for index, item in enumerate(items) if item.sample is not None}
+    samples: dict[int, tuple[State | Conversation, wire.Sample]] = {
+        index: (states[index], item.sample) for index, item in enumerate(items) if item.sample is not None
+    }
     if not samples:
         return {}, 0.0
     if policy is None:

@@ -18,7 +18,7 @@ from service.score_cache.keys import KeyScope
 from service.scoring.judge_source import JudgeSource
 from service.scoring.observer import ModelObserver
 from service.scoring.scorer import Scorer
-from service.scoring.sequences import Sequencer
+from service.scoring.sequences import TextSequencer
 from service.scoring.token_source import TokenSource
 from service.settings import Settings
 
@@ -82,7 +82,7 @@ class ModelBuilder:
 
     def _token_source(self, model: LoadedModel, observer: ModelObserver) -> TokenSource:
         manifest = model.manifest
-        sequencer = Sequencer(model.renderer, self._scope(model), context_length=manifest.context_length)
+        sequencer = TextSequencer(model.renderer, self._scope(model), context_length=manifest.context_length)
         batcher = self._batcher(model, observer)
         self._metrics.engine.watch_queue(manifest.reference, batcher)
         return TokenSource(sequencer, batcher, self._texts)

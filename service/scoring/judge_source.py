@@ -8,7 +8,8 @@ from hashlib import blake2b
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from agentprm.types import State, Step, Trajectory, Usage
+from agentprm.types import Conversation, Message, State, Step, Trajectory, Usage
+from model_store.text.conversations import action_text, as_state, as_trajectory
 from service.generation.judge import Judgement, Prefix, RemoteJudge
 from service.queue.calls import Answers, CallQueue
 from service.queue.fair_queue import Priority
@@ -72,21 +73,23 @@ class JudgeSource:
         await self._calls.close()
         await self._judge.close()
 
-    def trajectory(self, trajectory: Trajectory, last: int | None) -> list[JudgedStep]:
+    def trajectory(self, history: Trajectory | Conversation, last: int | None) -> list[JudgedStep]:
         """One call per step."""
+        trajectory = as_trajectory(history)
         chain = self._begin(trajectory.task)
         keys = [_extended(chain, step.observation, step.action).key for step in trajectory.steps]
         first = 0 if last is None else max(0, len(keys) - last)
         return [JudgedStep((key,), Prefix(trajectory, end)) for end, key in enumerate(keys[first:], start=first + 1)]
 
-    def candidates(self, state: State, candidates: Sequence[str]) -> list[JudgedStep]:
+    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> list[JudgedStep]:
         """One call per distinct candidate, after one for the step before if there is one."""
+        state = as_state(state)
         past = Trajectory(state.task, state.steps)
         chain, steps = self._begin(state.task), list[JudgedStep]()
         for step in state.steps:
             key = _extended(chain, step.observation, step.action).key
             steps = [JudgedStep((key,), Prefix(past, len(state.steps)))]
-        for action in distinct(candidates):
+        for action in map(action_text, distinct(candidates)):
             key = _extended(chain.branch(), state.observation, action).key
             steps.append(JudgedStep((key,), Prefix(past, len(state.steps), Step(state.observation, action))))
         return steps

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from agentprm.types import StepScore, Usage
+from agentprm.types import Message, StepScore, Usage
 
 Promise = Callable[[float], float]
 """Maps a raw score into [0, 1]."""
@@ -75,7 +75,7 @@ def step_scores(raws: Sequence[float], promise: Promise) -> list[StepScore]:
 
 
 def rank(
-    candidates: Sequence[str], raws: Mapping[str, float], before: float | None, promise: Promise
+    candidates: Sequence[str | Message], raws: Mapping[str | Message, float], before: float | None, promise: Promise
 ) -> list[RankedAction]:
     """Ranks candidates, best promise first.
 

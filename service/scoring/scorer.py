@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
-from agentprm.errors import TooLong
-from agentprm.types import State, Step, Trajectory, Usage
+from agentprm.errors import InvalidRequest, TooLong
+from agentprm.types import Conversation, Message, State, Trajectory, Usage
+from model_store.text.runs import Unrenderable
 from service.queue.terms import Terms, within_deadline
 from service.queue.texts import TextQueue
 from service.score_cache.contract import ScoreCache
@@ -63,29 +64,31 @@ class Scorer:
         self._promise = promise
         self._observer = observer
 
-    async def score_steps(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
+    async def score_steps(self, trajectories: Sequence[Trajectory | Conversation], terms: Terms) -> Scores:
         """Scores the last step of each trajectory, with the step before it for its progress."""
         scores = await self._score_trajectories(trajectories, terms, last=2)
         return self._report(Scores([ItemScores(item.steps[-1:], item.usage) for item in scores.items], scores.timings))
 
-    async def score_trajectories(self, trajectories: Sequence[Trajectory], terms: Terms) -> Scores:
+    async def score_trajectories(self, trajectories: Sequence[Trajectory | Conversation], terms: Terms) -> Scores:
         """Scores every step of each trajectory."""
         return self._report(await self._score_trajectories(trajectories, terms, last=None))
 
-    async def rank(self, states: Sequence[State], candidates: Sequence[Sequence[str]], terms: Terms) -> Rankings:
+    async def rank(
+        self, states: Sequence[State | Conversation], candidates: Sequence[Sequence[str | Message]], terms: Terms
+    ) -> Rankings:
         """Ranks the candidates of each state, best promise first."""
         asked = list(zip(states, candidates, strict=True))
         renderings = [partial(self.source.candidates, state, proposed) for state, proposed in asked]
-        chars = [_chars(state.task, state.steps, state.observation, *proposed) for state, proposed in asked]
+        chars = [_chars(state, *proposed) for state, proposed in asked]
         items, timings = await self._score(renderings, chars, terms)
         rankings = [self._ranking(proposed, item) for proposed, item in zip(candidates, items, strict=True)]
         return self._report(Rankings(rankings, timings))
 
     async def _score_trajectories(
-        self, trajectories: Sequence[Trajectory], terms: Terms, *, last: int | None
+        self, trajectories: Sequence[Trajectory | Conversation], terms: Terms, *, last: int | None
     ) -> Scores:
         renderings = [partial(self.source.trajectory, trajectory, last) for trajectory in trajectories]
-        chars = [_chars(trajectory.task, trajectory.steps) for trajectory in trajectories]
+        chars = list(map(_chars, trajectories))
         items, timings = await self._score(renderings, chars, terms)
         return Scores([ItemScores(step_scores(item.raws, self._promise), item.usage) for item in items], timings)
 
@@ -115,7 +118,7 @@ class Scorer:
         timings = Timings(**stages.seconds, queue=computed.queue, forward=computed.forward)
         return [_item_raw_scores(item, scores, usages) for item in items], timings
 
-    def _ranking(self, candidates: Sequence[str], item: ItemRawScores) -> ItemRanking:
+    def _ranking(self, candidates: Sequence[str | Message], item: ItemRawScores) -> ItemRanking:
         actions = distinct(candidates)
         before, of_actions = item.raws[: -len(actions)], item.raws[-len(actions) :]
         raws = dict(zip(actions, of_actions, strict=True))
@@ -126,11 +129,28 @@ class Scorer:
         return answer
 
 
-def _chars(task: str, steps: Sequence[Step], *others: str) -> int:
+def _chars(history: Trajectory | State | Conversation, *candidates: str | Message) -> int:
     """The characters of an item, a measure of what rendering it costs."""
-    texts = 1 + 2 * len(steps) + len(others)
-    of_steps = sum(len(step.observation) + len(step.action) for step in steps)
-    return len(task) + of_steps + sum(map(len, others)) + TEXT_CHARS * texts
+    texts = [*_texts(history), *chain.from_iterable(map(_texts, candidates))]
+    return sum(map(len, texts)) + TEXT_CHARS * len(texts)
+
+
+def _texts(part: Trajectory | State | Conversation | Message | str) -> Iterator[str]:
+    """Every text of a history or a candidate."""
+    match part:
+        case str():
+            yield part
+        case Message():
+            yield part.text
+            yield from (text for call in part.tool_calls for text in (call.name, call.arguments))
+            yield part.reasoning or ""
+        case Conversation():
+            yield from part.tools
+            yield from chain.from_iterable(map(_texts, part.messages))
+        case _:
+            yield part.task
+            yield from (text for step in part.steps for text in (step.observation, step.action))
+            yield part.observation if isinstance(part, State) else ""
 
 
 def _render(index: int, rendering: Rendering) -> Sequence[Question]:
@@ -139,6 +159,10 @@ def _render(index: int, rendering: Rendering) -> Sequence[Question]:
         return rendering()
     except TooLong as error:
         raise TooLong(error.message, details={"item": index, **error.details}) from error
+    except Unrenderable as error:
+        raise InvalidRequest(str(error), details={"item": index}) from error
+    except RecursionError as error:
+        raise InvalidRequest("the arguments of a tool call nest too deeply", details={"item": index}) from error
 
 
 def _item_raw_scores(item: Sequence[Question], scores: Mapping[Key, float], usages: Iterator[Usage]) -> ItemRawScores:

@@ -2,10 +2,11 @@
 
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from agentprm.errors import TooLong
-from agentprm.types import State, Trajectory
+from agentprm.types import Conversation, Message, State, Trajectory
+from model_store.text.conversations import action_text, as_state, as_trajectory
 from model_store.text.renderer import Rendered, Renderer
 from model_store.text.runs import TooManyTokens
 from service.score_cache.keys import Key, KeyScope
@@ -34,8 +35,31 @@ class KeyedSequence(NamedTuple):
         return KeyedSequence(self.token_ids if whole else self.token_ids[: reads[-1] + 1], reads, keys)
 
 
-class Sequencer:
+class Sequencer(Protocol):
     """Renders for one model as it is served. It keeps no state of an item: any thread may call it at any time.
+
+    Implemented for templates of texts around segments and for chat templates.
+    """
+
+    def trajectory(self, history: Trajectory | Conversation, reads: int | None) -> list[KeyedSequence]:
+        """The sequences with the last ``reads`` steps' scores, in the order of the steps; None: with all of them.
+
+        Raises:
+            TooLong: a sequence has more tokens than the model reads.
+            Unrenderable: the template has no place for the history.
+        """
+        ...
+
+    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> list[KeyedSequence]:
+        """The sequences that read the step before, if there is one, and then each distinct candidate.
+
+        Raises as ``trajectory``.
+        """
+        ...
+
+
+class TextSequencer:
+    """Implements ``Sequencer`` for templates of texts around segments: a trajectory is one sequence.
 
     Args:
         renderer: makes token ids of texts.
@@ -48,31 +72,23 @@ class Sequencer:
         self._scope = scope
         self._context_length = context_length
 
-    def trajectory(self, trajectory: Trajectory, reads: int | None) -> KeyedSequence:
-        """One sequence, read at the last ``reads`` step ends; None: at every step end.
-
-        Raises:
-            TooLong: it has more tokens than the model reads.
-        """
+    def trajectory(self, history: Trajectory | Conversation, reads: int | None) -> list[KeyedSequence]:
+        """One sequence, read at the last ``reads`` step ends; None: at every step end."""
         try:
-            token_ids, task_len, step_ends, _ = self._renderer.trajectory(trajectory, self._context_length)
+            rendered = self._renderer.trajectory(as_trajectory(history), self._context_length)
         except TooManyTokens as error:
             raise self._too_long(error.tokens) from error
+        token_ids, task_len, step_ends, _ = rendered
         ends = step_ends if reads is None else step_ends[-reads:]
         chain, keys, done = self._scope.begin(token_ids[:task_len]), [], task_len
         for end in ends:
             keys.append(chain.extend(token_ids[done : end + 1]).key)
             done = end + 1
-        return KeyedSequence(token_ids, ends, keys, self._renderer.count_unknown(token_ids))
+        return [KeyedSequence(token_ids, ends, keys, self._renderer.count_unknown(token_ids))]
 
-    def candidates(self, state: State, candidates: Sequence[str]) -> list[KeyedSequence]:
-        """One sequence per distinct candidate; the first also reads the step before, which all of them share.
-
-        Raises:
-            TooLong: a candidate after its history has more tokens than the model reads.
-        """
-        actions = distinct(candidates)
-        rendered, proposed = self._rendered(state, actions, candidates)
+    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> list[KeyedSequence]:
+        """One sequence per distinct candidate; the first also reads the step before, which all of them share."""
+        rendered, proposed = self._rendered(as_state(state), candidates)
         history, task_len, step_ends, _ = rendered
         chain, before, keys, done = self._scope.begin(history[:task_len]), step_ends[-1:], [], task_len
         if before:
@@ -88,15 +104,14 @@ class Sequencer:
             before, keys = [], []
         return sequences
 
-    def _rendered(
-        self, state: State, actions: Sequence[str], candidates: Sequence[str]
-    ) -> tuple[Rendered, list[list[int]]]:
+    def _rendered(self, state: State, candidates: Sequence[str | Message]) -> tuple[Rendered, list[list[int]]]:
         """The history's tokens and those of each action. An error names the candidate that is too long with it."""
+        actions = distinct(candidates)
         known, proposed = 0, list[list[int]]()
         try:
             rendered = self._renderer.state(state, self._context_length)
             known = len(rendered.token_ids)
-            for token_ids in self._action_ids(actions, rendered, self._context_length - known):
+            for token_ids in self._action_ids(list(map(action_text, actions)), rendered, self._context_length - known):
                 proposed.append(token_ids)
         except TooManyTokens as error:
             too_long = candidates.index(actions[len(proposed)])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-from agentprm.types import State, Trajectory, Usage
+from agentprm.types import Conversation, Message, State, Trajectory, Usage
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 from service.score_cache.keys import Key
@@ -45,17 +45,18 @@ class Source(Protocol[Q]):
         """False once only a new process can score again."""
         ...
 
-    def trajectory(self, trajectory: Trajectory, last: int | None) -> Sequence[Q]:
-        """Renders the questions about the ``last`` steps of a trajectory; None: about every step.
+    def trajectory(self, history: Trajectory | Conversation, last: int | None) -> Sequence[Q]:
+        """Renders the questions about the ``last`` steps of a history; None: about every step.
 
         Called on the event loop for a short text, else on the tokenizer thread. Both may happen at once.
 
         Raises:
             TooLong: the item has more tokens than the model reads.
+            Unrenderable: the checkpoint's template has no place for the history.
         """
         ...
 
-    def candidates(self, state: State, candidates: Sequence[str]) -> Sequence[Q]:
+    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> Sequence[Q]:
         """Renders the questions about the candidates of a state. Called and raises as ``trajectory``."""
         ...
 
@@ -84,6 +85,6 @@ class Source(Protocol[Q]):
         ...
 
 
-def distinct(candidates: Sequence[str]) -> list[str]:
+def distinct(candidates: Sequence[str | Message]) -> list[str | Message]:
     """Candidates without repetitions: equal ones are scored once, so rounding cannot tell them apart."""
     return list(dict.fromkeys(candidates))

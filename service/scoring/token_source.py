@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from agentprm.types import State, Trajectory, Usage
+from agentprm.types import Conversation, Message, State, Trajectory, Usage
 from service.queue.batcher import Batcher
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
@@ -53,12 +53,10 @@ class TokenSource:
     async def close(self) -> None:
         await self._batcher.close()
 
-    def trajectory(self, trajectory: Trajectory, last: int | None) -> list[KeyedSequence]:
-        """One sequence, read at several step ends: all of its scores come out of one pass."""
-        return [self._sequencer.trajectory(trajectory, last)]
+    def trajectory(self, history: Trajectory | Conversation, last: int | None) -> list[KeyedSequence]:
+        return self._sequencer.trajectory(history, last)
 
-    def candidates(self, state: State, candidates: Sequence[str]) -> list[KeyedSequence]:
-        """One sequence per distinct candidate; the first one also reads the step before."""
+    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> list[KeyedSequence]:
         return self._sequencer.candidates(state, candidates)
 
     async def compute(self, questions: Sequence[KeyedSequence], known: Mapping[Key, float], terms: Terms) -> Computed:

@@ -11,10 +11,10 @@ from service.http import examples
 from service.http.items import (
     Item,
     convert_items,
+    history_of,
     proposal_of,
     refuse_too_many_candidates,
     sample_actions,
-    trajectory_of,
 )
 from service.http.openapi import documented
 from service.http.replies import rank_result, reply_with, step_result, trajectory_result
@@ -47,7 +47,7 @@ async def score_step(
     """Promise and progress of the last step of each trajectory."""
     terms = _terms(request, x_priority, x_deadline_ms, body.deadline_ms)
     with _leased_model(request, body.model) as model:
-        trajectories = _converted(request, model, body.items, trajectory_of)
+        trajectories = _converted(request, model, body.items, history_of)
         scores = await model.scorer.score_steps(trajectories, terms)
         results = [step_result(item.id, score) for item, score in zip(body.items, scores.items, strict=True)]
         return reply_with(request, wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
@@ -60,7 +60,7 @@ async def score_trajectory(
     """Promise and progress of every step of each trajectory, in one pass."""
     terms = _terms(request, x_priority, x_deadline_ms, body.deadline_ms)
     with _leased_model(request, body.model) as model:
-        trajectories = _converted(request, model, body.items, trajectory_of)
+        trajectories = _converted(request, model, body.items, history_of)
         scores = await model.scorer.score_trajectories(trajectories, terms)
         results = [trajectory_result(item.id, score) for item, score in zip(body.items, scores.items, strict=True)]
         return reply_with(request, wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)

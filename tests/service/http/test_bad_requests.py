@@ -244,7 +244,7 @@ def test_an_unexpected_exception_is_500_with_an_id_and_logged_without_its_words(
         raise LookupError(MARKER)
 
     async def scenario() -> None:
-        monkeypatch.setattr("service.http.items.to_trajectory", fail)
+        monkeypatch.setattr("service.http.items.to_history", fail)
         async with serving() as client:
             body = {"items": [item(MARKER)]}
             reply = await client.post("/score_step", json=body, headers={"x-request-id": "find-me"})

@@ -53,8 +53,8 @@ def test_an_item_over_the_limit_is_413_and_nothing_is_made_of_any(
     def fail(_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("service.http.items.to_trajectory", fail)
-    monkeypatch.setattr("service.http.items.to_state", fail)
+    monkeypatch.setattr("service.http.items.to_history", fail)
+    monkeypatch.setattr("service.http.items.to_proposal", fail)
     small = item() if path != "/rank_actions" else proposal("go")
     details = refused_details(ask(path, small, large))
     assert details == {"item": 1, "characters": characters, "limit": LIMIT}

@@ -18,7 +18,7 @@ from service.queue.texts import TextQueue
 from service.score_cache.keys import KeyScope
 from service.score_cache.memory_tier import MemoryTier
 from service.scoring.scorer import Scorer
-from service.scoring.sequences import Sequencer
+from service.scoring.sequences import TextSequencer
 from service.scoring.token_source import TokenSource
 from tests.model_store.text.test_renderer import RENDERERS
 from tests.service.echo_app import MANIFEST, PATIENCE, GatedEngine, PrefixEchoEngine, byte_renderer, pass_time
@@ -47,7 +47,7 @@ def scoring(
             )
             batcher.start()
             scope = KeyScope("test", "0", 1, "float32")
-            sequencer = Sequencer(renderer or byte_renderer(), scope, context_length=context_length)
+            sequencer = TextSequencer(renderer or byte_renderer(), scope, context_length=context_length)
             cache = MemoryTier(cache_items, Metrics().score_cache)
             texts = TextQueue(tokenizer_thread)
             source = TokenSource(sequencer, batcher, texts)

@@ -12,7 +12,7 @@ from model_store.format.template import Template
 from model_store.text.renderer import Renderer
 from service.score_cache.keys import KeyScope
 from service.scoring.continued import Continued
-from service.scoring.sequences import KeyedSequence, Sequencer
+from service.scoring.sequences import KeyedSequence, TextSequencer
 from tests.model_store.text.test_renderer import RENDERERS
 from tests.model_store.tiny_checkpoints import sentence_piece
 from tests.service.echo_app import byte_renderer
@@ -20,13 +20,14 @@ from tests.service.scoring.test_scorer import actions, states, trajectories
 
 SCOPE = KeyScope("test", "sha256:0", 1, "float32")
 TAGS = Template("<s>", ("", " "), ("", "\n"), ("", " ки"), "\n", tokenise="text", skip_empty_observation=True)
-sequencer = Sequencer(byte_renderer(), SCOPE, context_length=500)
-of_whole_text = Sequencer(Renderer(sentence_piece(), TAGS), SCOPE, context_length=500)
+sequencer = TextSequencer(byte_renderer(), SCOPE, context_length=500)
+of_whole_text = TextSequencer(Renderer(sentence_piece(), TAGS), SCOPE, context_length=500)
 sequencers = pytest.mark.parametrize("sequencer", [sequencer, of_whole_text], ids=["segments", "whole text"])
 
 
-def of_trajectory(sequencer: Sequencer, trajectory: Trajectory, reads: int | None = None) -> KeyedSequence:
-    return sequencer.trajectory(trajectory, reads)
+def of_trajectory(sequencer: TextSequencer, trajectory: Trajectory, reads: int | None = None) -> KeyedSequence:
+    (sequence,) = sequencer.trajectory(trajectory, reads)
+    return sequence
 
 
 def written_out(sequence: KeyedSequence) -> KeyedSequence:
@@ -38,7 +39,7 @@ def written_out(sequence: KeyedSequence) -> KeyedSequence:
 @given(trajectory=trajectories, reads=st.integers(1, 3))
 @settings(deadline=None)
 def test_the_last_steps_have_the_keys_that_they_have_in_the_whole(
-    sequencer: Sequencer, trajectory: Trajectory, reads: int
+    sequencer: TextSequencer, trajectory: Trajectory, reads: int
 ) -> None:
     whole, last = of_trajectory(sequencer, trajectory), of_trajectory(sequencer, trajectory, reads)
     assert last == whole._replace(reads=whole.reads[-reads:], keys=whole.keys[-reads:])
@@ -49,7 +50,7 @@ def test_the_last_steps_have_the_keys_that_they_have_in_the_whole(
 @given(state=states, candidates=st.lists(actions, min_size=1, max_size=4))
 @settings(deadline=None)
 def test_a_candidate_has_the_keys_of_the_step_it_would_be(
-    sequencer: Sequencer, state: State, candidates: list[str]
+    sequencer: TextSequencer, state: State, candidates: list[str]
 ) -> None:
     sequences = [written_out(sequence) for sequence in sequencer.candidates(state, candidates)]
     taken = [of_trajectory(sequencer, state.take(action), 2) for action in dict.fromkeys(candidates)]
@@ -101,7 +102,7 @@ def test_a_continued_history_is_the_sequence_of_both_lists(
 
 def test_candidates_do_not_hold_their_history_many_times() -> None:
     state, candidates = State("t" * 20_000), [f"go {index}" for index in range(64)]
-    long = Sequencer(byte_renderer(), SCOPE, context_length=30_000)
+    long = TextSequencer(byte_renderer(), SCOPE, context_length=30_000)
     tracemalloc.start()
     sequences = long.candidates(state, candidates)
     held, _ = tracemalloc.get_traced_memory()
@@ -111,7 +112,7 @@ def test_candidates_do_not_hold_their_history_many_times() -> None:
 
 
 def test_unknown_tokens_are_counted_once_for_each_sequence() -> None:
-    sequencer = Sequencer(RENDERERS["word level"], SCOPE, context_length=500)
+    sequencer = TextSequencer(RENDERERS["word level"], SCOPE, context_length=500)
     assert of_trajectory(sequencer, Trajectory("get 1", (Step("2", "craft oak_log"),))).unknown == 0
     assert of_trajectory(sequencer, Trajectory("get gold", (Step("no 1", "smelt iron"),))).unknown == 4
     ranked = sequencer.candidates(State("get gold", (), "1"), ["get oak_log", "smelt iron"])

@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeVar
 import pytest
 
 from agentprm.errors import NotReady, Overloaded
-from agentprm.types import State, Step, StepScore, Trajectory, Usage
+from agentprm.types import Conversation, Message, State, Step, StepScore, Trajectory, Usage
+from model_store.text.conversations import action_text, as_state, as_trajectory
 from service.metrics import Metrics
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
@@ -43,13 +44,15 @@ class LengthSource:
         self.refusal: Exception | None = None
         self.rendered = 0
 
-    def trajectory(self, trajectory: Trajectory, last: int | None) -> list[LengthQuestion]:
+    def trajectory(self, history: Trajectory | Conversation, last: int | None) -> list[LengthQuestion]:
         self.rendered += 1
+        trajectory = as_trajectory(history)
         first = 0 if last is None else -last
         return [LengthQuestion(step.action) for step in trajectory.steps[first:]]
 
-    def candidates(self, state: State, candidates: Sequence[str]) -> list[LengthQuestion]:
-        return [LengthQuestion(text) for text in (*(step.action for step in state.steps[-1:]), *distinct(candidates))]
+    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> list[LengthQuestion]:
+        texts = [*(step.action for step in as_state(state).steps[-1:]), *map(action_text, distinct(candidates))]
+        return list(map(LengthQuestion, texts))
 
     async def compute(self, questions: Sequence[LengthQuestion], known: Mapping[Key, float], terms: Terms) -> Computed:
         if self.refusal is not None:

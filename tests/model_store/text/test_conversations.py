@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentprm.errors import InvalidRequest
-from agentprm.messages import action_text, to_state, to_trajectory
+from agentprm.messages import to_history, to_proposal
 from agentprm.types import State, Step, Trajectory
-from agentprm.wire import Message, RankItem, TrajectoryItem
+from agentprm.wire import RankItem, TrajectoryItem
+from model_store.text.conversations import action_text, as_state, as_trajectory
+from model_store.text.runs import Unrenderable
 
 SYSTEM = {"role": "system", "content": "You are a shopper."}
 USER = {"role": "user", "content": "Find a laptop below $900."}
@@ -27,16 +29,22 @@ TASK = "You are a shopper.\nFind a laptop below $900."
 
 
 def trajectory(*messages: dict[str, Any]) -> Trajectory:
-    return to_trajectory(TrajectoryItem.model_validate({"messages": messages}))
+    return as_trajectory(to_history(TrajectoryItem.model_validate({"messages": messages})))
 
 
 def state(*messages: dict[str, Any], candidates: list[Any] | None = None) -> tuple[State, list[str]]:
-    return to_state(RankItem.model_validate({"messages": messages, "candidates": candidates or ["x"]}))
+    return proposal({"messages": messages, "candidates": candidates or ["x"]})
+
+
+def proposal(item: dict[str, Any]) -> tuple[State, list[str]]:
+    proposed, candidates = to_proposal(RankItem.model_validate(item))
+    return as_state(proposed), list(map(action_text, candidates))
 
 
 def calling(arguments: str, name: str = "f") -> str:
     call = {"function": {"name": name, "arguments": arguments}}
-    return action_text(Message.model_validate({"role": "assistant", "tool_calls": [call]}))
+    (step,) = trajectory(USER, {"role": "assistant", "tool_calls": [call]}).steps
+    return step.action
 
 
 def test_a_chat_is_the_trajectory_written_by_hand() -> None:
@@ -53,15 +61,14 @@ def test_a_chat_to_rank_is_the_state_written_by_hand() -> None:
 
 def test_both_forms_of_an_item_are_the_same_trajectory() -> None:
     steps = [{"action": SEARCH_TEXT}, {"observation": "12 results", "action": "click [1]"}]
-    written = to_trajectory(TrajectoryItem.model_validate({"task": TASK, "steps": steps}))
+    written = as_trajectory(to_history(TrajectoryItem.model_validate({"task": TASK, "steps": steps})))
     assert written == trajectory(SYSTEM, USER, SEARCH, FOUND, CLICK)
 
 
 def test_a_state_in_steps_keeps_its_observation() -> None:
-    item = RankItem.model_validate({"task": "t", "steps": [{"action": "a"}], "observation": "o", "candidates": ["x"]})
-    assert to_state(item) == (State("t", (Step("", "a"),), "o"), ["x"])
-    bare = RankItem.model_validate({"task": "t", "candidates": ["x"]})
-    assert to_state(bare) == (State("t"), ["x"])
+    item = {"task": "t", "steps": [{"action": "a"}], "observation": "o", "candidates": ["x"]}
+    assert proposal(item) == (State("t", (Step("", "a"),), "o"), ["x"])
+    assert proposal({"task": "t", "candidates": ["x"]}) == (State("t"), ["x"])
 
 
 def test_the_task_ends_with_the_first_user_turn_or_before_the_first_action() -> None:
@@ -156,7 +163,7 @@ def test_null_and_empty_fields_of_a_dumped_message_are_accepted() -> None:
     ],
 )
 def test_a_chat_that_is_no_trajectory_is_invalid(messages: list[dict[str, Any]], why: str) -> None:
-    with pytest.raises(InvalidRequest, match=why):
+    with pytest.raises((InvalidRequest, Unrenderable), match=why):
         trajectory(*messages)
 
 
@@ -170,5 +177,5 @@ def test_a_chat_that_is_no_trajectory_is_invalid(messages: list[dict[str, Any]],
     ],
 )
 def test_a_chat_that_is_no_state_is_invalid(messages: list[dict[str, Any]], candidates: list[Any], why: str) -> None:
-    with pytest.raises(InvalidRequest, match=why):
+    with pytest.raises((InvalidRequest, Unrenderable), match=why):
         state(*messages, candidates=candidates)
