@@ -3,7 +3,8 @@
 INTERNAL: dict[str, set[str]] = {
     "agentprm.types": set(),
     "agentprm.errors": set(),
-    "agentprm.wire": {"agentprm.errors", "agentprm.wire"},
+    "agentprm.aggregate": set(),
+    "agentprm.wire": {"agentprm.aggregate", "agentprm.errors", "agentprm.wire"},
     "agentprm.messages": {"agentprm.errors", "agentprm.types", "agentprm.wire"},
     "agentprm.search": {"agentprm.search", "agentprm.types"},
     "agentprm": {"agentprm"},

@@ -37,13 +37,18 @@ class StepResult(ScoreBody, Result):
     usage: UsageBody
 
 
-class TrajectoryResult(Result):
-    steps: list[ScoreBody]
-    usage: UsageBody
-
-
 def _is_none(value: object) -> bool:
     return value is None
+
+
+class TrajectoryResult(Result):
+    steps: list[ScoreBody]
+    aggregate: float | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="`aggregate` of the steps' promises, in [0, 1]; only if the request has one.",
+    )
+    usage: UsageBody
 
 
 class RankedCandidate(ScoreBody):

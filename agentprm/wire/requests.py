@@ -5,6 +5,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agentprm.aggregate import Aggregate
 from agentprm.errors import InvalidRequest
 from agentprm.wire.fields import Body, CallId, FailFastList, Id, Milliseconds, Name, NonEmpty, Text
 from agentprm.wire.size import JSONSize
@@ -77,7 +78,10 @@ class _Item(Body):
 
 
 class TrajectoryItem(_Item):
-    """A trajectory with at least one step; in `messages` form the last message is the assistant's."""
+    """A trajectory with at least one step.
+
+    In `messages` form the last message is the assistant's; `/score_trajectory` leaves later ones out.
+    """
 
     @model_validator(mode="after")
     def _has_a_step(self) -> Self:
@@ -126,9 +130,17 @@ class _Request(Body):
 
 
 class ScoreRequest(_Request):
-    """Body of `/score_step` and `/score_trajectory`."""
+    """Body of `/score_step`."""
 
     items: FailFastList[TrajectoryItem] = Field(min_length=1)
+
+
+class ScoreTrajectoryRequest(ScoreRequest):
+    """Body of `/score_trajectory`."""
+
+    aggregate: Aggregate | None = Field(
+        None, description="Which one number of all promises each result has besides its steps; none if absent."
+    )
 
 
 class RankRequest(_Request):
@@ -137,7 +149,7 @@ class RankRequest(_Request):
     items: FailFastList[RankItem] = Field(min_length=1)
 
 
-Request = TypeVar("Request", ScoreRequest, RankRequest)
+Request = TypeVar("Request", ScoreRequest, ScoreTrajectoryRequest, RankRequest)
 
 
 def validate(request: type[Request], fields: Mapping[str, Any]) -> Request:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from agentprm import wire
 from agentprm.errors import InvalidRequest, TooLong
-from agentprm.messages import to_history, to_proposal
+from agentprm.messages import to_history, to_proposal, to_steps
 from agentprm.types import Conversation, Message, State, Trajectory
 from service.generation.policy import Policy, SampledAction
 from service.http.item_sizes import refuse_large_items
@@ -44,6 +44,12 @@ def convert_items(
 
 def history_of(item: wire.TrajectoryItem) -> Trajectory | Conversation:
     history = to_history(item)
+    _refuse_surrogates(history)
+    return history
+
+
+def steps_of(item: wire.TrajectoryItem) -> Trajectory | Conversation:
+    history = to_steps(item)
     _refuse_surrogates(history)
     return history
 

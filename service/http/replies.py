@@ -6,6 +6,7 @@ from typing import Any, Final
 from fastapi import Request, Response
 
 from agentprm import wire
+from agentprm.aggregate import Aggregate, aggregate
 from agentprm.types import StepScore, Usage
 from service.generation.policy import SampledAction
 from service.scoring.results import ItemRanking, ItemScores, Timings
@@ -43,9 +44,10 @@ def step_result(item_id: str | None, item: ItemScores) -> wire.StepResult:
     return wire.StepResult(id=item_id, usage=_usage(item.usage), **_fields(item.steps[-1]))
 
 
-def trajectory_result(item_id: str | None, item: ItemScores) -> wire.TrajectoryResult:
+def trajectory_result(item_id: str | None, item: ItemScores, how: Aggregate | None) -> wire.TrajectoryResult:
     steps = [wire.ScoreBody(**_fields(step)) for step in item.steps]
-    return wire.TrajectoryResult(id=item_id, steps=steps, usage=_usage(item.usage))
+    one = None if how is None else aggregate(how, [step.promise for step in item.steps])
+    return wire.TrajectoryResult(id=item_id, steps=steps, aggregate=one, usage=_usage(item.usage))
 
 
 def rank_result(item_id: str | None, item: ItemRanking, sampled: Sequence[SampledAction] | None) -> wire.RankResult:

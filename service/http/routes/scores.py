@@ -15,6 +15,7 @@ from service.http.items import (
     proposal_of,
     refuse_too_many_candidates,
     sample_actions,
+    steps_of,
 )
 from service.http.openapi import documented
 from service.http.replies import rank_result, reply_with, step_result, trajectory_result
@@ -28,6 +29,7 @@ SCORE_ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions")
 ROUTES: Final = (*SCORE_ROUTES, "/models", *PROBE_ROUTES)
 
 ScoreBody = Annotated[wire.ScoreRequest, Body(openapi_examples=examples.SCORE_REQUESTS)]
+TrajectoryBody = Annotated[wire.ScoreTrajectoryRequest, Body(openapi_examples=examples.SCORE_REQUESTS)]
 RankBody = Annotated[wire.RankRequest, Body(openapi_examples=examples.RANK_REQUESTS)]
 Deadline = Annotated[
     wire.Milliseconds | wire.Unsent,
@@ -55,14 +57,15 @@ async def score_step(
 
 @router.post("/score_trajectory", **documented(wire.ScoreTrajectoryReply, examples.TRAJECTORY_REPLY))
 async def score_trajectory(
-    request: Request, body: ScoreBody, x_deadline_ms: Deadline = None, x_priority: XPriority = Priority.BULK
+    request: Request, body: TrajectoryBody, x_deadline_ms: Deadline = None, x_priority: XPriority = Priority.BULK
 ) -> Response:
     """Promise and progress of every step of each trajectory, in one pass."""
     terms = _terms(request, x_priority, x_deadline_ms, body.deadline_ms)
     with _leased_model(request, body.model) as model:
-        trajectories = _converted(request, model, body.items, history_of)
+        trajectories = _converted(request, model, body.items, steps_of)
         scores = await model.scorer.score_trajectories(trajectories, terms)
-        results = [trajectory_result(item.id, score) for item, score in zip(body.items, scores.items, strict=True)]
+        answered = zip(body.items, scores.items, strict=True)
+        results = [trajectory_result(item.id, score, body.aggregate) for item, score in answered]
         return reply_with(request, wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
 
 
