@@ -33,6 +33,18 @@ class Result(Reply):
     id: str | None = Field(description="The item's id, null if it had none.")
 
 
+class ErrorDetail(Reply):
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class ItemError(Result):
+    """Result of an item that got no score; only in replies to requests whose `on_error` is `item`."""
+
+    error: ErrorDetail
+
+
 class StepResult(ScoreBody, Result):
     usage: UsageBody
 
@@ -80,6 +92,31 @@ class ScoreTrajectoryReply(Reply):
 class RankActionsReply(Reply):
     model: ModelIdentity
     results: list[RankResult]
+
+
+class ScoreStepOutcomes(Reply):
+    """Results in the order of the items; errors only if the request's `on_error` is `item`."""
+
+    model: ModelIdentity
+    results: list[StepResult | ItemError]
+
+
+class ScoreTrajectoryOutcomes(Reply):
+    """Results in the order of the items; errors only if the request's `on_error` is `item`."""
+
+    model: ModelIdentity
+    results: list[TrajectoryResult | ItemError]
+
+
+class RankActionsOutcomes(Reply):
+    """Results in the order of the items; errors only if the request's `on_error` is `item`."""
+
+    model: ModelIdentity
+    results: list[RankResult | ItemError]
+
+
+ScoresReply = ScoreStepOutcomes | ScoreTrajectoryOutcomes | RankActionsOutcomes
+"""A reply as the service makes it; without errors of items it is a ``ScoreStepReply`` and so on too."""
 
 
 class Limits(Reply):
@@ -131,12 +168,6 @@ class ModelInfo(ModelIdentity):
 
 class ModelsReply(Reply):
     models: list[ModelInfo]
-
-
-class ErrorDetail(Reply):
-    code: str
-    message: str
-    details: dict[str, Any]
 
 
 class ErrorReply(Reply):

@@ -1,13 +1,14 @@
 """Bodies of the scoring routes."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agentprm.aggregate import Aggregate
 from agentprm.errors import InvalidRequest
 from agentprm.wire.fields import Body, CallId, FailFastList, Id, Milliseconds, Name, NonEmpty, Text
+from agentprm.wire.per_item import OnError, OrRefused, RefusedItem, on_error_field
 from agentprm.wire.size import JSONSize
 
 
@@ -122,6 +123,8 @@ class RankItem(_Item):
 
 
 class _Request(Body):
+    # Declared before the items: their validation reads it.
+    on_error: OnError = on_error_field()
     model: Name | None = Field(None, description="Name, `name@version` or alias; the default model if absent.")
     deadline_ms: Milliseconds | None = Field(
         None,
@@ -132,7 +135,7 @@ class _Request(Body):
 class ScoreRequest(_Request):
     """Body of `/score_step`."""
 
-    items: FailFastList[TrajectoryItem] = Field(min_length=1)
+    items: FailFastList[Annotated[TrajectoryItem | RefusedItem, OrRefused()]] = Field(min_length=1)
 
 
 class ScoreTrajectoryRequest(ScoreRequest):
@@ -146,7 +149,7 @@ class ScoreTrajectoryRequest(ScoreRequest):
 class RankRequest(_Request):
     """Body of `/rank_actions`."""
 
-    items: FailFastList[RankItem] = Field(min_length=1)
+    items: FailFastList[Annotated[RankItem | RefusedItem, OrRefused()]] = Field(min_length=1)
 
 
 Request = TypeVar("Request", ScoreRequest, ScoreTrajectoryRequest, RankRequest)

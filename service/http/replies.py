@@ -7,15 +7,15 @@ from fastapi import Request, Response
 
 from agentprm import wire
 from agentprm.aggregate import Aggregate, aggregate
+from agentprm.errors import RequestError
 from agentprm.types import StepScore, Usage
 from service.generation.policy import SampledAction
 from service.scoring.results import ItemRanking, ItemScores, Timings
 
 _USAGE_FIELDS: Final = tuple(wire.UsageBody.model_fields)
-ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActionsReply
 
 
-def reply_with(request: Request, body: ScoresReply, timings: Timings, **before: float) -> Response:
+def reply_with(request: Request, body: wire.ScoresReply, timings: Timings, **before: float) -> Response:
     """Makes the response, and stores its figures for log and trace. ``before``: seconds of earlier stages."""
     spent = before | timings._asdict()
     if (trace := getattr(request.state, "trace", None)) is not None:
@@ -31,26 +31,39 @@ def reply_with(request: Request, body: ScoresReply, timings: Timings, **before: 
     return Response(body.model_dump_json(), media_type="application/json", headers=timing)
 
 
-def _summed_usage(body: ScoresReply) -> dict[str, float]:
-    """Returns the number of items and the tokens of all of them together."""
+def _summed_usage(body: wire.ScoresReply) -> dict[str, float]:
+    """Returns the number of items, that of those with an error if there are any, and the tokens of all together."""
     summed: dict[str, float] = {"items": len(body.results), **dict.fromkeys(_USAGE_FIELDS, 0)}
     for result in body.results:
+        if isinstance(result, wire.ItemError):
+            summed["item_errors"] = summed.get("item_errors", 0) + 1
+            continue
         for name in _USAGE_FIELDS:
             summed[name] += getattr(result.usage, name)
     return summed
 
 
-def step_result(item_id: str | None, item: ItemScores) -> wire.StepResult:
+def step_result(item_id: str | None, item: ItemScores) -> wire.StepResult | wire.ItemError:
+    if item.error is not None:
+        return _item_error(item_id, item.error)
     return wire.StepResult(id=item_id, usage=_usage(item.usage), **_fields(item.steps[-1]))
 
 
-def trajectory_result(item_id: str | None, item: ItemScores, how: Aggregate | None) -> wire.TrajectoryResult:
+def trajectory_result(
+    item_id: str | None, item: ItemScores, how: Aggregate | None
+) -> wire.TrajectoryResult | wire.ItemError:
+    if item.error is not None:
+        return _item_error(item_id, item.error)
     steps = [wire.ScoreBody(**_fields(step)) for step in item.steps]
     one = None if how is None else aggregate(how, [step.promise for step in item.steps])
     return wire.TrajectoryResult(id=item_id, steps=steps, aggregate=one, usage=_usage(item.usage))
 
 
-def rank_result(item_id: str | None, item: ItemRanking, sampled: Sequence[SampledAction] | None) -> wire.RankResult:
+def rank_result(
+    item_id: str | None, item: ItemRanking, sampled: Sequence[SampledAction] | None
+) -> wire.RankResult | wire.ItemError:
+    if item.error is not None:
+        return _item_error(item_id, item.error)
     ranking = [
         wire.RankedCandidate(
             index=action.index,
@@ -61,6 +74,11 @@ def rank_result(item_id: str | None, item: ItemRanking, sampled: Sequence[Sample
         for rank, action in enumerate(item.ranking)
     ]
     return wire.RankResult(id=item_id, ranking=ranking, usage=_usage(item.usage))
+
+
+def _item_error(item_id: str | None, error: RequestError) -> wire.ItemError:
+    detail = wire.ErrorDetail(code=error.code, message=error.message, details=error.details)
+    return wire.ItemError(id=item_id, error=detail)
 
 
 def _usage(usage: Usage) -> wire.UsageBody:

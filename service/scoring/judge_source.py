@@ -97,9 +97,9 @@ class JudgeSource:
     async def compute(self, questions: Sequence[JudgedStep], known: Mapping[Key, float], terms: Terms) -> Computed:
         """Calls the judge once for each key that is not known."""
         missing = {key: step.prefix for step in questions for key in step.keys if key not in known}
-        answers = await self._calls.submit(missing, terms) if missing else Answers[Key, Judgement]({}, set(), 0, 0)
+        answers = await self._calls.submit(missing, terms) if missing else Answers[Key, Judgement]({}, {}, set(), 0, 0)
         scores = {key: judgement.raw for key, judgement in answers.results.items()}
-        return Computed(scores, list(_usages(questions, answers)), answers.queue, answers.forward)
+        return Computed(scores, list(_usages(questions, answers)), answers.queue, answers.forward, answers.failed)
 
     async def _call(self, prefix: Prefix) -> Judgement:
         began = perf_counter()

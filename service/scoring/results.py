@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+from agentprm.errors import RequestError
 from agentprm.types import Message, StepScore, Usage
 
 Promise = Callable[[float], float]
@@ -20,10 +21,11 @@ class Timings(NamedTuple):
 
 
 class ItemScores(NamedTuple):
-    """Scores of consecutive steps of one item."""
+    """Scores of consecutive steps of one item; none if it has an error."""
 
     steps: list[StepScore]
     usage: Usage
+    error: RequestError | None = None
 
 
 class Scores(NamedTuple):
@@ -46,10 +48,11 @@ class RankedAction:
 
 
 class ItemRanking(NamedTuple):
-    """The candidates of one item, best promise first."""
+    """The candidates of one item, best promise first; none if it has an error."""
 
     ranking: list[RankedAction]
     usage: Usage
+    error: RequestError | None = None
 
 
 class Rankings(NamedTuple):

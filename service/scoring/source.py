@@ -1,8 +1,10 @@
 """The contract of a source: it renders items to keyed questions and computes those whose scores are not known."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar
 
+from agentprm.errors import RequestError
 from agentprm.types import Conversation, Message, State, Trajectory, Usage
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
@@ -21,13 +23,15 @@ class Question(Protocol):
 class Computed(NamedTuple):
     """The scores of one request that were not known, and the usage of all its scores.
 
-    ``usages`` has one entry per question. ``queue`` and ``forward`` are seconds.
+    ``usages`` has one entry per question. ``queue`` and ``forward`` are seconds. ``failed`` are the errors of keys that
+    got no score, where items may fail alone.
     """
 
     scores: dict[Key, float]
     usages: list[Usage]
     queue: float
     forward: float
+    failed: Mapping[Key, RequestError] = MappingProxyType({})
 
 
 Q = TypeVar("Q", bound=Question)
@@ -64,7 +68,8 @@ class Source(Protocol[Q]):
         """Submits the questions whose scores are not ``known`` as one request.
 
         Raises:
-            RequestError: the queue refuses the request, or its computation fails.
+            RequestError: the queue refuses the request, or its computation fails. With ``terms.per_item`` what
+                concerns single scores is in ``failed`` instead.
         """
         ...
 
