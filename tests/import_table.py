@@ -4,7 +4,7 @@ INTERNAL: dict[str, set[str]] = {
     "agentprm.types": set(),
     "agentprm.errors": set(),
     "agentprm.aggregate": set(),
-    "agentprm.wire": {"agentprm.aggregate", "agentprm.errors", "agentprm.wire"},
+    "agentprm.wire": {"agentprm.aggregate", "agentprm.errors", "agentprm.types", "agentprm.wire"},
     "agentprm.messages": {"agentprm.errors", "agentprm.types", "agentprm.wire"},
     "agentprm.search": {"agentprm.search", "agentprm.types"},
     "agentprm": {"agentprm"},

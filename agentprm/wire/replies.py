@@ -7,6 +7,14 @@ from pydantic import Field
 from agentprm.wire.fields import Reply
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_zero(value: int) -> bool:
+    return value == 0
+
+
 class ModelIdentity(Reply):
     name: str
     version: str
@@ -20,6 +28,17 @@ class UsageBody(Reply):
     score_cache: int = Field(description="Tokens whose scores were already known.")
     unknown: int = Field(
         0, description="Tokens that stand for text outside the tokenizer's vocabulary; always 0 for a judge."
+    )
+    dropped_steps: int = Field(
+        0,
+        exclude_if=_is_zero,
+        description="Steps that the last step's history lacks because of `overflow`; only if there are any.",
+    )
+    cut_tokens: int = Field(
+        0,
+        exclude_if=_is_zero,
+        description="Tokens that were cut from the last step's history because of `overflow`, counted text by text; "
+        "only if there are any. They are not among `tokens`.",
     )
 
 
@@ -47,10 +66,6 @@ class ItemError(Result):
 
 class StepResult(ScoreBody, Result):
     usage: UsageBody
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 class TrajectoryResult(Result):

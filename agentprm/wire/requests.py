@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agentprm.aggregate import Aggregate
 from agentprm.errors import InvalidRequest
+from agentprm.types import Overflow
 from agentprm.wire.fields import Body, CallId, FailFastList, Id, Milliseconds, Name, NonEmpty, Text
 from agentprm.wire.per_item import OnError, OrRefused, RefusedItem, on_error_field
 from agentprm.wire.size import JSONSize
@@ -67,6 +68,14 @@ class _Item(Body):
     steps: FailFastList[StepBody] | None = Field(None, description="The steps so far, in order.")
     messages: FailFastList[Message] | None = Field(
         None, min_length=1, description="The same history as an OpenAI chat, instead of `task` and `steps`."
+    )
+
+    overflow: Overflow = Field(
+        "error",
+        exclude_if=lambda overflow: overflow == "error",
+        description="What becomes of a history with more tokens than the model reads: `error` refuses the item, "
+        "`drop_oldest` drops whole steps, the oldest first, and `shorten_observations` cuts the middle of the longest "
+        "observations. The task stays.",
     )
 
     @model_validator(mode="after")

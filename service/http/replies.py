@@ -12,7 +12,8 @@ from agentprm.types import StepScore, Usage
 from service.generation.policy import SampledAction
 from service.scoring.results import ItemRanking, ItemScores, Timings
 
-_USAGE_FIELDS: Final = tuple(wire.UsageBody.model_fields)
+_CUT_FIELDS: Final = ("dropped_steps", "cut_tokens")
+_USAGE_FIELDS: Final = tuple(name for name in wire.UsageBody.model_fields if name not in _CUT_FIELDS)
 
 
 def reply_with(request: Request, body: wire.ScoresReply, timings: Timings, **before: float) -> Response:
@@ -32,15 +33,18 @@ def reply_with(request: Request, body: wire.ScoresReply, timings: Timings, **bef
 
 
 def _summed_usage(body: wire.ScoresReply) -> dict[str, float]:
-    """Returns the number of items, that of those with an error if there are any, and the tokens of all together."""
+    """Returns the number of items and the tokens of all together; what failed or was cut only if anything was."""
     summed: dict[str, float] = {"items": len(body.results), **dict.fromkeys(_USAGE_FIELDS, 0)}
+    cut = dict.fromkeys(_CUT_FIELDS, 0)
     for result in body.results:
         if isinstance(result, wire.ItemError):
             summed["item_errors"] = summed.get("item_errors", 0) + 1
             continue
         for name in _USAGE_FIELDS:
             summed[name] += getattr(result.usage, name)
-    return summed
+        for name in _CUT_FIELDS:
+            cut[name] += getattr(result.usage, name)
+    return summed | {name: count for name, count in cut.items() if count}
 
 
 def step_result(item_id: str | None, item: ItemScores) -> wire.StepResult | wire.ItemError:
@@ -88,6 +92,8 @@ def _usage(usage: Usage) -> wire.UsageBody:
         prefix_cache=usage.prefix_cache,
         score_cache=usage.score_cache,
         unknown=usage.unknown,
+        dropped_steps=usage.dropped_steps,
+        cut_tokens=usage.cut_tokens,
     )
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from agentprm.errors import RequestError
-from agentprm.types import Conversation, Message, State, Trajectory, Usage
+from agentprm.types import Conversation, Message, Overflow, State, Trajectory, Usage
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 from service.score_cache.keys import Key
@@ -18,6 +18,21 @@ class Question(Protocol):
     def keys(self) -> Sequence[Key]:
         """One key per score that answers it."""
         ...
+
+
+Q = TypeVar("Q", bound=Question)
+
+
+class ItemQuestions(NamedTuple, Generic[Q]):
+    """The questions about one item, and what was cut from its history for them.
+
+    ``apart`` are the places, among the item's scores, of steps that were read in another cut than the step before.
+    """
+
+    questions: Sequence[Q]
+    dropped_steps: int = 0
+    cut_tokens: int = 0
+    apart: frozenset[int] = frozenset()
 
 
 class Computed(NamedTuple):
@@ -34,9 +49,6 @@ class Computed(NamedTuple):
     failed: Mapping[Key, RequestError] = MappingProxyType({})
 
 
-Q = TypeVar("Q", bound=Question)
-
-
 class Source(Protocol[Q]):
     """One model as the scorer sees it: tokens through a batcher, or a judge through calls.
 
@@ -49,18 +61,22 @@ class Source(Protocol[Q]):
         """False once only a new process can score again."""
         ...
 
-    def trajectory(self, history: Trajectory | Conversation, last: int | None) -> Sequence[Q]:
+    def trajectory(
+        self, history: Trajectory | Conversation, last: int | None, overflow: Overflow = "error"
+    ) -> ItemQuestions[Q]:
         """Renders the questions about the ``last`` steps of a history; None: about every step.
 
         Called on the event loop for a short text, else on the tokenizer thread. Both may happen at once.
 
         Raises:
-            TooLong: the item has more tokens than the model reads.
+            TooLong: the item has more tokens than the model reads, also after the cut that ``overflow`` allows.
             Unrenderable: the checkpoint's template has no place for the history.
         """
         ...
 
-    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> Sequence[Q]:
+    def candidates(
+        self, state: State | Conversation, candidates: Sequence[str | Message], overflow: Overflow = "error"
+    ) -> ItemQuestions[Q]:
         """Renders the questions about the candidates of a state. Called and raises as ``trajectory``."""
         ...
 

@@ -1,6 +1,6 @@
 """The routes that score: validated bodies in, scores out. Knows HTTP and the wire bodies, and no tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Final
 
@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Header, Request, Response
 
 from agentprm import wire
 from agentprm.errors import RequestError
+from agentprm.types import Overflow
 from service.http import examples
 from service.http.items import ItemLimits, convert_items, history_of, proposal_of, steps_of
 from service.http.openapi import documented
@@ -42,7 +43,7 @@ async def score_step(
     terms = _terms(request, body, x_priority, x_deadline_ms)
     with _leased_model(request, body.model) as model:
         trajectories = convert_items(body.items, history_of, _limits(request, model), per_item=terms.per_item)
-        scores = await model.scorer.score_steps(trajectories, terms)
+        scores = await model.scorer.score_steps(trajectories, terms, _overflows(body.items))
         results = [step_result(item.id, score) for item, score in zip(body.items, scores.items, strict=True)]
         return reply_with(request, wire.ScoreStepOutcomes(model=model.identity, results=results), scores.timings)
 
@@ -55,7 +56,7 @@ async def score_trajectory(
     terms = _terms(request, body, x_priority, x_deadline_ms)
     with _leased_model(request, body.model) as model:
         trajectories = convert_items(body.items, steps_of, _limits(request, model), per_item=terms.per_item)
-        scores = await model.scorer.score_trajectories(trajectories, terms)
+        scores = await model.scorer.score_trajectories(trajectories, terms, _overflows(body.items))
         answered = zip(body.items, scores.items, strict=True)
         results = [trajectory_result(item.id, score, body.aggregate) for item, score in answered]
         reply = wire.ScoreTrajectoryOutcomes(model=model.identity, results=results)
@@ -73,7 +74,7 @@ async def rank_actions(
         proposals, sampled, seconds = await with_samples(route_state(request).policy, body.items, proposals, terms)
         states = [proposal if isinstance(proposal, RequestError) else proposal[0] for proposal in proposals]
         candidates = [[] if isinstance(proposal, RequestError) else proposal[1] for proposal in proposals]
-        rankings = await model.scorer.rank(states, candidates, terms)
+        rankings = await model.scorer.rank(states, candidates, terms, _overflows(body.items))
         results = [
             rank_result(item.id, ranking, sampled.get(index))
             for index, (item, ranking) in enumerate(zip(body.items, rankings.items, strict=True))
@@ -88,6 +89,10 @@ def _terms(
     """Terms of a request. Of the deadlines in header and body, None where one is not sent, the earlier counts."""
     terms = Terms(request.state.caller, priority, request.state.arrived, per_item=body.on_error == "item")
     return terms.with_timeout(header_ms).with_timeout(body.deadline_ms)
+
+
+def _overflows(items: Sequence[wire.TrajectoryItem | wire.RankItem | wire.RefusedItem]) -> list[Overflow]:
+    return ["error" if isinstance(item, wire.RefusedItem) else item.overflow for item in items]
 
 
 def _limits(request: Request, model: ServedModel) -> ItemLimits:
