@@ -5,7 +5,8 @@
 ...     best = ranked.ranking[0].index
 """
 
-from agentprm.client import AsyncClient, Client
+from agentprm.async_client import AsyncClient
+from agentprm.client import Client
 from agentprm.errors import (
     AgentPRMError,
     ClientClosed,
@@ -28,6 +29,7 @@ from agentprm.errors import (
     UnsupportedMediaType,
     UpstreamFailed,
 )
+from agentprm.outcomes import Outcomes
 from agentprm.types import State, Step, StepScore, Trajectory, Usage
 from agentprm.wire import Message, RankItem, Sample, TrajectoryItem
 
@@ -46,6 +48,7 @@ __all__ = [
     "ModelNotFound",
     "NotFound",
     "NotReady",
+    "Outcomes",
     "Overloaded",
     "RankItem",
     "RateLimited",

@@ -1,16 +1,18 @@
 """Arguments of a client method as one request, the same for the sync and the async client."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from agentprm import wire
 from agentprm.aggregate import Aggregate
+from agentprm.errors import InvalidRequest
 from agentprm.items import RankLike, TrajectoryLike, rank_items, trajectory_items
 from agentprm.matching import SentItem
+from agentprm.outcomes import Outcomes, to_outcomes
 
-R = TypeVar("R", bound=wire.Reply)
+R = TypeVar("R")
 Item = wire.TrajectoryItem | wire.RankItem
 
 
@@ -20,50 +22,86 @@ class ReadyReply(wire.Reply):
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[R]):
-    """One request of the contract; ``sent`` are the items whose results its reply must hold."""
+    """One request of the contract; ``sent`` are the items whose results its reply must hold.
+
+    ``reply`` is the form of the reply on the wire, which ``finish`` turns into what the caller gets.
+    """
 
     method: Literal["GET", "POST"]
     path: str
-    reply: type[R]
+    reply: type[wire.Reply]
+    finish: Callable[[Any], R]
     body: bytes | None = None
     sent: tuple[SentItem, ...] = ()
     trajectory_id: str | None = None
 
 
-MODELS: Final = Call("GET", "/models", wire.ModelsReply)
-READY: Final = Call("GET", "/ready", ReadyReply)
+def _as_it_is(reply: Any) -> Any:
+    return reply
 
 
-def score_step(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.ScoreStepReply]:
-    request = wire.validate(wire.ScoreRequest, {"model": model, "items": trajectory_items(items)})
-    return _post("/score_step", wire.ScoreStepReply, request)
+MODELS: Final[Call[wire.ModelsReply]] = Call("GET", "/models", wire.ModelsReply, _as_it_is)
+READY: Final[Call[ReadyReply]] = Call("GET", "/ready", ReadyReply, _as_it_is)
+
+
+def score_step(
+    items: Iterable[TrajectoryLike], model: str | None, on_error: wire.OnError
+) -> Call[wire.ScoreStepReply | Outcomes[wire.StepResult]]:
+    fields = {"model": model, "on_error": on_error, "items": trajectory_items(items)}
+    request = wire.validate(wire.ScoreRequest, fields)
+    return _post("/score_step", request, wire.ScoreStepReply, wire.ScoreStepOutcomes)
 
 
 def score_trajectory(
-    items: Iterable[TrajectoryLike], model: str | None, aggregate: Aggregate | None
-) -> Call[wire.ScoreTrajectoryReply]:
-    fields = {"model": model, "aggregate": aggregate, "items": trajectory_items(items)}
+    items: Iterable[TrajectoryLike], model: str | None, aggregate: Aggregate | None, on_error: wire.OnError
+) -> Call[wire.ScoreTrajectoryReply | Outcomes[wire.TrajectoryResult]]:
+    fields = {"model": model, "on_error": on_error, "aggregate": aggregate, "items": trajectory_items(items)}
     request = wire.validate(wire.ScoreTrajectoryRequest, fields)
-    return _post("/score_trajectory", wire.ScoreTrajectoryReply, request)
+    return _post("/score_trajectory", request, wire.ScoreTrajectoryReply, wire.ScoreTrajectoryOutcomes)
 
 
-def rank_actions(items: Iterable[RankLike], model: str | None) -> Call[wire.RankActionsReply]:
-    request = wire.validate(wire.RankRequest, {"model": model, "items": rank_items(items)})
-    return _post("/rank_actions", wire.RankActionsReply, request)
+def rank_actions(
+    items: Iterable[RankLike], model: str | None, on_error: wire.OnError
+) -> Call[wire.RankActionsReply | Outcomes[wire.RankResult]]:
+    fields = {"model": model, "on_error": on_error, "items": rank_items(items)}
+    request = wire.validate(wire.RankRequest, fields)
+    return _post("/rank_actions", request, wire.RankActionsReply, wire.RankActionsOutcomes)
 
 
-def _post(path: str, reply: type[R], request: wire.ScoreRequest | wire.RankRequest) -> Call[R]:
-    """The call of a request, each item with an id of this client.
+def _post(
+    path: str, request: wire.ScoreRequest | wire.RankRequest, whole: type[wire.Reply], each: type[wire.Reply]
+) -> Call[Any]:
+    """The call of a request, each item with an id of this client. Items that break the contract are not sent.
 
     The ids are a hash of the whole request and a position. A reply of another request therefore shows, and equal
     requests keep equal bodies, for caches and recorded tests.
+
+    Raises:
+        InvalidRequest: every item breaks the contract.
     """
-    digest = blake2b(path.encode() + wire.encode(request), digest_size=8).hexdigest()
-    items: Sequence[Item] = request.items
-    sent = tuple(SentItem(f"{digest}-{index}", item.id, _size(item)) for index, item in enumerate(items))
+    places, refused = _sorted_out(request.items)
+    items = list(places.values())
+    unnamed = wire.encode(request.model_copy(update={"items": items}))
+    digest = blake2b(path.encode() + unnamed, digest_size=8).hexdigest()
+    sent = tuple(SentItem(f"{digest}-{at}", item.id, _size(item)) for at, item in enumerate(items))
     named = [item.model_copy(update={"id": as_sent.id}) for item, as_sent in zip(items, sent, strict=True)]
     body = wire.encode(request.model_copy(update={"items": named}))
-    return Call("POST", path, reply, body, sent, _trajectory_id(items))
+    if request.on_error == "request":
+        return Call("POST", path, whole, _as_it_is, body, sent, _trajectory_id(items))
+
+    def finish(reply: Any) -> Outcomes[Any]:
+        return to_outcomes(reply.model, reply.results, list(places), refused)
+
+    return Call("POST", path, each, finish, body, sent, _trajectory_id(items))
+
+
+def _sorted_out(items: Sequence[Item | wire.RefusedItem]) -> tuple[dict[int, Item], dict[int, InvalidRequest]]:
+    """Items to send and errors of the others, by their places."""
+    places = {at: item for at, item in enumerate(items) if not isinstance(item, wire.RefusedItem)}
+    refused = {at: item.error(at, ("items",)) for at, item in enumerate(items) if isinstance(item, wire.RefusedItem)}
+    if not places:
+        raise refused[0]
+    return places, refused
 
 
 def _size(item: Item) -> int:

@@ -122,7 +122,7 @@ class Exchange(Generic[R]):
             reply = self._call.reply.model_validate_json(response.content)
         except ValueError as error:
             raise self._unexpected(response) from error
-        return self._matched(reply, response)
+        return self._call.finish(self._matched(reply, response))
 
     def pause_after(self, error: Exception) -> float:
         """Seconds until the next attempt.
@@ -147,7 +147,7 @@ class Exchange(Generic[R]):
         reason = f"{type(error).__name__} {error}".rstrip()
         raise ConnectionFailed(f"{self._way(error.request)}: {reason}") from error
 
-    def _matched(self, reply: R, response: httpx.Response) -> R:
+    def _matched(self, reply: wire.Reply, response: httpx.Response) -> wire.Reply:
         results = getattr(reply, "results", ())
         if why := mismatch(results, self._call.sent):
             raise self._unexpected(response, f" to this request: {why}")

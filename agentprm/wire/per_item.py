@@ -30,9 +30,9 @@ class RefusedItem:
     id: str | None
     errors: tuple[Mapping[str, Any], ...]
 
-    def error(self, index: int) -> InvalidRequest:
+    def error(self, index: int, where: tuple[str, ...] = ("body", "items")) -> InvalidRequest:
         """Returns the error that a request with this item at ``index`` would be refused with, and the index."""
-        refusal = invalid_request({**each, "loc": ("body", "items", index, *each["loc"])} for each in self.errors)
+        refusal = invalid_request({**each, "loc": (*where, index, *each["loc"])} for each in self.errors)
         return InvalidRequest(refusal.message, details={"item": index, **refusal.details})
 
 

@@ -123,8 +123,8 @@ class Shortening:
         *earlier, last = self._parts.observations[:position]
         texts = [(text, cap) for texts in earlier for text in texts] + [(text, last_cap) for text in last]
         pairs = [(text, short) for text, most in texts if (short := shorten(text, most)) != text]
-        whole, short = (self._count_tokens([pair[which] for pair in pairs]) for which in (0, 1))
-        return 0, max(0, sum(whole) - sum(short))
+        whole = sum(self._count_tokens([text for text, _ in pairs]))
+        return 0, max(0, whole - sum(self._count_tokens([short for _, short in pairs])))
 
     def _saved_until(self, cap: int | None) -> list[int]:
         """The tokens that shortening the first observations saves, by their number."""

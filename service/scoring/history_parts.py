@@ -3,7 +3,6 @@
 A position is the number of observations up to the step that is read. The last observation of a state has no action yet.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
 from typing import Final, Protocol
@@ -19,14 +18,11 @@ MARK_CHARS: Final = 64
 class Parts(Protocol):
     """The head of a history, which always stays, and after it observations and actions in turns, each as texts."""
 
-    head: Sequence[str]
-    observations: Sequence[Sequence[str]]
-    actions: Sequence[Sequence[str]]
-
-    @property
-    def gone_observation(self) -> int:
-        """The observation that goes with an action: that before it (0), or that after it (1)."""
-        ...
+    head: list[str]
+    observations: list[list[str]]
+    actions: list[list[str]]
+    gone_observation: int
+    """The observation that goes with the first action: the first (0), or the one after the action (1)."""
 
     def most_dropped(self, position: int) -> int:
         """Returns the most steps that may go; the observation at the position stays."""
@@ -47,9 +43,8 @@ class Parts(Protocol):
 class StepParts:
     """Parts of a task and its steps. The head is the task; an observation goes with the action after it."""
 
-    gone_observation: Final = 0
-
     def __init__(self, history: Trajectory | State) -> None:
+        self.gone_observation = 0
         self._history = history
         self.head = [history.task]
         self.observations = [[step.observation] for step in history.steps]
@@ -79,9 +74,8 @@ class ChatParts:
     alternate. The assistant turn before the observation at the position stays.
     """
 
-    gone_observation: Final = 1
-
     def __init__(self, chat: Conversation) -> None:
+        self.gone_observation = 1
         self._chat = chat
         turns = chat.messages
         places = [place for place, turn in enumerate(turns) if turn.role == "assistant"]

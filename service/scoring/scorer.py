@@ -100,7 +100,7 @@ class Scorer:
         overflow: Sequence[Overflow] = (),
     ) -> Rankings:
         """Ranks the candidates of each state, best promise first. Those of an error are not looked at."""
-        asked = list(zip(states, candidates, overflow or ["error"] * len(states), strict=True))
+        asked = list(zip(states, candidates, overflow or _no_cuts(states), strict=True))
         renderings = [
             state if isinstance(state, RequestError) else partial(self.source.candidates, state, proposed, how)
             for state, proposed, how in asked
@@ -118,7 +118,7 @@ class Scorer:
         *,
         last: int | None,
     ) -> Scores:
-        asked = list(zip(trajectories, overflow or ["error"] * len(trajectories), strict=True))
+        asked = list(zip(trajectories, overflow or _no_cuts(trajectories), strict=True))
         renderings = [
             item if isinstance(item, RequestError) else partial(self.source.trajectory, item, last, how)
             for item, how in asked
@@ -176,6 +176,10 @@ class Scorer:
         if codes := [item.error.code for item in answer.items if item.error is not None]:
             self._observer.on_item_errors(codes)
         return answer
+
+
+def _no_cuts(items: Sequence[object]) -> list[Overflow]:
+    return ["error"] * len(items)
 
 
 def _chars(

@@ -70,6 +70,7 @@ def test_an_absent_body_is_a_missing_field() -> None:
 
 def test_a_byte_order_mark_is_ignored() -> None:
     body = wire.decode(wire.ScoreRequest, json.dumps({"items": [ITEM]}).encode("utf-8-sig"))
+    assert isinstance(body.items[0], wire.TrajectoryItem)
     assert body.items[0].task == "t"
 
 

@@ -1,6 +1,6 @@
 import json
 
-from agentprm.wire import RankRequest
+from agentprm.wire import RankItem, RankRequest
 from benchmarks.workloads.requests import as_call
 from benchmarks.workloads.textcraft import PROPOSALS, record, textcraft, textcraft_load
 from model_store.format.store import Store
@@ -14,6 +14,7 @@ def test_recorded_traffic_is_requests_for_the_scores_that_the_engine_is_asked_fo
     assert [as_call(renderer, load.path, [body]) for body in load.bodies] == list(sent.calls)
     for body in load.bodies:
         (item,) = RankRequest.model_validate(body).items
+        assert isinstance(item, RankItem)
         assert len(item.candidates or ()) == PROPOSALS
     assert load.items == sent.items
 

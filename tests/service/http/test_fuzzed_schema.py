@@ -58,7 +58,7 @@ def an_error_is_the_envelope(_: CheckContext, reply: Response, case: Case) -> No
 
 def check(case: Case, service: FastAPI) -> None:
     """No 5xx; status, content type and body are documented; what the description forbids is refused."""
-    excluded = [negative_data_rejection] if scores_items_alone(case) else []
+    excluded: list[Any] = [negative_data_rejection] if scores_items_alone(case) else []
     case.call_and_validate(
         app=service, headers=KEY, additional_checks=[an_error_is_the_envelope], excluded_checks=excluded
     )
