@@ -17,7 +17,7 @@ from agentprm.types import State, Trajectory
 from model_store.errors import CheckpointCorrupt, ManifestInvalid
 from model_store.format.store import Checkpoint
 from model_store.format.template import Template
-from model_store.text.runs import UNLIMITED, Parts, Place, Run, RunTokenizer, TooManyTokens
+from model_store.text.runs import ALONE_CHARS, UNLIMITED, Parts, Place, Run, RunTokenizer, TooManyTokens
 
 EMPTY: Final = Run("", Place.ALONE)
 
@@ -105,13 +105,18 @@ class Renderer:
         unknown = self._runs.unknown_id
         return 0 if unknown is None else token_ids.count(unknown)
 
-    def count_tokens(self, text: str, max_tokens: int) -> int:
-        """The tokens of a text on its own, ``max_tokens + 1`` if there are more."""
-        try:
-            (token_ids,) = self._runs.encode([Run(self._stripped(text), Place.ALONE)], max_tokens)
-        except TooManyTokens:
-            return max_tokens + 1
-        return len(token_ids)
+    def count_tokens(self, texts: Sequence[str], max_tokens: int) -> list[int]:
+        """The tokens of each text on its own, ``max_tokens + 1`` if it has more."""
+        runs = [Run(self._stripped(text), Place.ALONE) for text in texts]
+        short = [run for run in dict.fromkeys(runs) if len(run.text) <= ALONE_CHARS]
+        counts = {run: len(ids) for run, ids in zip(short, self._runs.encode(short), strict=True)}
+        for run in runs:
+            if run not in counts:
+                try:
+                    counts[run] = len(self._runs.encode([run], max_tokens)[0])
+                except TooManyTokens:
+                    counts[run] = max_tokens + 1
+        return [min(counts[run], max_tokens + 1) for run in runs]
 
     def refuse_too_few_rows(self, rows: int) -> None:
         """Checks that every token id that a text can produce is below ``rows``, the size of the embedding.

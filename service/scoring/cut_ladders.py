@@ -4,7 +4,7 @@ A rung is found by arithmetic on token counts; only rendering shows whether its 
 up to the step that is read and on nothing else, so a step is cut in the same way in every request.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple, Protocol
@@ -41,6 +41,10 @@ class Ladder(Protocol):
 
     top: int
 
+    def whole(self, room: int) -> int:
+        """Returns the last position whose whole history should have at most ``room`` tokens; 0 if none has."""
+        ...
+
     def start(self, position: int, room: int) -> int:
         """Returns the first rung above 0 whose history should have at most ``room`` tokens; ``top`` if none has."""
         ...
@@ -69,6 +73,9 @@ class Dropping:
         self._drops = _blocks(self._gone, max(1, context_length // BLOCKS))
         self._gone_by_rung = [self._gone[steps] for steps in self._drops]
         self.top = len(self._drops) - 1
+
+    def whole(self, room: int) -> int:
+        return max(0, bisect_right(self._until, room) - 1)
 
     def start(self, position: int, room: int) -> int:
         rung = bisect_left(self._gone_by_rung, self._until[position] - room, lo=1)
@@ -101,6 +108,9 @@ class Shortening:
         self._count_tokens = count_tokens
         self._saved: dict[int | None, list[int]] = {}
         self.top = 2 * len(CAPS)
+
+    def whole(self, room: int) -> int:
+        return max(0, bisect_right(self._until, room) - 1)
 
     def start(self, position: int, room: int) -> int:
         for rung in range(1, self.top + 1):

@@ -5,6 +5,7 @@ The length is judged after the cut, by rendering. A step whose history fits is n
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from agentprm.errors import TooLong
@@ -88,9 +89,8 @@ class Overflowing:
         return self._sequencer.context_length
 
     def _every_step(self, ladder: Ladder, positions: int) -> ItemQuestions[KeyedSequence]:
-        end = self._last_fitting(ladder, 0, positions - 1, rung=0)
-        sequences = self._render(ladder, end, 0, end) if end else []
-        rung, apart = 0, set[int]()
+        rung, end, sequences = self._longest_run(ladder, 1, positions - 1, 0, ladder.whole(self._room))
+        apart = set[int]()
         for _ in range(MAX_CUTS):
             if end == positions:
                 return ItemQuestions(sequences, *ladder.loss(end, rung), frozenset(apart))
@@ -110,9 +110,9 @@ class Overflowing:
         end = begin
         while end < positions and ladder.start(end + 1, self._room) == rung and ladder.continues(end + 1, rung):
             end += 1
-        end = self._last_fitting(ladder, begin - 1, end, rung)
-        if end >= begin:
-            return _Run(rung, end, self._render(ladder, end, rung, end - begin + 1))
+        run = self._longest_run(ladder, begin, end, rung, end)
+        if run.sequences:
+            return run
         rung, sequences = self._first_fit(ladder, begin, rung + 1, 1)
         return _Run(rung, begin, sequences)
 
@@ -124,17 +124,20 @@ class Overflowing:
                 refusal = error
         raise refusal
 
-    def _last_fitting(self, ladder: Ladder, fits: int, last: int, rung: int) -> int:
-        """Returns the last position of (``fits``, ``last``] that fits at a rung; ``fits`` if none does."""
-        tried, too_long = last, last + 1
-        while fits < tried:
+    def _longest_run(self, ladder: Ladder, begin: int, last: int, rung: int, guess: int) -> _Run:
+        """Renders the positions from ``begin`` to the last one that fits at a rung, which ``guess`` should be.
+
+        Without any it has no sequences. A position fits if a later one does.
+        """
+        run, too_long = _Run(rung, begin - 1, []), last + 1
+        tried = guess = min(max(guess, begin), last)
+        while run.end < tried < too_long:
             try:
-                self._render(ladder, tried, rung, 1)
-                fits = tried
+                run = _Run(rung, tried, self._render(ladder, tried, rung, tried - begin + 1))
             except TooLong:
                 too_long = tried
-            tried = (fits + too_long) // 2
-        return fits
+            tried = guess + 1 if run.end == guess else (run.end + too_long) // 2
+        return run
 
     def _render(self, ladder: Ladder, position: int, rung: int, last: int) -> list[KeyedSequence]:
         cut = ladder.cut(position, rung)
@@ -146,12 +149,12 @@ class Overflowing:
 
     def _lens(self, parts: Parts) -> Lens:
         step, head = self._around
-        counts = [
-            [sum(self._sequencer.count_tokens(texts)) for texts in each] for each in (parts.observations, parts.actions)
-        ]
-        observations = [count + step // 2 for count in counts[0]]
-        actions = [count + step - step // 2 for count in counts[1]]
-        return Lens(head + sum(self._sequencer.count_tokens(parts.head)), observations, actions)
+        groups = [parts.head, *parts.observations, *parts.actions]
+        counts = iter(self._sequencer.count_tokens(list(chain.from_iterable(groups))))
+        own, *rest = (sum(islice(counts, len(texts))) for texts in groups)
+        observations = [count + step // 2 for count in rest[: len(parts.observations)]]
+        actions = [count + step - step // 2 for count in rest[len(parts.observations) :]]
+        return Lens(head + own, observations, actions)
 
     @cached_property
     def _around(self) -> _Around:

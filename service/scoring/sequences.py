@@ -86,7 +86,7 @@ class TextSequencer:
         return self._context_length
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [self._renderer.count_tokens(text, self._context_length) for text in texts]
+        return self._renderer.count_tokens(texts, self._context_length)
 
     def trajectory(self, history: Trajectory | Conversation, reads: int | None) -> list[KeyedSequence]:
         """One sequence, read at the last ``reads`` step ends; None: at every step end."""
