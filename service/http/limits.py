@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from agentprm.wire.decode import MAX_REPORTED_ERRORS
 from agentprm.wire.fields import MAX_CALL_ID, MAX_NAME
+from agentprm.wire.per_item import MAX_ERRORS_OF_ITEM, MAX_REFUSED_ITEMS
 from agentprm.wire.size import MAX_OBJECTS, MAX_VALUES
 from service.queue.shares import PLACES_PER_FREE_PLACE
 from service.queue.texts import CHARACTERS_PER_TOKEN, LEAST_CHARACTERS, MAX_WAITING_CHARS
@@ -91,6 +92,12 @@ LIMITS: Final = (
     Limit("JSON values within all tool arguments of a request", f"{MAX_VALUES:,}", "", "413, before they are parsed"),
     Limit("characters of a name, model or id", f"{MAX_NAME:,}; of a tool call's id {MAX_CALL_ID:,}", "", "422"),
     Limit("errors told of a body", f"{MAX_REPORTED_ERRORS}: the first of each list", "", "the rest is not looked for"),
+    Limit(
+        "wrong items told apart, with `on_error: item`",
+        f"{MAX_REFUSED_ITEMS:,}, and {MAX_ERRORS_OF_ITEM} errors of each",
+        "",
+        "422; the rest of an item's errors is not told",
+    ),
     Limit(
         f"event loop for bodies over {SMALL_BODY // 1024} KiB",
         f"{1 / (1 + LARGE_BODIES_PAUSE):.0%}",
