@@ -35,15 +35,15 @@ class Lens(NamedTuple):
         pairs = zip(self.observations, actions, strict=True)
         return list(accumulate((sum(pair) for pair in pairs), initial=self.head))
 
+    def last_whole(self, room: int) -> int:
+        """The last position whose whole history has at most ``room`` tokens; 0 if none has."""
+        return max(0, bisect_right(self.until(), room) - 1)
+
 
 class Ladder(Protocol):
     """The cuts of one history. Rung 0 is the whole history, ``top`` the last rung."""
 
     top: int
-
-    def whole(self, room: int) -> int:
-        """Returns the last position whose whole history should have at most ``room`` tokens; 0 if none has."""
-        ...
 
     def start(self, position: int, room: int) -> int:
         """Returns the first rung above 0 whose history should have at most ``room`` tokens; ``top`` if none has."""
@@ -53,8 +53,8 @@ class Ladder(Protocol):
         """Returns the history up to a position."""
         ...
 
-    def continues(self, position: int, rung: int) -> bool:
-        """Returns whether the history up to the position before, at the same rung, is a beginning of this one."""
+    def continues(self, position: int, rung: int, before: int) -> bool:
+        """Returns whether the history up to the position before, at the rung ``before``, is a beginning of this one."""
         ...
 
     def loss(self, position: int, rung: int) -> tuple[int, int]:
@@ -74,9 +74,6 @@ class Dropping:
         self._gone_by_rung = [self._gone[steps] for steps in self._drops]
         self.top = len(self._drops) - 1
 
-    def whole(self, room: int) -> int:
-        return max(0, bisect_right(self._until, room) - 1)
-
     def start(self, position: int, room: int) -> int:
         rung = bisect_left(self._gone_by_rung, self._until[position] - room, lo=1)
         return min(rung, self.top)
@@ -84,8 +81,8 @@ class Dropping:
     def cut(self, position: int, rung: int) -> History:
         return self._parts.dropped(position, self._steps(position, rung))
 
-    def continues(self, position: int, rung: int) -> bool:
-        return self._steps(position - 1, rung) == self._steps(position, rung)
+    def continues(self, position: int, rung: int, before: int) -> bool:
+        return self._steps(position - 1, before) == self._steps(position, rung)
 
     def loss(self, position: int, rung: int) -> tuple[int, int]:
         steps = self._steps(position, rung)
@@ -109,9 +106,6 @@ class Shortening:
         self._saved: dict[int | None, list[int]] = {}
         self.top = 2 * len(CAPS)
 
-    def whole(self, room: int) -> int:
-        return max(0, bisect_right(self._until, room) - 1)
-
     def start(self, position: int, room: int) -> int:
         for rung in range(1, self.top + 1):
             cap, last_cap = _caps(rung)
@@ -123,10 +117,10 @@ class Shortening:
     def cut(self, position: int, rung: int) -> History:
         return self._parts.shortened(position, *_caps(rung))
 
-    def continues(self, position: int, rung: int) -> bool:
-        cap, last_cap = _caps(rung)
-        before = self._parts.observations[position - 2] if position > 1 else ()
-        return all(shorten(text, cap) == shorten(text, last_cap) for text in before)
+    def continues(self, position: int, rung: int, before: int) -> bool:
+        (cap, _), (cap_before, last_cap) = _caps(rung), _caps(before)
+        last = self._parts.observations[position - 2] if position > 1 else ()
+        return cap == cap_before and all(shorten(text, cap) == shorten(text, last_cap) for text in last)
 
     def loss(self, position: int, rung: int) -> tuple[int, int]:
         cap, last_cap = _caps(rung)

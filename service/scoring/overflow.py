@@ -55,9 +55,10 @@ class Overflowing:
             return ItemQuestions(self._sequencer.trajectory(history, last))
         except TooLong:
             parts = parts_of(history)
-        ladder, position = self._ladder(parts, overflow), len(parts.observations)
+        lens, position = self._lens(parts), len(parts.observations)
+        ladder = self._ladder(parts, lens, overflow)
         if last is None:
-            return self._every_step(ladder, position)
+            return self._every_step(ladder, position, lens.last_whole(self._room))
         rung, sequences = self._first_fit(ladder, position, ladder.start(position, self._room), last)
         return ItemQuestions(sequences, *ladder.loss(position, rung))
 
@@ -72,7 +73,7 @@ class Overflowing:
             return ItemQuestions(self._sequencer.candidates(state, candidates))
         except TooLong:
             parts = parts_of(state)
-        ladder, position = self._ladder(parts, overflow), len(parts.observations)
+        ladder, position = self._ladder(parts, self._lens(parts), overflow), len(parts.observations)
         longest = max(sum(self._sequencer.count_tokens(texts_of(action))) for action in candidates)
         start = ladder.start(position, self._room - longest)
         for rung in range(start, ladder.top + 1):
@@ -88,27 +89,29 @@ class Overflowing:
     def _room(self) -> int:
         return self._sequencer.context_length
 
-    def _every_step(self, ladder: Ladder, positions: int) -> ItemQuestions[KeyedSequence]:
-        rung, end, sequences = self._longest_run(ladder, 1, positions - 1, 0, ladder.whole(self._room))
+    def _every_step(self, ladder: Ladder, positions: int, guess: int) -> ItemQuestions[KeyedSequence]:
+        """Renders all steps. ``guess``: the last position whose history should fit uncut."""
+        runs = [self._longest_run(ladder, 1, positions - 1, 0, guess)]
         apart = set[int]()
-        for _ in range(MAX_CUTS):
-            if end == positions:
-                return ItemQuestions(sequences, *ladder.loss(end, rung), frozenset(apart))
+        while (end := runs[-1].end) < positions:
+            if len(runs) > MAX_CUTS:
+                raise TooLong(
+                    f"the history has to be cut at more than {MAX_CUTS} places to score its every step: "
+                    "score its last steps",
+                    details={"limit": MAX_CUTS},
+                )
             run = self._run(ladder, end + 1, positions)
-            if not (run.rung == rung and ladder.continues(end + 1, rung)):
+            if not ladder.continues(end + 1, run.rung, runs[-1].rung):
                 apart.add(end)
-            sequences += run.sequences
-            rung, end = run.rung, run.end
-        raise TooLong(
-            f"the history has to be cut at more than {MAX_CUTS} places to score its every step: score its last steps",
-            details={"limit": MAX_CUTS},
-        )
+            runs.append(run)
+        sequences = list(chain.from_iterable(run.sequences for run in runs))
+        return ItemQuestions(sequences, *ladder.loss(positions, runs[-1].rung), frozenset(apart))
 
     def _run(self, ladder: Ladder, begin: int, positions: int) -> _Run:
-        """Renders the positions from ``begin`` on that one cut is right for."""
+        """Renders the positions from ``begin`` on for which one cut is right."""
         rung = ladder.start(begin, self._room)
         end = begin
-        while end < positions and ladder.start(end + 1, self._room) == rung and ladder.continues(end + 1, rung):
+        while end < positions and ladder.start(end + 1, self._room) == rung and ladder.continues(end + 1, rung, rung):
             end += 1
         run = self._longest_run(ladder, begin, end, rung, end)
         if run.sequences:
@@ -144,8 +147,8 @@ class Overflowing:
         assert not isinstance(cut, State)
         return self._sequencer.trajectory(cut, last)
 
-    def _ladder(self, parts: Parts, overflow: Overflow) -> Ladder:
-        return ladder_of(overflow, parts, self._lens(parts), self._room, self._sequencer.count_tokens)
+    def _ladder(self, parts: Parts, lens: Lens, overflow: Overflow) -> Ladder:
+        return ladder_of(overflow, parts, lens, self._room, self._sequencer.count_tokens)
 
     def _lens(self, parts: Parts) -> Lens:
         step, head = self._around

@@ -83,6 +83,10 @@ FILLS: Final = (
 )
 
 
+ALONE: Final = "items refused one by one"
+"""How the kinds of bodies begin that are answered with an error for each item."""
+
+
 def hostile_bodies() -> Iterator[Hostile]:
     """Yields every body, in both sizes where there are two."""
     for fill in FILLS:
@@ -90,6 +94,7 @@ def hostile_bodies() -> Iterator[Hostile]:
         yield counted(fill)
     yield from unknown_fields()
     yield from long_values()
+    yield from wrong_items()
 
 
 def filled(fill: Fill) -> Hostile:
@@ -125,6 +130,20 @@ def unknown_fields() -> Iterator[Hostile]:
             ("of a tool call", CALLS + "{", "}]}]}]}"),
         ):
             yield Hostile(f"unknown fields {where}, {size}", SCORE, (before + fields + after).encode()[:BYTES])
+
+
+def wrong_items() -> Iterator[Hostile]:
+    """Yields bodies whose items are wrong at their ends, and are to be refused one by one."""
+    step = '{"observation":"' + "o" * 80 + '","action":"a"},'
+    turn = '{"role":"user","content":"' + "x" * 80 + '"},'
+    names = ",".join(f'"{number:x}":0' for number in range(1900))
+    for kind, item in {
+        "steps": f'{{"task":"t","steps":[{step * 370}0]}}',
+        "turns": f'{{"messages":[{turn * 370}{{"role":"x"}}]}}',
+        "unknown fields": f'{{"task":"t",{names}}}',
+        "long texts": f'{{"task":"{"t" * 60_000}"}}',
+    }.items():
+        yield Hostile(f"{ALONE}, {kind}", SCORE, f'{{"on_error":"item","items":[{",".join([item] * 64)}]}}'.encode())
 
 
 def long_values() -> Iterator[Hostile]:

@@ -124,6 +124,13 @@ def long_histories() -> Body:
     return {"items": [{"task": next(filled("get 1 ", 1000)), "candidates": proposed} for _ in range(ITEMS)]}
 
 
+def cut_histories(overflow: str, steps: int) -> Body:
+    """Far too long, but allowed to be cut: ten times the context and more."""
+    texts = filled("get 1 stick. ", 900)
+    histories = ([{"observation": text, "action": "a"} for text in islice(texts, steps)] for _ in range(ITEMS))
+    return {"items": [{"task": "t", "overflow": overflow, "steps": history} for history in histories]}
+
+
 KINDS: Final[dict[str, tuple[str, Callable[[], Body]]]] = {
     "one text of words": ("/score_step", one_text),
     "items of words": ("/score_step", lambda: step_items(filled("get 1 stick. "))),
@@ -134,6 +141,9 @@ KINDS: Final[dict[str, tuple[str, Callable[[], Body]]]] = {
     "items of combining marks": ("/score_step", lambda: step_items(filled("e\u0301", ITEM_CHARS // 3))),
     "items within 512 tokens": ("/score_step", lambda: step_items(filled("get 1 stick. ", 1_300))),
     "tiny steps": ("/score_trajectory", tiny_steps),
+    "steps to drop": ("/score_step", lambda: cut_histories("drop_oldest", 60)),
+    "observations to shorten": ("/score_step", lambda: cut_histories("shorten_observations", 5)),
+    "steps to drop at each step": ("/score_trajectory", lambda: cut_histories("drop_oldest", 12)),
     "64 huge candidates": ("/rank_actions", candidates),
     "64 x 64 candidates": ("/rank_actions", long_histories),
 }
