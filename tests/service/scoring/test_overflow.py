@@ -105,13 +105,13 @@ def test_a_growing_history_keeps_its_prefix_over_several_steps() -> None:
 def test_a_step_is_cut_in_the_same_way_alone_and_among_all_steps(overflow: Overflow, data: st.DataObject) -> None:
     long = st.integers(1, 60).map(lambda chars: "o" * chars) | st.integers(100, 400).map(lambda chars: "p" * chars)
     steps = data.draw(st.lists(st.builds(Step, long, st.just("act")), min_size=1, max_size=30).map(tuple))
-    trajectory = Trajectory("Craft.", steps)
+    trajectory, context = Trajectory("Craft.", steps), 600 if overflow == "drop_oldest" else 2000
     try:
-        whole = reads(overflowing(600).trajectory(trajectory, None, overflow))
+        whole = reads(overflowing(context).trajectory(trajectory, None, overflow))
     except TooLong:
         return
     alone = [
-        reads(overflowing(600).trajectory(replace(trajectory, steps=steps[:end]), 1, overflow))[-1]
+        reads(overflowing(context).trajectory(replace(trajectory, steps=steps[:end]), 1, overflow))[-1]
         for end in range(1, len(steps) + 1)
     ]
     assert whole == alone
