@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from tokenizers import Tokenizer
@@ -14,6 +14,7 @@ from model_store.commands.options import (
     BUNDLED,
     BaseOption,
     BetaOption,
+    ConfigFromOption,
     ContextOption,
     JsonOption,
     PresetOption,
@@ -21,12 +22,13 @@ from model_store.commands.options import (
     ReferenceOption,
     SourceArgument,
     StoreOption,
+    SubfolderOption,
 )
 from model_store.commands.report import Report, table
 from model_store.errors import CheckpointNotFound
 from model_store.format.store import Store
 from model_store.format.template import Template
-from model_store.importers.hub import find_source
+from model_store.importers.hub import find_source, pinned
 from model_store.importers.importer import SAMPLE, Imported, ImportOptions, add_checkpoint, sample_scores, stage
 from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
 
@@ -41,6 +43,8 @@ def add(
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
+    subfolder: SubfolderOption = "",
+    config_from: ConfigFromOption = None,
     context_length: ContextOption = None,
     store: StoreOption = BUNDLED,
     as_json: JsonOption = False,
@@ -50,9 +54,9 @@ def add(
     It is published after it has been loaded and has scored a sample.
     """
     _refuse_both(preset, recipe)
-    path, base_path = find_source(source), find_source(base) if base else None
-    options = ImportOptions(name, version, preset, recipe, context_length, beta=beta)
-    imported = add_checkpoint(Store(store), path, _with_origins(options, source, base, reference), base_path)
+    sources = _sources(source, subfolder, base, reference, config_from)
+    options = sources.options(ImportOptions(name, version, preset, recipe, context_length, beta=beta))
+    imported = add_checkpoint(Store(store), sources.path, options, sources.base)
     found = _findings(imported)
     text = f"published {imported.checkpoint.manifest.reference}\n{_in_words(found)}"
     Report(found, text).show(as_json=as_json)
@@ -68,6 +72,8 @@ def inspect(
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
+    subfolder: SubfolderOption = "",
+    config_from: ConfigFromOption = None,
     context_length: ContextOption = None,
     store: StoreOption = BUNDLED,
     as_json: JsonOption = False,
@@ -82,9 +88,8 @@ def inspect(
     except CheckpointNotFound:
         options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta)
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
-            path, base_path = find_source(source), find_source(base) if base else None
-            staged = stage(path, Path(scratch), _with_origins(options, source, base, reference), base_path)
-            found = _findings(staged)
+            sources = _sources(source, subfolder, base, reference, config_from)
+            found = _findings(stage(sources.path, Path(scratch), sources.options(options), sources.base))
     else:
         found = _findings(Imported(checkpoint, "as published", sample_scores(checkpoint)))
     Report(found, _in_words(found)).show(as_json=as_json)
@@ -95,14 +100,36 @@ def _refuse_both(preset: str | None, recipe: Path | None) -> None:
         raise typer.BadParameter("--preset and --recipe exclude each other")
 
 
-def _with_origins(options: ImportOptions, source: str, base: str | None, reference: str | None) -> ImportOptions:
-    base_model = " merged into ".join(_origin(given) for given in (source, base) if given)
-    return replace(options, base_model=base_model, reference=find_source(reference) if reference else None)
+class _Sources(NamedTuple):
+    """Directories of the sources that an import reads, and their names as callers of the service may see them."""
+
+    path: Path
+    base: Path | None
+    reference: Path | None
+    config_from: Path | None
+    base_model: str
+
+    def options(self, options: ImportOptions) -> ImportOptions:
+        return replace(options, base_model=self.base_model, reference=self.reference, config_from=self.config_from)
 
 
-def _origin(source: str) -> str:
-    """The source as callers of the service may see it: a directory's name without its path."""
-    return Path(source).resolve().name if Path(source).is_dir() else source
+def _sources(source: str, subfolder: str, base: str | None, reference: str | None, config_from: str | None) -> _Sources:
+    """The sources on this machine, downloaded from the hub if they are not there."""
+    source, base = pinned(source), pinned(base) if base else None
+    return _Sources(
+        find_source(source, subfolder),
+        find_source(base) if base else None,
+        find_source(pinned(reference)) if reference else None,
+        find_source(pinned(config_from), weights=False) if config_from else None,
+        " merged into ".join([_origin(source, subfolder), *([_origin(base)] if base else [])]),
+    )
+
+
+def _origin(source: str, subfolder: str = "") -> str:
+    """A source as callers of the service may see it: a directory's name without its path."""
+    if Path(source).is_dir():
+        return (Path(source) / subfolder).resolve().name
+    return f"{source}/{subfolder}" if subfolder else source
 
 
 def _findings(imported: Imported) -> dict[str, Any]:
@@ -121,6 +148,8 @@ def _findings(imported: Imported) -> dict[str, Any]:
     ]
     return {
         "checkpoint": manifest.reference,
+        "source": manifest.base_model,
+        "notes": list(imported.notes),
         "preset": imported.preset,
         "recipe": recipe_in_words(manifest.score),
         "digest": manifest.digest,
@@ -159,6 +188,8 @@ def _in_words(found: dict[str, Any]) -> str:
     ]
     whole = {True: "the same", False: "NOT the same", None: "not compared: segments are tokenised on their own"}
     lines = [
+        f"source: {found['source']}",
+        *(f"note: {note}" for note in found["notes"]),
         f"preset: {found['preset']}",
         f"score: {found['recipe']}",
         f"tokens as from the whole text at once: {whole[found['as_whole_text']]}",

@@ -5,7 +5,8 @@ It is published only after it has been loaded like a served one and has scored a
 
 import json
 import math
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -19,6 +20,8 @@ from model_store.importers.families import read_recipe, recognise, score_and_tem
 from model_store.importers.lora import CONFIG as ADAPTER
 from model_store.importers.lora import Adapter
 from model_store.importers.presets import PRESETS
+from model_store.importers.sources import readable
+from model_store.importers.text_tower import text_config
 from model_store.importers.weights import link_or_copy, stage_weights
 from model_store.network.log_ratio import own_tokens
 from model_store.network.model import load_model, score_rows
@@ -36,7 +39,8 @@ class ImportOptions:
     """Name, version and recipe of an imported checkpoint.
 
     At most one of ``preset`` and ``recipe`` is given; without both, the family must follow from the files.
-    ``reference`` is the model that a ``log_ratio`` compares with, and ``beta`` its factor.
+    ``reference`` is the model that a ``log_ratio`` compares with, and ``beta`` its factor. ``config_from`` holds the
+    configuration and the tokenizer, if the source does not.
     """
 
     name: str
@@ -47,15 +51,20 @@ class ImportOptions:
     base_model: str = ""
     reference: Path | None = None
     beta: float | None = None
+    config_from: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A checkpoint, its preset, and the raw scores that it gives the steps of ``SAMPLE``."""
+    """A checkpoint, its preset, and the raw scores that it gives the steps of ``SAMPLE``.
+
+    ``notes`` are sentences about what was changed on the way.
+    """
 
     checkpoint: Checkpoint
     preset: str
     raw: list[float]
+    notes: tuple[str, ...] = ()
 
 
 def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Path | None = None) -> Imported:
@@ -69,16 +78,25 @@ def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Pat
     with TemporaryDirectory(dir=store.root, prefix=".import-") as scratch:
         imported = stage(source, Path(scratch), options, base)
         published = store.publish(imported.checkpoint.path, imported.checkpoint.manifest)
-    return Imported(published, imported.preset, imported.raw)
+    return replace(imported, checkpoint=published)
 
 
 def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = None) -> Imported:
     """Writes a checkpoint as it is to be published, loads it and scores the sample. Raises like ``add_checkpoint``."""
-    adapter, config = _adapter(source, base), _read_config(base or source)
-    if adapter:
-        config["architectures"] = [adapter.architecture(_architecture(config))]
-    stage_weights(base or source, into, adapter)
-    (into / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    if base and options.config_from:
+        raise CheckpointError(
+            "an adapter takes the configuration of its base: --base and --config-from exclude each other"
+        )
+    separator = PRESETS[options.preset].separator if options.preset in PRESETS else ""
+    with readable(source, into.parent, options.config_from, separator) as own, ExitStack() as stack:
+        under = stack.enter_context(readable(base, into.parent)) if base else None
+        imported = _stage(own.path, into, options, under.path if under else None)
+    return replace(imported, notes=(*own.notes, *(under.notes if under else ()), *imported.notes))
+
+
+def _stage(source: Path, into: Path, options: ImportOptions, base: Path | None) -> Imported:
+    adapter = _adapter(source, base)
+    config, notes = stage_model(base or source, into, adapter)
     tokenizer_from = source if (source / "tokenizer.json").exists() else base or source
     if not (tokenizer_from / "tokenizer.json").exists():
         raise CheckpointCorrupt(
@@ -93,7 +111,25 @@ def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = 
     if options.reference:
         stage_reference(options.reference, into)
     checkpoint = Checkpoint(into, manifest)
-    return Imported(checkpoint, preset, sample_scores(checkpoint))
+    return Imported(checkpoint, preset, sample_scores(checkpoint), notes)
+
+
+def stage_model(source: Path, into: Path, adapter: Adapter | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Writes weights and ``config.json`` of a model, of a composite those of its text tower; returns config and notes.
+
+    Raises:
+        CheckpointError: its files cannot be used.
+    """
+    whole = _read_config(source)
+    text = text_config(whole)
+    config = text or whole
+    if adapter:
+        config["architectures"] = [adapter.architecture(_architecture(config))]
+    left_out = stage_weights(source, into, adapter, text_only=text is not None)
+    (into / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    if text is None:
+        return config, ()
+    return config, (f"the text tower of {whole['model_type']}; left out: {', '.join(left_out) or 'nothing'}",)
 
 
 def stage_reference(source: Path, into: Path) -> None:
@@ -102,13 +138,14 @@ def stage_reference(source: Path, into: Path) -> None:
     Raises:
         CheckpointError: its tokenizer differs from the policy's, or its files cannot be used.
     """
-    policy, reference = (_tokenizer_content(path) for path in (into, source))
-    if policy != reference:
-        raise CheckpointError(f"the reference {source} has another tokenizer than the policy; a ratio needs the same")
     path = into / REFERENCE
     path.mkdir()
-    stage_weights(source, path, None)
-    (path / "config.json").write_text(json.dumps(_read_config(source), indent=2), encoding="utf-8")
+    with readable(source, into.parent) as plain:
+        if _tokenizer_content(into) != _tokenizer_content(plain.path):
+            raise CheckpointError(
+                f"the reference {source} has another tokenizer than the policy; a ratio needs the same"
+            )
+        stage_model(plain.path, path, None)
 
 
 def _tokenizer_content(path: Path) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""A source as the importer reads it: safetensors, ``config.json`` and ``tokenizer.json`` in one directory.
+
+A source that has them is read in place. For any other, a directory of links is laid out, with what is missing in it:
+weights converted from ``.bin``, a tokenizer built from its older files, or both files of another source.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, NamedTuple
+
+from model_store.importers.layout import CONFIG, TOKENIZER, TOKENIZER_FILES
+from model_store.importers.pickles import bin_files, convert
+from model_store.importers.tokenizer_building import build_tokenizer, lacks_tokenizer_json
+from model_store.importers.vocabulary import fit_vocabulary
+
+_TAKEN: Final = (CONFIG, "generation_config.json", *TOKENIZER_FILES)
+"""Files that ``config_from`` brings; the source's own are left out."""
+
+
+class Readable(NamedTuple):
+    """A directory that the importer can read, and a sentence for each change made to the source."""
+
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def readable(source: Path, scratch: Path, config_from: Path | None = None, separator: str = "") -> Iterator[Readable]:
+    """Lays out a source for the importer, in a directory of its own within ``scratch`` if it has to change.
+
+    ``separator`` is the step token of the preset, which a tokenizer of ``config_from`` may lack.
+
+    Raises:
+        CheckpointError: its weights cannot be converted, or its tokenizer cannot be built.
+    """
+    tokenizer_source = config_from or source
+    old_weights, old_tokenizer = only_bin(source), lacks_tokenizer_json(tokenizer_source)
+    if not (old_weights or old_tokenizer or config_from):
+        yield Readable(source)
+        return
+    with TemporaryDirectory(dir=scratch, prefix=".source-") as directory:
+        path, notes = Path(directory) / source.resolve().name, []
+        if old_weights:
+            files = convert(source, path)
+            notes.append(f"weights converted from .bin: {', '.join(file.name for file in files)}")
+        _link(source, path, leave_out=_TAKEN if config_from else ())
+        if config_from:
+            _link(config_from, path, only=_TAKEN)
+            notes.append(f"{CONFIG} and tokenizer are those of {config_from.resolve().name}")
+        if old_tokenizer:
+            used = build_tokenizer(path, path / TOKENIZER)
+            notes.append(f"{TOKENIZER} built from {used}")
+        if config_from:
+            notes += fit_vocabulary(path, separator)
+        yield Readable(path, tuple(notes))
+
+
+def only_bin(source: Path) -> bool:
+    """Returns whether the weights of a directory are there as ``.bin`` alone."""
+    return bool(bin_files(source)) and not any(source.glob("*.safetensors"))
+
+
+def _link(source: Path, into: Path, *, only: tuple[str, ...] = (), leave_out: tuple[str, ...] = ()) -> None:
+    """Links the files of a directory that ``into`` does not have yet; of all or ``only`` of some."""
+    into.mkdir(exist_ok=True)
+    for file in source.iterdir():
+        wanted = file.is_file() and file.name not in leave_out and (not only or file.name in only)
+        if wanted and not (into / file.name).exists():
+            (into / file.name).symlink_to(file.resolve())
