@@ -113,6 +113,6 @@ def _refuse_other_ids(file: Path, tokenizer: Tokenizer, original: Any, texts: Se
     for text in texts:
         if tokenizer.encode(text, add_special_tokens=False).ids != original.encode(text):
             raise CheckpointError(
-                f"{file}: a tokenizer.json built from it gives {one_line(text, 60)!r} other ids than sentencepiece; save "
-                "the checkpoint with a fast tokenizer"
+                f"{file}: a tokenizer.json built from it gives {one_line(text, 60)!r} other ids than sentencepiece; "
+                "save the checkpoint with a fast tokenizer"
             )

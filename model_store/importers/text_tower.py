@@ -14,12 +14,12 @@ from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 
 TOWERS: Final = frozenset(
     {
-        "aya_vision",
-        "cohere2_vision",
         "gemma3",
+        "gemma4",
         "glm4v",
         "idefics3",
         "internvl",
+        "llama4",
         "llava",
         "llava_next",
         "llava_onevision",
@@ -27,7 +27,9 @@ TOWERS: Final = frozenset(
         "qwen2_5_vl",
         "qwen2_vl",
         "qwen3_5",
+        "qwen3_5_moe",
         "qwen3_vl",
+        "qwen3_vl_moe",
         "smolvlm",
     }
 )
@@ -37,7 +39,8 @@ _TEXT: Final = (
 )
 _LAYER: Final = re.compile(rf"((?:.*\.)??({_TEXT}))layers\.0\.")
 _LEFT_OUT: Final = re.compile(
-    r"(?:model\.)?(visual|vision_tower|vision_model|vision_encoder|multi_modal_projector|connector|image_newline|mtp)\b"
+    r"(?:model\.)?(visual|vision_tower|vision_model|audio_tower|embed_vision|embed_audio|multi_modal_projector|connector"
+    r"|image_newline|mtp)\b"
 )
 
 
@@ -88,7 +91,7 @@ def text_names(names: Iterable[str]) -> TextNames:
         CheckpointError: the text tower is not found among them, or a tensor belongs to neither.
     """
     listed = sorted(names)
-    found = {match.groups() for name in listed if (match := _LAYER.match(name))}
+    found = {match.groups() for name in listed if not _LEFT_OUT.match(name) and (match := _LAYER.match(name))}
     if len(found) != 1:
         raise CheckpointError("the tensors of the text tower cannot be told from the others by their names")
     ((whole, tower),) = found
