@@ -116,12 +116,15 @@ class _Sources(NamedTuple):
 def _sources(source: str, subfolder: str, base: str | None, reference: str | None, config_from: str | None) -> _Sources:
     """The sources on this machine, downloaded from the hub if they are not there."""
     source, base = pinned(source), pinned(base) if base else None
+    config_from = pinned(config_from) if config_from else None
     return _Sources(
         find_source(source, subfolder),
         find_source(base) if base else None,
         find_source(pinned(reference)) if reference else None,
-        find_source(pinned(config_from), weights=False) if config_from else None,
-        " merged into ".join([_origin(source, subfolder), *([_origin(base)] if base else [])]),
+        find_source(config_from, weights=False) if config_from else None,
+        _origin(source, subfolder)
+        + (f" merged into {_origin(base)}" if base else "")
+        + (f" with the configuration of {_origin(config_from)}" if config_from else ""),
     )
 
 

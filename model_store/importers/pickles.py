@@ -44,7 +44,7 @@ def convert(source: Path, into: Path) -> list[Path]:
         raise CheckpointError(f"{into} is there already")
     into.mkdir(parents=True)
     done = subprocess.run(  # noqa: S603  (this file, in the same Python)
-        [sys.executable, "-m", __name__, *(str(path.resolve()) for path in (into, *files))],
+        [sys.executable, "-m", __name__, *(str(path.absolute()) for path in (into, *files))],
         capture_output=True,
         text=True,
         check=False,
@@ -66,6 +66,7 @@ def _convert_index(source: Path, into: Path) -> None:
         return
     index = json.loads((source / BIN_INDEX).read_text(encoding="utf-8"))
     index["weight_map"] = {tensor: _converted(file) for tensor, file in index["weight_map"].items()}
+    index.setdefault("metadata", {})  # transformers requires it
     (into / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 

@@ -48,7 +48,6 @@ def readable(source: Path, scratch: Path, config_from: Path | None = None, separ
         _link(source, path, leave_out=_TAKEN if config_from else ())
         if config_from:
             _link(config_from, path, only=_TAKEN)
-            notes.append(f"{CONFIG} and tokenizer are those of {config_from.resolve().name}")
         if old_tokenizer:
             used = build_tokenizer(path, path / TOKENIZER)
             notes.append(f"{TOKENIZER} built from {used}")
