@@ -1,0 +1,151 @@
+"""Composite checkpoints: their text tower alone scores as the whole model does on text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModel, Gemma3ForSequenceClassification, Qwen3_5ForSequenceClassification
+
+from model_store.format.store import Store
+from model_store.importers.text_tower import TOWERS
+from model_store.network.tensors import tensor_shapes
+from tests.model_store.authors import STEPS, TASK
+from tests.model_store.authors_of_logits import at_tag
+from tests.model_store.composites import KINDS, composite_config, make_composite, whole_logits
+from tests.model_store.importers.importing import add, refused, served_promises, shard
+from tests.model_store.tiny_checkpoints import (
+    CHATML,
+    CHATML_TOKENS,
+    add_head,
+    byte_level,
+    edit_config,
+    floats,
+    save,
+    sentence_piece,
+    weights_of,
+    whole,
+)
+
+COMMON = ("qwen3_vl", "qwen3_5", "gemma3", "mistral3")
+
+
+def assert_scores_as_the_whole(store: Store, source: Path) -> None:
+    """Reads ``math-shepherd`` from the whole model's logits, and from what was imported."""
+    tokenizer = sentence_piece()
+    ids = whole(tokenizer, f"<s>{TASK} " + "\n".join(f"{step} ки" for step in STEPS))
+    pair = whole_logits(source, ids)[:, whole(tokenizer, "+ -")].softmax(-1)[:, 0]
+    expected = floats(pair[at_tag(tokenizer, ids, "ки")])
+    imported = add(store, source, preset="math-shepherd")
+    assert served_promises(imported.checkpoint, STEPS) == pytest.approx(expected, abs=1e-5)
+    assert "left out: " in imported.notes[0]
+    assert not any("vis" in name for name in tensor_shapes(imported.checkpoint.path))
+
+
+def test_every_kind_that_is_imported_is_compared_with_its_whole_model() -> None:
+    assert set(KINDS) == TOWERS
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in COMMON else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
+def test_a_text_tower_scores_as_the_whole_model(store: Store, tmp_path: Path, kind: str) -> None:
+    make_composite(tmp_path / "source", kind, sentence_piece(), bos="<s>")
+    assert_scores_as_the_whole(store, tmp_path / "source")
+
+
+def test_a_configuration_with_the_text_towers_fields_at_its_top_is_read(store: Store, tmp_path: Path) -> None:
+    """As Qwen2-VL was published."""
+    source = tmp_path / "source"
+    make_composite(source, "qwen2_vl", sentence_piece(), bos="<s>")
+    config = json.loads((source / "config.json").read_text())
+    text = config.pop("text_config")
+    rope = text.pop("rope_parameters")
+    flat = {**text, **config, "rope_theta": rope["rope_theta"]}
+    flat["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
+    (source / "config.json").write_text(json.dumps(flat))
+    assert_scores_as_the_whole(store, source)
+
+
+LAYOUTS = {
+    "language_model.model.": "model.language_model.",  # since transformers 4.52
+    "language_model.lm_head.": "lm_head.",
+    "vision_tower.": "model.vision_tower.",
+    "multi_modal_projector.": "model.multi_modal_projector.",
+}
+
+
+def test_old_and_new_names_of_the_tensors_score_alike(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    make_composite(source, "gemma3", sentence_piece(), bos="<s>")
+    weights = weights_of(source)
+    assert any(name.startswith("language_model.model.") for name in weights), "the old names"
+    for old, new in LAYOUTS.items():
+        weights = {name.replace(old, new, 1) if name.startswith(old) else name: weights[name] for name in weights}
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    shard(source)
+    assert_scores_as_the_whole(store, source)
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole_class"),
+    [("gemma3", Gemma3ForSequenceClassification), ("qwen3_5", Qwen3_5ForSequenceClassification)],
+)
+def test_a_classifier_over_a_composite_is_read_by_its_text_tower(
+    store: Store, tmp_path: Path, kind: str, whole_class: Any
+) -> None:
+    tokenizer, source = byte_level(CHATML_TOKENS), tmp_path / "source"
+    model = whole_class(composite_config(kind, tokenizer, num_labels=1))
+    save(source, model, tokenizer, bos="<|im_start|>", chat=CHATML)
+    model = whole_class.from_pretrained(source).eval()
+    expected = classified(tokenizer, lambda ids: model(input_ids=ids).logits[0, 0])
+    imported = add(store, source)
+    assert imported.preset == "sequence-classification"
+    assert served_promises(imported.checkpoint, STEPS) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_head_over_a_whole_model_that_transformers_has_no_class_for(store: Store, tmp_path: Path) -> None:
+    """``Qwen3VLForSequenceClassification``, as other trainers save it."""
+    tokenizer, source = byte_level(CHATML_TOKENS), tmp_path / "source"
+    model = AutoModel.from_config(composite_config("qwen3_vl", tokenizer))
+    save(source, model, tokenizer, bos="<|im_start|>", chat=CHATML)
+    base = AutoModel.from_pretrained(source).eval()
+    weights = {f"model.{name.removeprefix('model.')}": tensor for name, tensor in weights_of(source).items()}
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    add_head(source, "Qwen3VLForSequenceClassification", {"score": nn.Linear(32, 1, bias=False)})
+    score = load_file(source / "model.safetensors")["score.weight"]
+    expected = classified(tokenizer, lambda ids: (base(input_ids=ids).last_hidden_state[0, -1] @ score.T)[0])
+    assert served_promises(add(store, source).checkpoint, STEPS) == pytest.approx(expected, abs=1e-5)
+
+
+@torch.inference_mode()
+def classified(tokenizer: Any, score: Any) -> list[float]:
+    """The sigmoid of a score at the end of each prefix of the chat."""
+    text, found = f"<|im_start|>user\n{TASK}<|im_end|>\n", []
+    for step in STEPS:
+        text += f"<|im_start|>assistant\n{step}<|im_end|>\n"
+        found.append(torch.sigmoid(score(torch.tensor([whole(tokenizer, text)]))).item())
+    return found
+
+
+def test_a_text_tower_that_cannot_stand_alone_is_refused_by_name(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    make_composite(source, "gemma3", sentence_piece(), bos="<s>")
+    edit_config(source, model_type="paligemma")
+    refused(store, source, "paligemma is made of several towers", preset="math-shepherd")
+    edit_config(source, model_type="gemma3", text_config=[])
+    refused(store, source, r"config\.json cannot be read", preset="math-shepherd")
+
+
+def test_a_tensor_of_no_known_tower_is_refused_by_name(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    make_composite(source, "gemma3", sentence_piece(), bos="<s>")
+    weights = weights_of(source)
+    save_file({**weights, "model.memory.weight": torch.zeros(1)}, source / "model.safetensors")
+    refused(store, source, r"model\.memory\.weight belongs to no known tower", preset="math-shepherd")
+    no_text = {name: tensor for name, tensor in weights.items() if "language_model" not in name}
+    save_file(no_text, source / "model.safetensors")
+    refused(store, source, "text tower cannot be told from the others", preset="math-shepherd")
