@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model_store.errors import CheckpointCorrupt, one_line
+from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.importers.layout import ADAPTER_SINGLE, BIN_SINGLE, INDEX, SINGLE, indexed_files
 from model_store.importers.lora import Adapter
 from model_store.importers.text_tower import TextNames, text_names
 from model_store.network.tensors import open_tensors
 
-_LAYER: Final = re.compile(r"(.*?)(?:model\.)?layers\.0\.")
+_LAYER: Final = re.compile(r"((?:.*?\.)??)(?:model\.|transformer\.)?(?:decoder\.)?(?:layers|h|blocks)\.0\.")
 
 
 def stage_weights(source: Path, into: Path, adapter: Adapter | None, *, text_only: bool = False) -> list[str]:
@@ -36,6 +36,11 @@ def stage_weights(source: Path, into: Path, adapter: Adapter | None, *, text_onl
     files = weight_files(source)
     held = {file: _names(file) for file in files}
     names = [name for file in files for name in held[file]]
+    if adapter is None and (unmerged := [name for name in names if ".lora_" in name]):
+        raise CheckpointError(
+            f"{source} holds {one_line(unmerged[0])} of an adapter that is not merged; merge it with the library that "
+            "made it"
+        )
     renamed, left_out = text_names(names) if text_only else TextNames(_without_wrapper(names), [])
     targets = {file: file.name if len(files) > 1 else SINGLE for file in files}
     if adapter is None and all(renamed.get(name) == name for name in names):
