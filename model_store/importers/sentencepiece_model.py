@@ -5,7 +5,7 @@ is also put behind each special token. Checkpoints without the setting were trai
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,8 @@ from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 _SPACE: Final = "▁"
 _UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # ModelProto.SentencePiece.Type
+_CLASSES: Final = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer")
+"""Classes that give sentencepiece's ids; others shift them."""
 _SAMPLES: Final = (
     "Step 1: 16 - 3 = 13 eggs, i.e. 13.50 $ a day.",
     "  two  spaces, a\ttab\n\n\nand new lines \n",
@@ -28,31 +30,25 @@ _DRAWN: Final = 200
 """Texts of random pieces that are compared beside the samples, so that all parts of the vocabulary are."""
 
 
-def read_sentencepiece(file: Path, settings: dict[str, Any]) -> Tokenizer:
-    """The tokenizer of a sentencepiece model; ``settings`` are those of ``tokenizer_config.json``.
+def read_sentencepiece(file: Path, settings: dict[str, Any], added: Collection[str] = ()) -> Tokenizer:
+    """The tokenizer of a sentencepiece model.
+
+    ``settings`` are those of ``tokenizer_config.json``. ``added`` are the tokens that are found before sentencepiece
+    sees a text.
 
     Raises:
-        CheckpointError: sentencepiece is not installed, the file is no model of it, or of a kind that cannot be read
-            with the same ids.
+        CheckpointError: sentencepiece is not installed, or the file is no model that can be read with the same ids.
     """
+    kind = settings.get("tokenizer_class") or "LlamaTokenizer"
+    if str(kind).removesuffix("Fast") not in _CLASSES:
+        raise CheckpointError(
+            f"{file}: a tokenizer.json is built for {', '.join(_CLASSES)} only, not for tokenizer_class "
+            f"{one_line(str(kind))}; save the checkpoint with a fast tokenizer"
+        )
     library, proto = _parsed(file)
-    normal = proto.normalizer_spec
-    if proto.trainer_spec.model_type not in (_UNIGRAM, _BPE) or proto.trainer_spec.treat_whitespace_as_suffix:
-        raise CheckpointError(f"{file} is a kind of sentencepiece model that is not read; save a fast tokenizer")
-    normal.add_dummy_prefix = bool(normal.add_dummy_prefix and settings.get("add_prefix_space", True))
-    legacy = settings.get("legacy") is not False
-    tokenizer = Tokenizer(_model(proto))
-    parts = [normalizers.Precompiled(normal.precompiled_charsmap)] if normal.precompiled_charsmap else []
-    if normal.remove_extra_whitespaces:
-        parts += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
-    if legacy:
-        parts += [normalizers.Prepend(_SPACE)] if normal.add_dummy_prefix else []
-        parts += [normalizers.Replace(" ", _SPACE)]
-    else:
-        scheme = "first" if normal.add_dummy_prefix else "never"
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, prepend_scheme=scheme, split=False)
-    tokenizer.normalizer = normalizers.Sequence(parts)
-    tokenizer.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    proto.normalizer_spec.add_dummy_prefix &= settings.get("add_prefix_space") is not False
+    tokenizer, legacy = Tokenizer(_model(proto)), settings.get("legacy") is not False
+    _normalise(tokenizer, proto.normalizer_spec, legacy=legacy)
     tokenizer.add_tokens(
         [
             AddedToken(piece.piece, normalized=False, special=piece.type == _CONTROL)
@@ -61,8 +57,23 @@ def read_sentencepiece(file: Path, settings: dict[str, Any]) -> Tokenizer:
         ]
     )
     original = library.SentencePieceProcessor(model_proto=proto.SerializeToString())
-    _refuse_other_ids(file, tokenizer, original, [text for text in _texts(proto) if legacy or not text.startswith(" ")])
+    _refuse_other_ids(file, tokenizer, original, [text for text in _texts(proto, added) if legacy or text[0] != " "])
     return tokenizer
+
+
+def _normalise(tokenizer: Tokenizer, spec: Any, *, legacy: bool) -> None:
+    """Sets what is done with a text, or the part of it between two special tokens, before it is split."""
+    parts = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
+    if spec.remove_extra_whitespaces:
+        parts += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    if legacy:
+        parts += [normalizers.Prepend(_SPACE)] if spec.add_dummy_prefix else []
+        parts += [normalizers.Replace(" ", _SPACE)]
+    else:
+        scheme = "first" if spec.add_dummy_prefix else "never"
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, prepend_scheme=scheme, split=False)
+    tokenizer.normalizer = normalizers.Sequence(parts)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
 
 
 def _parsed(file: Path) -> tuple[Any, Any]:
@@ -80,6 +91,8 @@ def _parsed(file: Path) -> tuple[Any, Any]:
         raise CheckpointCorrupt(f"{file} is no sentencepiece model") from error
     if not proto.pieces:
         raise CheckpointCorrupt(f"{file} is no sentencepiece model")
+    if proto.trainer_spec.model_type not in (_UNIGRAM, _BPE) or proto.trainer_spec.treat_whitespace_as_suffix:
+        raise CheckpointError(f"{file} is a sentencepiece model of a kind that is not read; save a fast tokenizer")
     return library, proto
 
 
@@ -90,7 +103,7 @@ def _model(proto: Any) -> models.BPE | models.Unigram:
         return models.Unigram(pieces, unk_id=spec.unk_id, byte_fallback=spec.byte_fallback)
     vocabulary = {piece.piece: index for index, piece in enumerate(proto.pieces)}
     scores = {piece.piece: piece.score for piece in proto.pieces}
-    unmerged = {piece.piece for piece in proto.pieces if piece.type != _NORMAL}
+    unmerged = {piece.piece for piece in proto.pieces if piece.type not in (_NORMAL, _USER_DEFINED)}
     merges = generate_merges(vocabulary, scores, skip_tokens=unmerged)
     return models.BPE(
         vocab=vocabulary,
@@ -101,12 +114,13 @@ def _model(proto: Any) -> models.BPE | models.Unigram:
     )
 
 
-def _texts(proto: Any) -> list[str]:
-    """The samples, and texts of random pieces of the vocabulary."""
+def _texts(proto: Any, added: Collection[str]) -> list[str]:
+    """The samples, texts of random pieces of the vocabulary, and texts around the model's own symbols."""
     draw = random.Random(0)
     pieces = [piece.piece for piece in proto.pieces if piece.type == _NORMAL]
     drawn = ["".join(draw.choices(pieces, k=20)).replace(_SPACE, " ") for _ in range(_DRAWN)] if pieces else []
-    return [*_SAMPLES, *drawn]
+    symbols = [piece.piece for piece in proto.pieces if piece.type == _USER_DEFINED and piece.piece not in added]
+    return [*_SAMPLES, *drawn, *(f"a{symbol}b {symbol} c" for symbol in symbols[:_DRAWN])]
 
 
 def _refuse_other_ids(file: Path, tokenizer: Tokenizer, original: Any, texts: Sequence[str]) -> None:

@@ -36,11 +36,16 @@ def build_tokenizer(path: Path, target: Path) -> str:
         CheckpointError: a library is missing, or the result would not give the ids of the original tokenizer.
     """
     settings = _json(path / "tokenizer_config.json")
+    added, special = _added(path, settings), _special(settings) | _special(_json(path / "special_tokens_map.json"))
     if (path / _SENTENCEPIECE).exists():
-        tokenizer, built_from = read_sentencepiece(path / _SENTENCEPIECE, settings), _SENTENCEPIECE
+        built_from, names = _SENTENCEPIECE, special | {token.content for token in added}
+        tokenizer = read_sentencepiece(path / _SENTENCEPIECE, settings, names)
     else:
-        tokenizer, built_from = _byte_level(path, settings), " and ".join(_VOCABULARY)
-    _add_tokens(tokenizer, path, settings)
+        built_from, tokenizer = " and ".join(_VOCABULARY), _byte_level(path, settings)
+    for token, token_id in sorted(added.items(), key=lambda entry: entry[1]):
+        _add_token(path, tokenizer, token, token_id)
+    for name in sorted(special - {token.content for token in added}):  # entries of the vocabulary
+        tokenizer.add_tokens([AddedToken(name, special=True, normalized=False)])
     tokenizer.save(str(target))
     return built_from
 
@@ -62,20 +67,15 @@ def _byte_level(path: Path, settings: dict[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _add_tokens(tokenizer: Tokenizer, path: Path, settings: dict[str, Any]) -> None:
-    """Adds the tokens that the checkpoint's files name. Refuses one that would get another id than they say."""
-    added = _added(path, settings)
-    for token, token_id in sorted(added.items(), key=lambda entry: entry[1]):
-        tokenizer.add_tokens([token])
-        found = tokenizer.token_to_id(token.content)
-        if found != token_id:
-            raise CheckpointError(
-                f"{path}: its added token {one_line(token.content)!r} has id {token_id}, but would be {found} in "
-                f"{TOKENIZER}; save the checkpoint with a fast tokenizer"
-            )
-    special = _special(settings) | _special(_json(path / "special_tokens_map.json"))
-    for name in sorted(special - {token.content for token in added}):  # entries of the vocabulary
-        tokenizer.add_tokens([AddedToken(name, special=True, normalized=False)])
+def _add_token(path: Path, tokenizer: Tokenizer, token: AddedToken, token_id: int) -> None:
+    """Adds a token that the checkpoint's files name. Refuses one that would get another id than they say."""
+    tokenizer.add_tokens([token])
+    found = tokenizer.token_to_id(token.content)
+    if found != token_id:
+        raise CheckpointError(
+            f"{path}: its added token {one_line(token.content)!r} has id {token_id}, but would be {found} in "
+            f"{TOKENIZER}; save the checkpoint with a fast tokenizer"
+        )
 
 
 def _added(path: Path, settings: dict[str, Any]) -> dict[AddedToken, int]:
