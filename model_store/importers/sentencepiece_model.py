@@ -118,9 +118,10 @@ def _texts(proto: Any, added: Collection[str]) -> list[str]:
     """The samples, texts of random pieces of the vocabulary, and texts around the model's own symbols."""
     draw = random.Random(0)
     pieces = [piece.piece for piece in proto.pieces if piece.type == _NORMAL]
-    drawn = ["".join(draw.choices(pieces, k=20)).replace(_SPACE, " ") for _ in range(_DRAWN)] if pieces else []
+    drawn = ["".join(draw.choices(pieces, k=20)) for _ in range(_DRAWN)] if pieces else []
     symbols = [piece.piece for piece in proto.pieces if piece.type == _USER_DEFINED and piece.piece not in added]
-    return [*_SAMPLES, *drawn, *(f"a{symbol}b {symbol} c" for symbol in symbols[:_DRAWN])]
+    around = [f"a{symbol}b {symbol} c" for symbol in symbols[:_DRAWN]]
+    return [*_SAMPLES, *(text.replace(_SPACE, " ") for text in drawn + around)]
 
 
 def _refuse_other_ids(file: Path, tokenizer: Tokenizer, original: Any, texts: Sequence[str]) -> None:
