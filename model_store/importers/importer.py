@@ -100,7 +100,7 @@ def _stage(source: Path, into: Path, options: ImportOptions, base: Path | None) 
     tokenizer_from = source if (source / "tokenizer.json").exists() else base or source
     if not (tokenizer_from / "tokenizer.json").exists():
         raise CheckpointCorrupt(
-            f"{tokenizer_from} has no tokenizer.json; save its tokenizer with a fast tokenizer class first"
+            f"{tokenizer_from} has no tokenizer.json, nor files to build it from; --config-from names a source that has"
         )
     link_or_copy(tokenizer_from / "tokenizer.json", into / "tokenizer.json")
     manifest, preset = _manifest(into, tokenizer_from, config, options)

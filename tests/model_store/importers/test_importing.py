@@ -13,6 +13,7 @@ from model_store.format.store import Store
 from model_store.format.template import Template
 from model_store.importers.importer import ImportOptions, add_checkpoint
 from model_store.importers.presets import PRESETS
+from model_store.importers.text_tower import TOWERS
 from tests.model_store.authors_of_logits import make_language_model
 from tests.model_store.importers.importing import LINES, add, shard, write_recipe
 from tests.model_store.tiny_checkpoints import (
@@ -81,8 +82,8 @@ def test_a_recipe_of_ones_own_reads_a_head_that_no_family_has(store: Store, tmp_
 DOCS = (Path(__file__).parents[3] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 
 
-def test_the_docs_know_every_preset_and_field() -> None:
-    names = [*PRESETS, *(field.name for kind in (ScoreRecipe, Template) for field in fields(kind))]
+def test_the_docs_know_every_preset_text_tower_and_field() -> None:
+    names = [*PRESETS, *TOWERS, *(field.name for kind in (ScoreRecipe, Template) for field in fields(kind))]
     assert [name for name in names if f"`{name}`" not in DOCS] == []
 
 
