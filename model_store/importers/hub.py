@@ -65,7 +65,8 @@ def find_source(source: str, subfolder: str = "", *, weights: bool = True, endpo
     local = Path(source).is_dir()
     path = Path(source) if local else _download(source, subfolder, weights=weights, endpoint=endpoint)
     if not (path / subfolder).is_dir():
-        raise CheckpointNotFound(f"{one_line(source)} has no folder {one_line(subfolder)!r} with files of a checkpoint")
+        where = f" in {one_line(subfolder)!r}" if subfolder else ""
+        raise CheckpointNotFound(f"{one_line(source)} has no files of a checkpoint{where}")
     return path / subfolder
 
 
@@ -101,7 +102,7 @@ def _weight_names(path: Path) -> list[list[str]]:
     if (path / ADAPTER_CONFIG).exists():
         return [[ADAPTER_SINGLE], [ADAPTER_BIN]]
     indexed, bin_indexed = indexed_files(path / INDEX), indexed_files(path / BIN_INDEX)
-    return [names for names in ([SINGLE], indexed, ["*.safetensors"], [BIN_SINGLE], bin_indexed) if names]
+    return [names for names in ([SINGLE], indexed, [BIN_SINGLE], bin_indexed, ["*.safetensors"]) if names]
 
 
 @contextmanager

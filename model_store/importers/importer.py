@@ -87,7 +87,8 @@ def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = 
         raise CheckpointError(
             "an adapter takes the configuration of its base: --base and --config-from exclude each other"
         )
-    separator = PRESETS[options.preset].separator if options.preset in PRESETS else ""
+    preset = PRESETS.get(options.preset or "")
+    separator = preset.separator if preset else ""
     with readable(source, into.parent, options.config_from, separator) as own, ExitStack() as stack:
         under = stack.enter_context(readable(base, into.parent)) if base else None
         imported = _stage(own.path, into, options, under.path if under else None)

@@ -15,7 +15,6 @@ from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.network.tensors import read_tensors, tensor_shapes
 
 CONFIG: Final = "adapter_config.json"
-WEIGHTS: Final = "adapter_model.safetensors"
 _CLASSES: Final = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification"}
 _WRAPPER: Final = "base_model.model."
 _UNSUPPORTED: Final = ("use_dora", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication", "megatron_config")

@@ -63,7 +63,7 @@ def read_sentencepiece(file: Path, settings: dict[str, Any], added: Collection[s
 
 def _normalise(tokenizer: Tokenizer, spec: Any, *, legacy: bool) -> None:
     """Sets what is done with a text, or the part of it between two special tokens, before it is split."""
-    parts = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
+    parts: list[Any] = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
     if spec.remove_extra_whitespaces:
         parts += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
     if legacy:

@@ -10,7 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
-from model_store.importers.layout import CONFIG, TOKENIZER, TOKENIZER_FILES
+from model_store.importers.layout import (
+    ADAPTER_CONFIG,
+    ADAPTER_SINGLE,
+    CONFIG,
+    INDEX,
+    SINGLE,
+    TOKENIZER,
+    TOKENIZER_FILES,
+)
 from model_store.importers.pickles import bin_files, convert
 from model_store.importers.tokenizer_building import build_tokenizer, lacks_tokenizer_json
 from model_store.importers.vocabulary import fit_vocabulary
@@ -57,8 +65,9 @@ def readable(source: Path, scratch: Path, config_from: Path | None = None, separ
 
 
 def only_bin(source: Path) -> bool:
-    """Returns whether the weights of a directory are there as ``.bin`` alone."""
-    return bool(bin_files(source)) and not any(source.glob("*.safetensors"))
+    """Returns whether the weights of a directory are there as ``.bin`` alone, under the names that transformers reads."""
+    names = (ADAPTER_SINGLE,) if (source / ADAPTER_CONFIG).exists() else (SINGLE, INDEX)
+    return bool(bin_files(source)) and not any((source / name).exists() for name in names)
 
 
 def _link(source: Path, into: Path, *, only: tuple[str, ...] = (), leave_out: tuple[str, ...] = ()) -> None:

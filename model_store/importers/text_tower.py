@@ -74,14 +74,14 @@ def text_config(config: dict[str, Any]) -> dict[str, Any] | None:
         found: dict[str, Any] = whole.text_config.to_dict()
     except Exception as error:
         raise CheckpointCorrupt(f"config.json cannot be read: {one_line(str(error), 300)}") from error
-    architectures = [str(name).replace("ForConditionalGeneration", "ForCausalLM") for name in config["architectures"]]
-    dtype = config.get("dtype") or config.get("torch_dtype") or found.get("dtype")
-    return found | {
-        "architectures": architectures,
-        "dtype": dtype,
-        "tie_word_embeddings": whole.tie_word_embeddings,
-        **{name: config[name] for name in _KEPT if name in config},
-    }
+    names = config.get("architectures")
+    found["architectures"] = [
+        str(name).replace("ForConditionalGeneration", "ForCausalLM")
+        for name in (names if isinstance(names, list) else [])
+    ]
+    found["dtype"] = config.get("dtype") or config.get("torch_dtype") or found.get("dtype")
+    found["tie_word_embeddings"] = getattr(whole, "tie_word_embeddings", False)
+    return found | {name: config[name] for name in _KEPT if name in config}
 
 
 def text_names(names: Iterable[str]) -> TextNames:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,8 @@ def stage_weights(source: Path, into: Path, adapter: Adapter | None, *, text_onl
             "made it"
         )
     renamed, left_out = text_names(names) if text_only else TextNames(_without_wrapper(names), [])
+    if twice := [name for name, count in Counter(renamed.values()).items() if count > 1]:
+        raise CheckpointCorrupt(f"{source} holds {one_line(twice[0])} twice, with and without the prefix of a wrapper")
     targets = {file: file.name if len(files) > 1 else SINGLE for file in files}
     if adapter is None and all(renamed.get(name) == name for name in names):
         for file, target in targets.items():

@@ -1,6 +1,6 @@
 """Tiny composite checkpoints: a language model beside a vision tower, as transformers saves them.
 
-Two text positions and mixes of layers are there for what sets the kinds apart: windows, linear attention, experts.
+Each has what sets its kind apart: windows, linear attention, experts, positions of images.
 """
 
 from pathlib import Path
@@ -81,7 +81,8 @@ def composite_config(kind: str, tokenizer: Tokenizer, **more: Any) -> Any:
     if kind == "gemma4":
         more["text_config"] = {"vocab_size_per_layer_input": shape["vocab_size"]}
     text_config = {**shape, **text, **more.pop("text_config", {})}
-    return CONFIG_MAPPING[kind](text_config=text_config, vision_config=vision, dtype="float32", **more)
+    make: Any = CONFIG_MAPPING[kind]
+    return make(text_config=text_config, vision_config=vision, dtype="float32", **more)
 
 
 def make_composite(path: Path, kind: str, tokenizer: Tokenizer, *, bos: str) -> None:

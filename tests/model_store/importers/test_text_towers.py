@@ -121,6 +121,26 @@ def test_a_head_over_a_whole_model_that_transformers_has_no_class_for(store: Sto
     assert served_promises(add(store, source).checkpoint, STEPS) == pytest.approx(expected, abs=1e-5)
 
 
+def test_an_adapter_over_a_whole_model_is_merged_before_its_text_tower_is_taken(store: Store, tmp_path: Path) -> None:
+    source, adapter, merged = tmp_path / "source", tmp_path / "adapter", tmp_path / "merged"
+    make_composite(source, "qwen3_vl", sentence_piece(), bos="<s>")
+    make_composite(merged, "qwen3_vl", sentence_piece(), bos="<s>")
+    weights, tensors = weights_of(merged), dict[str, torch.Tensor]()
+    for layer in ("model.language_model.layers.0.mlp.down_proj", "model.visual.blocks.0.mlp.linear_fc1"):
+        rows, columns = weights[f"{layer}.weight"].shape
+        down, up = torch.randn(4, columns), torch.randn(rows, 4)
+        weights[f"{layer}.weight"] += 2 * up @ down
+        tensors |= {f"base_model.model.{layer}.lora_A.weight": down, f"base_model.model.{layer}.lora_B.weight": up}
+    save_file(weights, merged / "model.safetensors", metadata={"format": "pt"})
+    adapter.mkdir()
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 8}')
+    expected = add(Store(tmp_path / "merged-store"), merged, preset="math-shepherd").raw
+    imported = add(store, adapter, source, preset="math-shepherd")
+    assert imported.raw == pytest.approx(expected, abs=1e-5)
+    assert "left out: visual" in imported.notes[0]
+
+
 @torch.inference_mode()
 def classified(tokenizer: Any, score: Any) -> list[float]:
     """The sigmoid of a score at the end of each prefix of the chat."""

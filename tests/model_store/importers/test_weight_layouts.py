@@ -110,6 +110,12 @@ def unmerged(path: Path) -> None:
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
 
 
+def twice(path: Path) -> None:
+    weights = weights_of(path)
+    wrapped = {f"module.{name}": tensor for name, tensor in weights.items()}
+    save_file(wrapped | {"score.weight": weights["score.weight"] + 1}, path / "model.safetensors")
+
+
 def strange_index(path: Path) -> None:
     shard(path)
     (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../up.safetensors"}}))
@@ -123,6 +129,7 @@ def other_bin(path: Path) -> None:
     ("change", "message"),
     [
         (unmerged, r"lora_A\.weight of an adapter that is not merged"),
+        (twice, r"holds score\.weight twice"),
         (strange_index, "names '../up.safetensors', which is no file beside it"),
         (other_bin, r"no safetensors file, nor pytorch_model\.bin"),
     ],
