@@ -1,9 +1,8 @@
 """``add`` and ``inspect``: a checkpoint of any family, and its scores of a sample."""
 
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from tokenizers import Tokenizer
@@ -25,10 +24,10 @@ from model_store.commands.options import (
     SubfolderOption,
 )
 from model_store.commands.report import Report, table
+from model_store.commands.sources import find_sources
 from model_store.errors import CheckpointNotFound
 from model_store.format.store import Store
 from model_store.format.template import Template
-from model_store.importers.hub import find_source, pinned
 from model_store.importers.importer import SAMPLE, Imported, ImportOptions, add_checkpoint, sample_scores, stage
 from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
 
@@ -54,7 +53,7 @@ def add(
     It is published after it has been loaded and has scored a sample.
     """
     _refuse_both(preset, recipe)
-    sources = _sources(source, subfolder, base, reference, config_from)
+    sources = find_sources(source, subfolder, base, reference, config_from)
     options = sources.options(ImportOptions(name, version, preset, recipe, context_length, beta=beta))
     imported = add_checkpoint(Store(store), sources.path, options, sources.base)
     found = _findings(imported)
@@ -88,7 +87,7 @@ def inspect(
     except CheckpointNotFound:
         options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta)
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
-            sources = _sources(source, subfolder, base, reference, config_from)
+            sources = find_sources(source, subfolder, base, reference, config_from)
             found = _findings(stage(sources.path, Path(scratch), sources.options(options), sources.base))
     else:
         found = _findings(Imported(checkpoint, "as published", sample_scores(checkpoint)))
@@ -98,41 +97,6 @@ def inspect(
 def _refuse_both(preset: str | None, recipe: Path | None) -> None:
     if preset and recipe:
         raise typer.BadParameter("--preset and --recipe exclude each other")
-
-
-class _Sources(NamedTuple):
-    """Directories of the sources that an import reads, and their names as callers of the service may see them."""
-
-    path: Path
-    base: Path | None
-    reference: Path | None
-    config_from: Path | None
-    base_model: str
-
-    def options(self, options: ImportOptions) -> ImportOptions:
-        return replace(options, base_model=self.base_model, reference=self.reference, config_from=self.config_from)
-
-
-def _sources(source: str, subfolder: str, base: str | None, reference: str | None, config_from: str | None) -> _Sources:
-    """The sources on this machine, downloaded from the hub if they are not there."""
-    source, base = pinned(source), pinned(base) if base else None
-    config_from = pinned(config_from) if config_from else None
-    return _Sources(
-        find_source(source, subfolder),
-        find_source(base) if base else None,
-        find_source(pinned(reference)) if reference else None,
-        find_source(config_from, weights=False) if config_from else None,
-        _origin(source, subfolder)
-        + (f" merged into {_origin(base)}" if base else "")
-        + (f" with the configuration of {_origin(config_from)}" if config_from else ""),
-    )
-
-
-def _origin(source: str, subfolder: str = "") -> str:
-    """A source as callers of the service may see it: a directory's name without its path."""
-    if Path(source).is_dir():
-        return (Path(source) / subfolder).resolve().name
-    return f"{source}/{subfolder}" if subfolder else source
 
 
 def _findings(imported: Imported) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from model_store.errors import CheckpointCorrupt, one_line
 
@@ -45,3 +45,18 @@ def indexed_files(index: Path) -> list[str]:
     if odd := [name for name in names if not _FILE_NAME.fullmatch(name)]:
         raise CheckpointCorrupt(f"{index} names {one_line(odd[0])!r}, which is no file beside it")
     return names
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is no such file.
+
+    Raises:
+        CheckpointCorrupt: the file holds anything else.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointCorrupt(f"{file} cannot be read: {one_line(str(error), 300)}") from error
+    if not isinstance(found, dict):
+        raise CheckpointCorrupt(f"{file} must be an object")
+    return found

@@ -18,11 +18,14 @@ from model_store.importers.layout import (
     SINGLE,
     TOKENIZER,
     TOKENIZER_FILES,
+    read_object,
 )
 from model_store.importers.pickles import bin_files, convert
 from model_store.importers.tokenizer_building import build_tokenizer, lacks_tokenizer_json
 from model_store.importers.vocabulary import fit_vocabulary
 
+_TEMPLATE: Final = "chat_template.jinja"
+_PROCESSOR_TEMPLATE: Final = "chat_template.json"
 _TAKEN: Final = (CONFIG, "generation_config.json", *TOKENIZER_FILES)
 """Files that ``config_from`` brings; the source's own are left out."""
 
@@ -43,9 +46,13 @@ def readable(source: Path, scratch: Path, config_from: Path | None = None, separ
     Raises:
         CheckpointError: its weights cannot be converted, or its tokenizer cannot be built.
     """
-    tokenizer_source = config_from or source
-    old_weights, old_tokenizer = only_bin(source), lacks_tokenizer_json(tokenizer_source)
-    if not (old_weights or old_tokenizer or config_from):
+    settings = config_from or source
+    old_weights, old_tokenizer, template = (
+        only_bin(source),
+        lacks_tokenizer_json(settings),
+        processor_template(settings),
+    )
+    if not (old_weights or old_tokenizer or template or config_from):
         yield Readable(source)
         return
     with TemporaryDirectory(dir=scratch, prefix=".source-") as directory:
@@ -59,13 +66,24 @@ def readable(source: Path, scratch: Path, config_from: Path | None = None, separ
         if old_tokenizer:
             used = build_tokenizer(path, path / TOKENIZER)
             notes.append(f"{TOKENIZER} built from {used}")
+        if template:
+            (path / _TEMPLATE).write_text(template, encoding="utf-8")
+            notes.append(f"the chat template is that of {_PROCESSOR_TEMPLATE}")
         if config_from:
             notes += fit_vocabulary(path, separator)
         yield Readable(path, tuple(notes))
 
 
+def processor_template(path: Path) -> str:
+    """The chat template that a processor of text and images keeps, if the tokenizer has none; else empty."""
+    template = read_object(path / _PROCESSOR_TEMPLATE).get("chat_template")
+    if (path / _TEMPLATE).exists() or read_object(path / "tokenizer_config.json").get("chat_template"):
+        return ""
+    return template if isinstance(template, str) else ""
+
+
 def only_bin(source: Path) -> bool:
-    """Returns whether the weights of a directory are there as ``.bin`` alone, under the names that transformers reads."""
+    """Returns whether the weights of a directory are ``.bin`` alone, as far as transformers knows the files' names."""
     names = (ADAPTER_SINGLE,) if (source / ADAPTER_CONFIG).exists() else (SINGLE, INDEX)
     return bool(bin_files(source)) and not any((source / name).exists() for name in names)
 

@@ -4,7 +4,6 @@ Those are a sentencepiece model (``tokenizer.model``), or ``vocab.json`` with ``
 is run.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import GPT2Tokenizer, Qwen2Tokenizer
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
-from model_store.importers.layout import CONFIG, TOKENIZER
+from model_store.importers.layout import CONFIG, TOKENIZER, read_object
 from model_store.importers.sentencepiece_model import read_sentencepiece
 
 _SENTENCEPIECE: Final = "tokenizer.model"
@@ -35,8 +34,11 @@ def build_tokenizer(path: Path, target: Path) -> str:
     Raises:
         CheckpointError: a library is missing, or the result would not give the ids of the original tokenizer.
     """
-    settings = _json(path / "tokenizer_config.json")
-    added, special = _added(path, settings), _special(settings) | _special(_json(path / "special_tokens_map.json"))
+    settings = read_object(path / "tokenizer_config.json")
+    added, special = (
+        _added(path, settings),
+        _special(settings) | _special(read_object(path / "special_tokens_map.json")),
+    )
     if (path / _SENTENCEPIECE).exists():
         built_from, names = _SENTENCEPIECE, special | {token.content for token in added}
         tokenizer = read_sentencepiece(path / _SENTENCEPIECE, settings, names)
@@ -51,7 +53,7 @@ def build_tokenizer(path: Path, target: Path) -> str:
 
 
 def _byte_level(path: Path, settings: dict[str, Any]) -> Tokenizer:
-    named = settings.get("tokenizer_class") or _CLASS_OF_MODEL.get(str(_json(path / CONFIG).get("model_type")))
+    named = settings.get("tokenizer_class") or _CLASS_OF_MODEL.get(str(read_object(path / CONFIG).get("model_type")))
     kind = _CLASSES.get(str(named).removesuffix("Fast"))
     if kind is None:
         raise CheckpointError(
@@ -86,10 +88,10 @@ def _added(path: Path, settings: dict[str, Any]) -> dict[AddedToken, int]:
             for token_id, fields in (settings.get("added_tokens_decoder") or {}).items()
         }
         contents = {token.content for token in known}
-        special = _special(settings) | _special(_json(path / "special_tokens_map.json"))
+        special = _special(settings) | _special(read_object(path / "special_tokens_map.json"))
         return known | {
             AddedToken(name, special=name in special, normalized=False): int(token_id)
-            for name, token_id in _json(path / "added_tokens.json").items()
+            for name, token_id in read_object(path / "added_tokens.json").items()
             if name not in contents
         }
     except (TypeError, ValueError, AttributeError, KeyError) as error:
@@ -103,14 +105,3 @@ def _special(names: dict[str, Any]) -> set[str]:
     return {
         str(token["content"] if isinstance(token, dict) and "content" in token else token) for token in flat if token
     }
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """The object in a file; empty if there is no such file."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointCorrupt(f"{file} cannot be read: {one_line(str(error), 300)}") from error
-    if not isinstance(found, dict):
-        raise CheckpointCorrupt(f"{file} must be an object")
-    return found

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config
 
 from model_store.__main__ import main
-from model_store.commands import adding
+from model_store.commands import sources
 from model_store.errors import CheckpointError, CheckpointNotFound
 from model_store.format.store import Store
 from model_store.importers.hub import find_source, pinned
@@ -27,7 +27,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     with serving() as hub:
         for function in (find_source, pinned):
-            monkeypatch.setattr(adding, function.__name__, partial(function, endpoint=hub.url))
+            monkeypatch.setattr(sources, function.__name__, partial(function, endpoint=hub.url))
         yield hub
 
 
@@ -134,6 +134,7 @@ def test_a_pull_request_is_recorded_as_the_commit_that_it_points_to(
     hub.refs["refs/pr/3"] = hub.commit
     assert command("someone/model@refs/pr/3")["source"] == f"someone/model@{hub.commit}"
     assert store.resolve("foreign").manifest.base_model == f"someone/model@{hub.commit}"
+    assert main(["inspect", "someone/model@refs/pr/3", "--store", str(store.root)]) == 0
     with pytest.raises(CheckpointNotFound, match="the hub has no someone/model@refs/pr/4"):
         pinned("someone/model@refs/pr/4", endpoint=hub.url)
 

@@ -1,5 +1,6 @@
 """Checkpoints of published families on their way into the store."""
 
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def test_tensors_under_a_prefix_score_as_those_without(store: Store, tmp_path: P
             shard(source)
         scores.append(add_checkpoint(store, source, ImportOptions("pqm", f"1{prefix}", preset="pqm")).raw)
     assert scores[0] == scores[1]
+
+
+def test_a_chat_template_in_the_file_of_a_processor_is_used(store: Store, classifier: Path) -> None:
+    expected = add(Store(classifier.parent / "plain"), classifier).raw
+    settings = json.loads((classifier / "tokenizer_config.json").read_text())
+    (classifier / "chat_template.json").write_text(json.dumps({"chat_template": settings.pop("chat_template")}))
+    (classifier / "tokenizer_config.json").write_text(json.dumps(settings))
+    imported = add(store, classifier)
+    assert imported.raw == expected
+    assert imported.notes == ("the chat template is that of chat_template.json",)
 
 
 def test_code_of_a_checkpoints_own_is_not_even_named(store: Store, classifier: Path) -> None:
