@@ -37,7 +37,7 @@ _KEPT: Final = ("id2label", "label2id", "problem_type")
 _TEXT: Final = (
     r"model\.language_model\.|language_model\.model\.|model\.text_model\.|language_model\.|text_model\.|model\."
 )
-_LAYER: Final = re.compile(rf"((?:.*\.)??({_TEXT}))layers\.0\.")
+_LAYER: Final = re.compile(rf"((?:.*?\.)??({_TEXT}))layers\.0\.")
 _LEFT_OUT: Final = re.compile(
     r"(?:model\.)?(visual|vision_tower|vision_model|audio_tower|embed_vision|embed_audio|multi_modal_projector|connector"
     r"|image_newline|mtp)\b"
@@ -74,6 +74,8 @@ def text_config(config: dict[str, Any]) -> dict[str, Any] | None:
         found: dict[str, Any] = whole.text_config.to_dict()
     except Exception as error:
         raise CheckpointCorrupt(f"config.json cannot be read: {one_line(str(error), 300)}") from error
+    if found.get("quantization_config"):
+        raise CheckpointError(f"the text tower of {model_type} is quantised; only plain weights are served")
     names = config.get("architectures")
     found["architectures"] = [
         str(name).replace("ForConditionalGeneration", "ForCausalLM")

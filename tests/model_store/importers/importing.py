@@ -43,11 +43,16 @@ def shard(path: Path, files: int = 3) -> None:
 
 
 def served_promises(checkpoint: Checkpoint, steps: Sequence[str]) -> list[float]:
-    """Promises of all steps of ``TASK``, as the service computes them."""
+    """Promises of all steps of ``TASK``, as the service computes them: at once, and each alone and in company, warm."""
     renderer = load_renderer(checkpoint)
     rendered = renderer.trajectory(Trajectory(TASK, tuple(Step("", step) for step in steps)))
     engine = load_engine(checkpoint, "cpu", "auto", prefix_cache_bytes=2**30, cpu_threads=1)
     (scores,) = engine.score([rendered.token_ids], [rendered.step_ends])
+    prefixes = [rendered.token_ids[: end + 1] for end in rendered.step_ends]
+    in_company = engine.score(prefixes, [[end] for end in rendered.step_ends])
+    (alone,) = engine.score(prefixes[:1], [rendered.step_ends[:1]])
+    assert [one.raw[0] for one in in_company] == pytest.approx(scores.raw, abs=1e-5)
+    assert alone.raw == pytest.approx(scores.raw[:1], abs=1e-5)
     return list(map(checkpoint.manifest.score.promise, scores.raw))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModel, Gemma3ForSequenceClassification, Qwen3_5ForSequenceClassification
 
 from model_store.format.store import Store
-from model_store.importers.text_tower import TOWERS
+from model_store.importers.text_tower import TOWERS, text_names
 from model_store.network.tensors import tensor_shapes
 from tests.model_store.authors import STEPS, TASK
 from tests.model_store.authors_of_logits import at_tag
@@ -151,12 +151,27 @@ def classified(tokenizer: Any, score: Any) -> list[float]:
     return found
 
 
+def test_a_wrapper_around_the_whole_model_is_taken_off() -> None:
+    names = ("model.language_model.layers.0.a", "model.language_model.norm.weight", "model.visual.blocks.0.a")
+    wrapped = [f"pretrained_model.{name}" for name in (*names, "lm_head.weight")]
+    found = text_names([*wrapped, "v_head.summary.weight"])
+    assert sorted(found.renamed.values()) == [
+        "lm_head.weight",
+        "model.layers.0.a",
+        "model.norm.weight",
+        "v_head.summary.weight",
+    ]
+    assert found.left_out == ["visual"]
+
+
 def test_a_text_tower_that_cannot_stand_alone_is_refused_by_name(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source"
     make_composite(source, "gemma3", sentence_piece(), bos="<s>")
     edit_config(source, model_type="paligemma")
     refused(store, source, "paligemma is made of several towers", preset="math-shepherd")
-    edit_config(source, model_type="gemma3", text_config=[])
+    edit_config(source, model_type="gemma3", text_config={"quantization_config": {"quant_method": "awq"}})
+    refused(store, source, "is quantised", preset="math-shepherd")
+    edit_config(source, text_config=[])
     refused(store, source, r"config\.json cannot be read", preset="math-shepherd")
 
 
