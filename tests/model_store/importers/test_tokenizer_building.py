@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import LlamaConfig
 
 from model_store.errors import CheckpointError
 from model_store.format.store import Store
 from model_store.importers import sentencepiece_model
 from model_store.importers.layout import TOKENIZER
 from model_store.importers.tokenizer_building import build_tokenizer
-from tests.model_store.importers.importing import add, refused
-from tests.model_store.tiny_checkpoints import CHATML, CHATML_TOKENS, CORPUS, whole
+from tests.model_store.authors import STEPS, TASK
+from tests.model_store.authors_of_logits import make_language_model, pair_at
+from tests.model_store.importers.importing import add, refused, served_promises
+from tests.model_store.tiny_checkpoints import CHATML, CHATML_TOKENS, CORPUS, byte_level, whole
 
 TEXTS = (
     *CORPUS,
@@ -215,6 +218,25 @@ def test_tokens_added_to_a_sentencepiece_model_keep_their_ids(sentencepiece: Any
     ids = whole(built(tmp_path), "Step 1 [PRM]<pad></s>")
     assert ids[-3:] == [size, size + 1, original.piece_to_id("</s>")]
     assert ids[:-3] == original.encode("Step 1 ")
+
+
+def test_a_checkpoint_with_a_sentencepiece_model_scores_by_its_ids(
+    sentencepiece: Any, store: Store, tmp_path: Path
+) -> None:
+    """Math-Shepherd, with the ids that sentencepiece itself gives."""
+    source = tmp_path / "source"
+    original = train(sentencepiece, source)
+    size = original.get_piece_size()
+    make_language_model(source, LlamaConfig, byte_level([]), bos="<s>", vocab_size=size)
+    (source / TOKENIZER).unlink()
+    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "legacy": True}
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    ids = [original.bos_id(), *original.encode(f"{TASK} " + "\n".join(f"{step} ки" for step in STEPS))]
+    tags = [index for index, token in enumerate(ids) if token == original.piece_to_id("▁ки")]
+    expected = pair_at(source, ids, [original.piece_to_id("▁+"), original.piece_to_id("▁-")], tags)
+    imported = add(store, source, preset="math-shepherd")
+    assert imported.notes == ("tokenizer.json built from tokenizer.model",)
+    assert served_promises(imported.checkpoint, STEPS) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_file_that_is_no_sentencepiece_model_is_refused(sentencepiece: Any, tmp_path: Path) -> None:
