@@ -88,8 +88,8 @@ def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = 
             "an adapter takes the configuration of its base: --base and --config-from exclude each other"
         )
     preset = PRESETS.get(options.preset or "")
-    separator = preset.separator if preset else ""
-    with readable(source, into.parent, options.config_from, separator) as own, ExitStack() as stack:
+    step_token = preset.separator if preset and preset.separator_added else ""
+    with readable(source, into.parent, options.config_from, step_token) as own, ExitStack() as stack:
         under = stack.enter_context(readable(base, into.parent)) if base else None
         imported = _stage(own.path, into, options, under.path if under else None)
     return replace(imported, notes=(*own.notes, *(under.notes if under else ()), *imported.notes))

@@ -26,12 +26,14 @@ _LINE: Final = ("", "\n")
 class Preset:
     """``score`` and ``template`` as in ``prm.json``, but with texts and entries of the vocabulary instead of token ids.
 
-    ``separator`` must be a single token of the tokenizer; a checkpoint without it is of another family.
+    ``separator`` must be a single token of the tokenizer; a checkpoint without it is of another family. With
+    ``separator_added``, training code adds it to the tokenizer of the base.
     """
 
     score: Mapping[str, Any]
     template: Mapping[str, Any]
     separator: str = ""
+    separator_added: bool = False
 
 
 def _text(begin: str, task: TextPair, observation: TextPair, action: TextPair, following: str = "") -> dict[str, Any]:
@@ -94,6 +96,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
             "\n",
         ),
         separator="[PRM]",
+        separator_added=True,
     ),
     "qlass": Preset(
         {"head": "mlp", "layers": ["mlp.0", "mlp.2", "mlp.4"], "activation": "identity"},

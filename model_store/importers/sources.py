@@ -38,10 +38,10 @@ class Readable(NamedTuple):
 
 
 @contextmanager
-def readable(source: Path, scratch: Path, config_from: Path | None = None, separator: str = "") -> Iterator[Readable]:
+def readable(source: Path, scratch: Path, config_from: Path | None = None, step_token: str = "") -> Iterator[Readable]:
     """Lays out a source for the importer, in a directory of its own within ``scratch`` if it has to change.
 
-    ``separator`` is the step token of the preset, which a tokenizer of ``config_from`` may lack.
+    ``step_token`` is what the family's training code adds to the tokenizer of ``config_from``, if anything.
 
     Raises:
         CheckpointError: its weights cannot be converted, or its tokenizer cannot be built.
@@ -70,7 +70,7 @@ def readable(source: Path, scratch: Path, config_from: Path | None = None, separ
             (path / _TEMPLATE).write_text(template, encoding="utf-8")
             notes.append(f"the chat template is that of {_PROCESSOR_TEMPLATE}")
         if config_from:
-            notes += fit_vocabulary(path, separator)
+            notes += fit_vocabulary(path, step_token)
         yield Readable(path, tuple(notes))
 
 

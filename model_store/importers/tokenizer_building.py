@@ -35,10 +35,8 @@ def build_tokenizer(path: Path, target: Path) -> str:
         CheckpointError: a library is missing, or the result would not give the ids of the original tokenizer.
     """
     settings = read_object(path / "tokenizer_config.json")
-    added, special = (
-        _added(path, settings),
-        _special(settings) | _special(read_object(path / "special_tokens_map.json")),
-    )
+    special = _special(settings) | _special(read_object(path / "special_tokens_map.json"))
+    added = _added(path, settings, special)
     if (path / _SENTENCEPIECE).exists():
         built_from, names = _SENTENCEPIECE, special | {token.content for token in added}
         tokenizer = read_sentencepiece(path / _SENTENCEPIECE, settings, names)
@@ -80,7 +78,7 @@ def _add_token(path: Path, tokenizer: Tokenizer, token: AddedToken, token_id: in
         )
 
 
-def _added(path: Path, settings: dict[str, Any]) -> dict[AddedToken, int]:
+def _added(path: Path, settings: dict[str, Any], special: set[str]) -> dict[AddedToken, int]:
     """Added tokens and their ids. The original tokenizers find them in the text before it is normalised."""
     try:
         known = {
@@ -88,7 +86,6 @@ def _added(path: Path, settings: dict[str, Any]) -> dict[AddedToken, int]:
             for token_id, fields in (settings.get("added_tokens_decoder") or {}).items()
         }
         contents = {token.content for token in known}
-        special = _special(settings) | _special(read_object(path / "special_tokens_map.json"))
         return known | {
             AddedToken(name, special=name in special, normalized=False): int(token_id)
             for name, token_id in read_object(path / "added_tokens.json").items()
@@ -102,6 +99,4 @@ def _special(names: dict[str, Any]) -> set[str]:
     """The special tokens that a file names, as texts or as tokens with properties."""
     listed = [names.get(name) for name in _SPECIAL]
     flat = [token for entry in listed for token in (entry if isinstance(entry, list) else [entry]) if token]
-    return {
-        str(token["content"] if isinstance(token, dict) and "content" in token else token) for token in flat if token
-    }
+    return {str(token.get("content") if isinstance(token, dict) else token) for token in flat}
