@@ -19,6 +19,7 @@ from model_store.commands.options import (
     PresetOption,
     RecipeOption,
     ReferenceOption,
+    SeparatorOption,
     SourceArgument,
     StoreOption,
 )
@@ -38,6 +39,7 @@ def add(
     version: Annotated[str, typer.Option(help="Version of the checkpoint; a published version never changes.")],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
+    separator: SeparatorOption = None,
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
@@ -51,7 +53,7 @@ def add(
     """
     _refuse_both(preset, recipe)
     path, base_path = find_source(source), find_source(base) if base else None
-    options = ImportOptions(name, version, preset, recipe, context_length, beta=beta)
+    options = ImportOptions(name, version, preset, recipe, context_length, separator=separator, beta=beta)
     imported = add_checkpoint(Store(store), path, _with_origins(options, source, base, reference), base_path)
     found = _findings(imported)
     text = f"published {imported.checkpoint.manifest.reference}\n{_in_words(found)}"
@@ -65,6 +67,7 @@ def inspect(
     ],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
+    separator: SeparatorOption = None,
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
@@ -80,7 +83,7 @@ def inspect(
     try:
         checkpoint = Store(store).resolve(source)
     except CheckpointNotFound:
-        options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta)
+        options = ImportOptions("inspected", "0", preset, recipe, context_length, separator=separator, beta=beta)
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
             path, base_path = find_source(source), find_source(base) if base else None
             staged = stage(path, Path(scratch), _with_origins(options, source, base, reference), base_path)
@@ -124,6 +127,7 @@ def _findings(imported: Imported) -> dict[str, Any]:
         "preset": imported.preset,
         "recipe": recipe_in_words(manifest.score),
         "digest": manifest.digest,
+        "notes": list(imported.notes),
         "sample": steps,
         "prefix_stable": is_prefix_stable(renderer, SAMPLE),
         "as_whole_text": is_as_whole_text(renderer, manifest.template, tokenizer, SAMPLE),
@@ -148,7 +152,9 @@ def is_as_whole_text(
         return None
     tokenizer.encode_special_tokens = False
     whole = tokenizer.encode(template.whole_text(trajectory), add_special_tokens=False)
-    return bool(whole.ids == renderer.trajectory(trajectory).token_ids)
+    rendered = renderer.trajectory(trajectory).token_ids
+    rest = whole.ids[len(rendered) :]
+    return whole.ids[: len(rendered)] == rendered and set(rest) <= {renderer.pad_token_id}
 
 
 def _in_words(found: dict[str, Any]) -> str:
@@ -164,4 +170,4 @@ def _in_words(found: dict[str, Any]) -> str:
         f"tokens as from the whole text at once: {whole[found['as_whole_text']]}",
         f"prefix stable: {'yes' if found['prefix_stable'] else 'NO'}",
     ]
-    return "\n".join([*lines, table(rows)])
+    return "\n".join([*lines, *found["notes"], table(rows)])

@@ -5,7 +5,7 @@ It is published only after it has been loaded like a served one and has scored a
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -15,9 +15,12 @@ from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.format.manifest import FORMAT, Manifest, parse_manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint, Store
-from model_store.importers.families import read_recipe, recognise, score_and_template
+from model_store.importers.config_fields import refuse_fields
+from model_store.importers.families import read_recipe, recognise, score_and_template, with_separator
 from model_store.importers.lora import CONFIG as ADAPTER
 from model_store.importers.lora import Adapter
+from model_store.importers.notes import notes
+from model_store.importers.padding import pad_token
 from model_store.importers.presets import PRESETS
 from model_store.importers.weights import link_or_copy, stage_weights
 from model_store.network.log_ratio import own_tokens
@@ -36,7 +39,8 @@ class ImportOptions:
     """Name, version and recipe of an imported checkpoint.
 
     At most one of ``preset`` and ``recipe`` is given; without both, the family must follow from the files.
-    ``reference`` is the model that a ``log_ratio`` compares with, and ``beta`` its factor.
+    ``separator`` is the text after each step, where a preset leaves it open. ``reference`` is the model that a
+    ``log_ratio`` compares with, and ``beta`` its factor.
     """
 
     name: str
@@ -45,17 +49,22 @@ class ImportOptions:
     recipe: Path | None = None
     context_length: int | None = None
     base_model: str = ""
+    separator: str | None = None
     reference: Path | None = None
     beta: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A checkpoint, its preset, and the raw scores that it gives the steps of ``SAMPLE``."""
+    """A checkpoint, its preset, and the raw scores that it gives the steps of ``SAMPLE``.
+
+    ``notes`` are sentences about what its files do not say, or say otherwise than usual.
+    """
 
     checkpoint: Checkpoint
     preset: str
     raw: list[float]
+    notes: tuple[str, ...] = ()
 
 
 def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Path | None = None) -> Imported:
@@ -69,7 +78,7 @@ def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Pat
     with TemporaryDirectory(dir=store.root, prefix=".import-") as scratch:
         imported = stage(source, Path(scratch), options, base)
         published = store.publish(imported.checkpoint.path, imported.checkpoint.manifest)
-    return Imported(published, imported.preset, imported.raw)
+    return replace(imported, checkpoint=published)
 
 
 def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = None) -> Imported:
@@ -93,7 +102,7 @@ def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = 
     if options.reference:
         stage_reference(options.reference, into)
     checkpoint = Checkpoint(into, manifest)
-    return Imported(checkpoint, preset, sample_scores(checkpoint))
+    return Imported(checkpoint, preset, sample_scores(checkpoint), notes(manifest, preset, options.separator))
 
 
 def stage_reference(source: Path, into: Path) -> None:
@@ -164,8 +173,6 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CheckpointCorrupt(f"{file} cannot be read: {one_line(str(error), 300)}") from error
     if not isinstance(config, dict):
         raise CheckpointCorrupt(f"{file} must be an object")
-    if "quantization_config" in config:
-        raise CheckpointError(f"{path} is quantised; only plain weights are served")
     return {name: value for name, value in config.items() if name != "auto_map"}
 
 
@@ -178,14 +185,19 @@ def _manifest(
     staged: Path, tokenizer_from: Path, config: dict[str, Any], options: ImportOptions
 ) -> tuple[Manifest, str]:
     """The manifest, checked like one read from a file, and the name of its preset."""
+    refuse_fields(config, has_recipe=options.recipe is not None)
     if options.recipe:
         name, preset = "own recipe", read_recipe(options.recipe)
     else:
-        name = options.preset or recognise(_architecture(config), tensor_shapes(staged))
+        name = options.preset or recognise(_architecture(config), config, tensor_shapes(staged))
         if name not in PRESETS:
             raise CheckpointError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
         preset = PRESETS[name]
-    score, template = score_and_template(preset, tokenizer_from, load_tokenizer(staged))
+    if options.separator is not None:
+        preset = with_separator(name, preset, options.separator)
+    tokenizer = load_tokenizer(staged)
+    score, template = score_and_template(preset, tokenizer_from, tokenizer)
+    score |= pad_token(config, score, template, tokenizer)
     score |= {} if options.beta is None else {"beta": options.beta}
     data = {
         "format": FORMAT,

@@ -117,9 +117,15 @@ def trl_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[st
 # Qwen2.5-Math-PRM: two linear layers, softmax over two classes at each <extra_0>.
 
 
+MATH_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
+QWEN_SYSTEM = "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nSYSTEM<|im_end|>\n' }}{% endif %}"
+"""The system text that a template puts into a chat without one, as Qwen2.5's templates do."""
+
+
 def make_qwen_math(path: Path) -> Tokenizer:
     tokenizer = byte_level(CHATML_TOKENS)
-    save(path, AutoModelForCausalLM.from_config(config_of(Qwen2Config, tokenizer)), tokenizer, chat=CHATML)
+    chat = QWEN_SYSTEM.replace("SYSTEM", MATH_SYSTEM.replace("\\", "\\\\")) + CHATML
+    save(path, AutoModelForCausalLM.from_config(config_of(Qwen2Config, tokenizer)), tokenizer, chat=chat)
     add_head(path, "Qwen2ForProcessRewardModel", {"score.0": nn.Linear(16, 16), "score.2": nn.Linear(16, 2)})
     auto = {
         "AutoConfig": "configuration_qwen2_rm.Qwen2RMConfig",
@@ -130,8 +136,7 @@ def make_qwen_math(path: Path) -> Tokenizer:
 
 
 def qwen_math_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
-    system = "Please reason step by step, and put your final answer within \\boxed{}."
-    turns = {"system": system, "user": task, "assistant": "<extra_0>".join(steps) + "<extra_0>"}
+    turns = {"system": MATH_SYSTEM, "user": task, "assistant": "<extra_0>".join(steps) + "<extra_0>"}
     ids = whole(tokenizer, "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns.items()))
     weights = weights_of(path)
     first, last = ((weights[f"score.{layer}.weight"], weights[f"score.{layer}.bias"]) for layer in (0, 2))
