@@ -11,6 +11,7 @@ from typing import Any, Final
 from transformers import CONFIG_MAPPING
 
 from model_store.errors import CheckpointError, one_line
+from model_store.network.head_loading import SCALED_LOGITS
 
 SCORING_WORDS: Final = re.compile(
     r"(?:^|_)(?:rewards?|scores?|scoring|logits?|pool\w*|mrl|calibrat\w*|normali[sz]e|v_?head|value_head)(?:_|$)"
@@ -102,7 +103,7 @@ FIELDS: Final = (
     ),
     Field(
         _CONFIG,
-        ("logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier", "logits_soft_cap"),
+        SCALED_LOGITS,
         "the logits of a language model",
         "refused under a head that reads logits; other heads do not see them",
     ),
