@@ -212,7 +212,7 @@ FIELDS: Final = (
 def refuse_fields(config: Mapping[str, Any], *, has_recipe: bool) -> None:
     """Refuses a ``config.json`` with a field that changes scores and cannot be followed.
 
-    With a recipe of one's own, fields that no class of transformers knows are taken to be in it.
+    With a recipe of one's own, fields that scale the score or that transformers does not know are its author's care.
 
     Raises:
         CheckpointError: there is such a field; the sentence names it.
@@ -222,12 +222,14 @@ def refuse_fields(config: Mapping[str, Any], *, has_recipe: bool) -> None:
             for name in field.names:
                 if name in config and field.refused(config[name]):
                     raise CheckpointError(f"config.json has {name}: {field.reason}")
+    if has_recipe:
+        return
     normalised = _is_set(config.get("normalize_reward")) or _differs(0)(config.get("mean"))
     if normalised or _differs(1)(config.get("std")):
         raise CheckpointError(
             "config.json: normalize_reward, mean or std scale the score; give a recipe with a calibration instead"
         )
-    if not has_recipe and (unknown := unknown_fields(config)):
+    if unknown := unknown_fields(config):
         raise CheckpointError(
             f"config.json: {one_line(unknown[0])} may change the score, and no class of transformers reads it; give a "
             "recipe of your own if it does not, or that says what it does"

@@ -24,7 +24,7 @@ def recognise(architecture: str, config: Mapping[str, Any], shapes: Mapping[str,
     """
     score, mlp = shapes.get("score.weight"), shapes.get("score.2.weight")
     if architecture.endswith("ForSequenceClassification") and score:
-        return _classifier(architecture, config, score[0], has_bias="score.bias" in shapes)
+        return _classifier(architecture, config, score[0])
     if architecture.endswith("ForTokenClassification") and score:
         return _token_classifier(architecture, config, score[0])
     if architecture == "Qwen2ForProcessRewardModel" and mlp and mlp[0] == 2:
@@ -41,17 +41,21 @@ def recognise(architecture: str, config: Mapping[str, Any], shapes: Mapping[str,
     )
 
 
-def _classifier(architecture: str, config: Mapping[str, Any], labels: int, *, has_bias: bool) -> str:
+def refuse_unread_bias(preset: str, shapes: Mapping[str, list[int]]) -> None:
+    """Refuses a bias of the head under a preset of transformers' sequence classifiers, which have none."""
+    if preset.startswith("sequence-") and "score.bias" in shapes:
+        raise CheckpointError(
+            "the file holds score.bias, which no sequence classifier of transformers reads; remove it, or give a "
+            "recipe, which adds it"
+        )
+
+
+def _classifier(architecture: str, config: Mapping[str, Any], labels: int) -> str:
     if labels != 1:
         raise CheckpointError(
             f"{one_line(architecture)} with {labels} labels does not tell which is good, nor whether they are classes, "
             "steps of a scale or attributes; give a recipe whose score.output names the label to read, with activation "
             "softmax for classes"
-        )
-    if has_bias:
-        raise CheckpointError(
-            f"{one_line(architecture)} has no place for the tensor score.bias; remove it, or give a recipe, "
-            "which adds it"
         )
     if config.get("problem_type") == "regression":
         raise CheckpointError(
@@ -114,11 +118,11 @@ def score_and_template(preset: Preset, path: Path, tokenizer: Tokenizer) -> tupl
     if preset.separator:
         _check_separator(tokenizer, preset.separator)
     texts = {name: score[name] for name in ("opens", "closes") if isinstance(score.get(name), str)}
-    for name, text in (_filled(texts, path) if texts else {}).items():
+    for name, text in (_filled(texts, path, tokenizer) if texts else {}).items():
         if name in texts:  # _filled may add strip, which belongs to the template
             ids = _speech_ids(tokenizer, name, text)
             score[name] = ids if name == "opens" else ids[0]
-    return score, _filled(preset.template, path)
+    return score, _filled(preset.template, path, tokenizer)
 
 
 def _check_start(path: Path, preset: Preset) -> None:
@@ -152,10 +156,10 @@ def _speech_ids(tokenizer: Tokenizer, name: str, text: str) -> list[int]:
     ]
 
 
-def _filled(template: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _filled(template: Mapping[str, Any], path: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     known, filled, written = {"{bos}": bos_token(path)}, dict(template), json.dumps(template)
     if "{prefix}" in written:
-        known["{prefix}"] = text_prefix(path, known["{bos}"])
+        known["{prefix}"] = text_prefix(path, tokenizer, known["{bos}"])
     if any(name in written for name in CHAT):
         *texts, strip = chat_texts(path)
         known |= dict(

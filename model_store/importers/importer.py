@@ -16,7 +16,13 @@ from model_store.format.manifest import FORMAT, Manifest, parse_manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint, Store
 from model_store.importers.config_fields import refuse_fields
-from model_store.importers.families import read_recipe, recognise, score_and_template, with_separator
+from model_store.importers.families import (
+    read_recipe,
+    recognise,
+    refuse_unread_bias,
+    score_and_template,
+    with_separator,
+)
 from model_store.importers.lora import CONFIG as ADAPTER
 from model_store.importers.lora import Adapter
 from model_store.importers.notes import notes
@@ -84,6 +90,7 @@ def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Pat
 def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = None) -> Imported:
     """Writes a checkpoint as it is to be published, loads it and scores the sample. Raises like ``add_checkpoint``."""
     adapter, config = _adapter(source, base), _read_config(base or source)
+    refuse_fields(config, has_recipe=options.recipe is not None)
     if adapter:
         config["architectures"] = [adapter.architecture(_architecture(config))]
     stage_weights(base or source, into, adapter)
@@ -114,10 +121,11 @@ def stage_reference(source: Path, into: Path) -> None:
     policy, reference = (_tokenizer_content(path) for path in (into, source))
     if policy != reference:
         raise CheckpointError(f"the reference {source} has another tokenizer than the policy; a ratio needs the same")
-    path = into / REFERENCE
+    path, config = into / REFERENCE, _read_config(source)
+    refuse_fields(config, has_recipe=True)
     path.mkdir()
     stage_weights(source, path, None)
-    (path / "config.json").write_text(json.dumps(_read_config(source), indent=2), encoding="utf-8")
+    (path / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _tokenizer_content(path: Path) -> dict[str, Any]:
@@ -185,14 +193,15 @@ def _manifest(
     staged: Path, tokenizer_from: Path, config: dict[str, Any], options: ImportOptions
 ) -> tuple[Manifest, str]:
     """The manifest, checked like one read from a file, and the name of its preset."""
-    refuse_fields(config, has_recipe=options.recipe is not None)
     if options.recipe:
         name, preset = "own recipe", read_recipe(options.recipe)
     else:
-        name = options.preset or recognise(_architecture(config), config, tensor_shapes(staged))
+        shapes = tensor_shapes(staged)
+        name = options.preset or recognise(_architecture(config), config, shapes)
         if name not in PRESETS:
             raise CheckpointError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
         preset = PRESETS[name]
+        refuse_unread_bias(name, shapes)
     if options.separator is not None:
         preset = with_separator(name, preset, options.separator)
     tokenizer = load_tokenizer(staged)

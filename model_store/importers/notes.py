@@ -7,7 +7,7 @@ def notes(manifest: Manifest, preset: str, separator: str | None) -> tuple[str, 
     """The sentences for one checkpoint; ``separator`` is the one that was asked for."""
     found = []
     if preset == "trl-prm":
-        assumed = "" if separator is not None else " is assumed, for the files do not say it; --separator names another"
+        assumed = "" if separator is not None else ", which is assumed, as no file says it; --separator names another"
         found.append(f"steps are read at the separator {manifest.template.action[1]!r}{assumed}")
     if manifest.score.pad_token_id is not None:
         found.append(

@@ -15,6 +15,8 @@ from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 
 CURE: Final = "load the tokenizer with transformers and save it anew, so that tokenizer.json says what the others say"
 SPACES: Final = ("▁", "Ġ")
+FOLLOW_ADD_BOS: Final = ("Llama", "CodeLlama", "Gemma", "Cohere")
+"""Beginnings of the tokenizer classes that follow ``add_bos_token`` whatever ``tokenizer.json`` says."""
 _TEXTS: Final = (
     "Step 1: x = 3.",
     " two  spaces \n\n\n\n and\tlines\r\n",
@@ -47,20 +49,28 @@ def refuse_other_tokens(path: Path, tokenizer: Tokenizer) -> None:
             raise CheckpointError(f"{path}: tokenizer_config.json changes the tokens of {one_line(text)!r}; {CURE}")
 
 
-def text_prefix(path: Path, bos_token: str) -> str:
+def text_prefix(path: Path, tokenizer: Tokenizer, bos_token: str) -> str:
     """The special tokens that a tokenizer puts before a text by itself.
 
-    ``bos_token`` is the answer where neither ``tokenizer.json`` nor ``add_bos_token`` says it: older classes put it.
+    Where ``tokenizer.json`` leaves that open, it is ``bos_token``, unless ``add_bos_token`` is false.
+
+    Raises:
+        CheckpointError: ``add_bos_token`` and ``tokenizer.json`` disagree.
     """
-    settings, file = read_settings(path), path / "tokenizer.json"
-    if not file.exists() or ("add_bos_token" not in settings and not _json(file).get("post_processor")):
-        return bos_token
-    fast = load_fast(path)
-    with_prefix, plain = fast("a")["input_ids"], fast("a", add_special_tokens=False)["input_ids"]
-    ends = [at for at in range(len(with_prefix)) if with_prefix[at : at + len(plain)] == plain]
-    if not ends:
-        raise CheckpointError(f"{path}: its tokenizer changes the text that it puts special tokens around")
-    return "".join(map(str, fast.convert_ids_to_tokens(with_prefix[: ends[0]])))
+    settings = read_settings(path)
+    wanted = settings.get("add_bos_token")
+    follows = isinstance(wanted, bool) and str(settings.get("tokenizer_class")).startswith(FOLLOW_ADD_BOS)
+    if follows or tokenizer.post_processor is None:
+        return "" if wanted is False else bos_token
+    special, plain = (tokenizer.encode("a", add_special_tokens=added) for added in (True, False))
+    before = len(special.ids) - len(plain.ids)
+    while before and special.ids[before : before + len(plain.ids)] != plain.ids:
+        before -= 1
+    if isinstance(wanted, bool) and wanted != bool(before):
+        raise CheckpointError(
+            f"{path}: tokenizer_config.json has add_bos_token {json.dumps(wanted)}, tokenizer.json the opposite; {CURE}"
+        )
+    return "".join(map(str, special.tokens[:before]))
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -110,6 +110,10 @@ def test_a_checkpoint_is_inspected_without_being_published(typed: Typed, store: 
     found = typed.json("inspect", tmp_path / "source")
     assert (found["preset"], found["as_whole_text"]) == ("trl-prm", None)
     assert found["recipe"] == "linear; score; output 1; softmax"
+    assert r"at the separator '\n', which is assumed" in typed.text("inspect", tmp_path / "source")
+    asked = typed.json("inspect", tmp_path / "source", "--separator", r"\n\n")
+    assert asked["notes"] == [r"steps are read at the separator '\n\n'"]
+    assert asked["sample"] != found["sample"]
     assert store.references() == []
 
 

@@ -1,7 +1,8 @@
 """Kinds of LoRA adapter that peft writes, each scored by peft and, imported, here: equal, or refused by name.
 
-peft is no dependency of the project, so this runs where it is installed: ``python -m tests.stress.lora_kinds``.
-It prints a row per kind and fails if a kind is imported with other scores than peft's.
+peft is no dependency of the project, so this runs where it is installed:
+``python -m tests.model_store.importers.lora_kinds``. It prints a row per kind and fails if a kind is imported with
+other scores than peft's.
 """
 
 import sys
