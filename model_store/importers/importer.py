@@ -23,6 +23,7 @@ from model_store.importers.families import (
     score_and_template,
     with_separator,
 )
+from model_store.importers.left_to_right import refuse_later_tokens
 from model_store.importers.lora import CONFIG as ADAPTER
 from model_store.importers.lora import Adapter
 from model_store.importers.notes import notes
@@ -141,7 +142,7 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     """Raw scores of ``SAMPLE``, by the plain forward on the CPU.
 
     Raises:
-        CheckpointError: the checkpoint cannot be loaded, or a score is not finite.
+        CheckpointError: the checkpoint cannot be loaded, a score is not finite, or it changes with later steps.
     """
     renderer, model = load_renderer(checkpoint), load_model(checkpoint, "cpu", "auto")
     renderer.refuse_too_few_rows(model.vocabulary)
@@ -150,6 +151,7 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])
     if not all(map(math.isfinite, raw)):
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
+    refuse_later_tokens(model, rendered.token_ids, rendered.step_ends, raw, checkpoint.manifest.dtype)
     return raw
 
 

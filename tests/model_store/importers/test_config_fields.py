@@ -42,7 +42,7 @@ def test_a_field_that_would_change_scores_is_refused_by_name(
 
 
 def test_fields_that_change_nothing_are_taken(store: Store, classifier: Path) -> None:
-    quiet = {"mean": 0.0, "std": 1.0, "use_mrl": False, "normalize_reward": False, "reward_scale": None}
+    quiet: dict[str, Any] = {"mean": 0.0, "std": 1.0, "use_mrl": False, "normalize_reward": False, "reward_scale": None}
     quiet |= {"output_scores": False, "is_causal": True, "use_bidirectional_attention": None, "pruned_heads": {}}
     edit_config(classifier, **quiet, my_trainer="1.0", rope_scaling=None)
     assert add(store, classifier).preset == "sequence-classification"

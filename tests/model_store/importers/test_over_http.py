@@ -40,7 +40,7 @@ def publish(tmp_path: Path) -> dict[str, list[float]]:
 
 def test_imported_families_score_over_http_as_their_authors_code(tmp_path: Path) -> None:
     expected = publish(tmp_path)
-    settings = Settings(model_store=tmp_path / "store", models=",".join(SERVED), device="cpu")
+    settings = Settings(model_store=tmp_path / "store", models=tuple(SERVED), device="cpu")
 
     async def scenario() -> None:
         app = create_app(load_models(settings), settings)

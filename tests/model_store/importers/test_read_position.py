@@ -16,7 +16,13 @@ from tests.model_store.importers.importing import add, write_recipe
 from tests.model_store.tiny_checkpoints import CHATML, CHATML_TOKENS, edit_config, whole
 
 SCORE = {"head": "linear", "activation": "sigmoid"}
-RAW_TEXT = {"begin": "", "task": ["", "\n"], "observation": ["", "\n"], "action": ["", ""], "next": "\n"}
+RAW_TEXT: dict[str, Any] = {
+    "begin": "",
+    "task": ["", "\n"],
+    "observation": ["", "\n"],
+    "action": ["", ""],
+    "next": "\n",
+}
 RAW_TEXT |= {"tokenise": "text", "skip_empty_observation": True}
 SAID = Trajectory("She eats", (Step("", "16 - 3"), Step("left", "13 eggs"), Step("", "per day!!"), Step("", "so 13.")))
 

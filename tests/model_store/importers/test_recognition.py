@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, Qwen2Config
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, BertConfig, Qwen2Config
 
 from agentprm.types import Step, Trajectory
 from model_store.format.store import Store
 from model_store.network.model import load_model, score_rows
 from model_store.text.renderer import load_renderer
-from tests.model_store.authors import QWEN_SYSTEM, make_trl
+from tests.model_store.authors import make_trl
 from tests.model_store.authors_of_tags import make_reasonflux
 from tests.model_store.importers.importing import LINES, add, refused, write_recipe
 from tests.model_store.tiny_checkpoints import (
@@ -85,7 +85,15 @@ def test_another_system_text_is_another_family(store: Store, tmp_path: Path) -> 
     refused(store, tmp_path / "source", "--preset reasonflux-prm follows", preset="qwen-math-prm")
     template = add(store, tmp_path / "source", preset="reasonflux-prm").checkpoint.manifest.template
     assert "helpful assistant" in template.task[0]
-    assert "SYSTEM" in QWEN_SYSTEM
+
+
+def test_a_model_that_reads_later_steps_too_is_refused(store: Store, tmp_path: Path) -> None:
+    tokenizer = byte_level(CHATML_TOKENS)
+    model = AutoModelForSequenceClassification.from_config(config_of(BertConfig, tokenizer, num_labels=1))
+    save(tmp_path / "source", model, tokenizer)
+    score = {"head": "linear", "layers": ["classifier"], "activation": "sigmoid"}
+    recipe = write_recipe(tmp_path / "encoder.json", score, LINES)
+    refused(store, tmp_path / "source", "does not read from left to right", recipe=recipe)
 
 
 def test_the_separator_of_other_families_is_fixed(store: Store, tmp_path: Path, classifier: Path) -> None:
