@@ -27,6 +27,7 @@ from model_store.importers.left_to_right import refuse_later_tokens
 from model_store.importers.lora import CONFIG as ADAPTER
 from model_store.importers.lora import Adapter
 from model_store.importers.notes import notes
+from model_store.importers.own_logits import refuse_other_logits
 from model_store.importers.padding import pad_token
 from model_store.importers.presets import PRESETS
 from model_store.importers.weights import link_or_copy, stage_weights
@@ -152,6 +153,7 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     if not all(map(math.isfinite, raw)):
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
     refuse_later_tokens(model, rendered.token_ids, rendered.step_ends, raw, checkpoint.manifest.dtype)
+    refuse_other_logits(checkpoint, model, rendered.token_ids, rendered.step_ends, raw)
     return raw
 
 

@@ -18,7 +18,7 @@ from model_store.network.heads import MlpHead, VocabularyHead, output_head
 from model_store.network.tensors import read_tensors
 
 OUTPUT_LAYER: Final = "lm_head.weight"
-_OUTPUT_BIAS: Final = "lm_head.bias"
+OUTPUT_BIAS: Final = "lm_head.bias"
 SCALED_LOGITS: Final = (
     "logit_scale",
     "logits_scaling",
@@ -91,13 +91,13 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def vocabulary_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> VocabularyHead:
     """A language model's whole output layer, which must know the tokens of a ``log_ratio``. Raises as ``load_head``."""
-    cap, rows_VH = _soft_cap(path, backbone), _output_layer(path, backbone)
+    cap, rows_VH = _soft_cap(path, backbone), output_layer(path, backbone)
     if absent := [token for token in (*score.opens, score.closes or 0) if token >= len(rows_VH)]:
         raise CheckpointCorrupt(
             f"{path}: score.opens and closes name {absent[0]}, the output layer knows {len(rows_VH)} tokens"
         )
-    if read_tensors(path, {_OUTPUT_BIAS}):
-        raise CheckpointCorrupt(f"{path}: {_OUTPUT_BIAS} moves the logits, which no log_ratio head here does")
+    if read_tensors(path, {OUTPUT_BIAS}):
+        raise CheckpointCorrupt(f"{path}: {OUTPUT_BIAS} moves the logits, which no log_ratio head here does")
     _refuse_unusable(rows_VH, f"{path}: the output layer")
     return VocabularyHead(rows_VH, cap)
 
@@ -114,9 +114,9 @@ def _soft_cap(path: Path, backbone: PreTrainedModel) -> float | None:
 def _token_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> nn.Module:
     """A head of the output layer's rows for the tokens of the recipe, or of the mean of all rows."""
     cap = _soft_cap(path, backbone)
-    rows_VH, bias_V = _output_layer(path, backbone), read_tensors(path, {_OUTPUT_BIAS}).get(_OUTPUT_BIAS)
+    rows_VH, bias_V = output_layer(path, backbone), read_tensors(path, {OUTPUT_BIAS}).get(OUTPUT_BIAS)
     if bias_V is not None and list(bias_V.shape) != [len(rows_VH)]:
-        raise CheckpointCorrupt(f"{path}: {_OUTPUT_BIAS} has shape {list(bias_V.shape)}, not [{len(rows_VH)}]")
+        raise CheckpointCorrupt(f"{path}: {OUTPUT_BIAS} has shape {list(bias_V.shape)}, not [{len(rows_VH)}]")
     if score.head == "vocabulary_mean":
         if cap is not None:
             raise CheckpointCorrupt(f"{path}: its logits are soft-capped, and their mean is not one of rows")
@@ -133,8 +133,12 @@ def _token_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> nn
     return output_head(weight_KH, bias_K, 0, softmax=score.activation == "softmax", cap=cap, sign=_sign(score))
 
 
-def _output_layer(path: Path, backbone: PreTrainedModel) -> Tensor:
-    """The rows [V, H] of the output layer, which are the embeddings if the two are tied."""
+def output_layer(path: Path, backbone: PreTrainedModel) -> Tensor:
+    """The rows [V, H] of a language model's output layer, which are the embeddings if the two are tied.
+
+    Raises:
+        CheckpointCorrupt: there is no such tensor, or it is of another shape.
+    """
     config = backbone.config
     rows_VH = read_tensors(path, {OUTPUT_LAYER}).get(OUTPUT_LAYER)
     if rows_VH is None:
