@@ -67,7 +67,7 @@ def _classifier(architecture: str, config: Mapping[str, Any], labels: int) -> st
 
 def _token_classifier(architecture: str, config: Mapping[str, Any], labels: int) -> str:
     names = config.get("id2label")
-    named = [str(name) for name in names.values()] if isinstance(names, dict) else []
+    named = [str(name) for _, name in sorted(names.items())] if isinstance(names, dict) else []
     if labels != 2:
         raise CheckpointError(
             f"{one_line(architecture)} with {labels} label{'s' * (labels != 1)} is not of TRL's stepwise trainer, "

@@ -30,6 +30,7 @@ from model_store.importers.notes import notes
 from model_store.importers.own_logits import refuse_other_logits
 from model_store.importers.padding import pad_token
 from model_store.importers.presets import PRESETS
+from model_store.importers.unread_tensors import refuse_unread_tensors
 from model_store.importers.weights import link_or_copy, stage_weights
 from model_store.network.log_ratio import own_tokens
 from model_store.network.model import load_model, score_rows
@@ -147,6 +148,7 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     """
     renderer, model = load_renderer(checkpoint), load_model(checkpoint, "cpu", "auto")
     renderer.refuse_too_few_rows(model.vocabulary)
+    refuse_unread_tensors(model.unread)
     rendered = renderer.trajectory(SAMPLE)
     _refuse_unread_steps(rendered, checkpoint.manifest.score)
     (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])

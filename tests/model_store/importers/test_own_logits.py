@@ -18,7 +18,8 @@ PAIR = {"head": "token_pair", "tokens": ["+", "-"], "activation": "softmax"}
 def test_changed_logits_are_found_without_knowing_the_field(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, field: str
 ) -> None:
-    make_language_model(tmp_path / "source", kind, byte_level(["<s>"]), bos="<s>", **{field: 4.0})
+    scaled: dict[str, Any] = {field: 4.0}
+    make_language_model(tmp_path / "source", kind, byte_level(["<s>"]), bos="<s>", **scaled)
     recipe = write_recipe(tmp_path / "pair.json", PAIR, LINES)
     refused(store, tmp_path / "source", field, recipe=recipe)
     monkeypatch.setattr("model_store.network.head_loading.SCALED_LOGITS", ())

@@ -96,6 +96,25 @@ def test_a_model_that_reads_later_steps_too_is_refused(store: Store, tmp_path: P
     refused(store, tmp_path / "source", "does not read from left to right", recipe=recipe)
 
 
+@pytest.mark.parametrize(
+    "name", ["model.layers.0.self_attn.q_norm.weight", "model.layers.7.mlp.up_proj.weight", "layers.0.lora.weight"]
+)
+def test_tensors_of_layers_that_nobody_reads_are_refused(store: Store, classifier: Path, name: str) -> None:
+    weights = weights_of(classifier) | {name: torch.ones(8)}
+    save_file(weights, classifier / "model.safetensors", metadata={"format": "pt"})
+    refused(store, classifier, "does not read .* and 0 other tensors of its layers; they are of another class")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.layers.0.self_attn.rotary_emb.inv_freq", "visual.blocks.0.attn.qkv.weight", "mtp.layers.0.norm.weight"],
+)
+def test_buffers_and_other_towers_are_no_such_tensors(store: Store, classifier: Path, name: str) -> None:
+    weights = weights_of(classifier) | {name: torch.ones(4)}
+    save_file(weights, classifier / "model.safetensors", metadata={"format": "pt"})
+    assert add(store, classifier).preset == "sequence-classification"
+
+
 def test_the_separator_of_other_families_is_fixed(store: Store, tmp_path: Path, classifier: Path) -> None:
     refused(store, classifier, "the separator of sequence-classification is fixed", separator="\n\n")
     refused(store, classifier, "the separator of own recipe is fixed", separator="\n\n", recipe=mine(tmp_path))
