@@ -19,6 +19,7 @@ from model_store.commands.options import (
     PresetOption,
     RecipeOption,
     ReferenceOption,
+    SeparatorOption,
     SourceArgument,
     StoreOption,
     SubfolderOption,
@@ -39,6 +40,7 @@ def add(
     version: Annotated[str, typer.Option(help="Version of the checkpoint; a published version never changes.")],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
+    separator: SeparatorOption = None,
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
@@ -54,7 +56,9 @@ def add(
     """
     _refuse_both(preset, recipe)
     sources = find_sources(source, subfolder, base, reference, config_from)
-    options = sources.options(ImportOptions(name, version, preset, recipe, context_length, beta=beta))
+    options = sources.options(
+        ImportOptions(name, version, preset, recipe, context_length, separator=separator, beta=beta)
+    )
     imported = add_checkpoint(Store(store), sources.path, options, sources.base)
     found = _findings(imported)
     text = f"published {imported.checkpoint.manifest.reference}\n{_in_words(found)}"
@@ -68,6 +72,7 @@ def inspect(
     ],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
+    separator: SeparatorOption = None,
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
@@ -85,7 +90,7 @@ def inspect(
     try:
         checkpoint = Store(store).resolve(source)
     except CheckpointNotFound:
-        options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta)
+        options = ImportOptions("inspected", "0", preset, recipe, context_length, separator=separator, beta=beta)
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
             sources = find_sources(source, subfolder, base, reference, config_from)
             found = _findings(stage(sources.path, Path(scratch), sources.options(options), sources.base))
@@ -144,7 +149,9 @@ def is_as_whole_text(
         return None
     tokenizer.encode_special_tokens = False
     whole = tokenizer.encode(template.whole_text(trajectory), add_special_tokens=False)
-    return bool(whole.ids == renderer.trajectory(trajectory).token_ids)
+    rendered = renderer.trajectory(trajectory).token_ids
+    rest = whole.ids[len(rendered) :]
+    return whole.ids[: len(rendered)] == rendered and set(rest) <= {renderer.pad_token_id}
 
 
 def _in_words(found: dict[str, Any]) -> str:
@@ -156,10 +163,9 @@ def _in_words(found: dict[str, Any]) -> str:
     whole = {True: "the same", False: "NOT the same", None: "not compared: segments are tokenised on their own"}
     lines = [
         f"source: {found['source']}",
-        *(f"note: {note}" for note in found["notes"]),
         f"preset: {found['preset']}",
         f"score: {found['recipe']}",
         f"tokens as from the whole text at once: {whole[found['as_whole_text']]}",
         f"prefix stable: {'yes' if found['prefix_stable'] else 'NO'}",
     ]
-    return "\n".join([*lines, table(rows)])
+    return "\n".join([*lines, *found["notes"], table(rows)])

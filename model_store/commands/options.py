@@ -36,6 +36,14 @@ PresetOption = Annotated[
 RecipeOption = Annotated[
     Path | None, typer.Option(help="A JSON file with score and template, for a family without a preset.")
 ]
+SeparatorOption = Annotated[
+    str | None,
+    typer.Option(
+        callback=lambda text: None if text is None else text.replace("\\n", "\n").replace("\\t", "\t"),
+        help="Text after each step that the model was trained with, for trl-prm; \\\\n is a newline.",
+        show_default="a newline",
+    ),
+]
 BaseOption = Annotated[str | None, typer.Option(help="The checkpoint that an adapter belongs to.")]
 ReferenceOption = Annotated[str | None, typer.Option(help="The checkpoint that a log-ratio compares with.")]
 BetaOption = Annotated[float | None, typer.Option(help="The factor of a log-ratio.")]

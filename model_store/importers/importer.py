@@ -16,12 +16,24 @@ from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.format.manifest import FORMAT, Manifest, parse_manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint, Store
-from model_store.importers.families import read_recipe, recognise, score_and_template
+from model_store.importers.config_fields import refuse_fields
+from model_store.importers.families import (
+    read_recipe,
+    recognise,
+    refuse_unread_bias,
+    score_and_template,
+    with_separator,
+)
+from model_store.importers.left_to_right import refuse_later_tokens
 from model_store.importers.lora import CONFIG as ADAPTER
 from model_store.importers.lora import Adapter
+from model_store.importers.notes import notes
+from model_store.importers.own_logits import refuse_other_logits
+from model_store.importers.padding import pad_token
 from model_store.importers.presets import PRESETS
 from model_store.importers.sources import readable
 from model_store.importers.text_tower import text_config
+from model_store.importers.unread_tensors import refuse_unread_tensors
 from model_store.importers.weights import link_or_copy, stage_weights
 from model_store.network.log_ratio import own_tokens
 from model_store.network.model import load_model, score_rows
@@ -39,8 +51,9 @@ class ImportOptions:
     """Name, version and recipe of an imported checkpoint.
 
     At most one of ``preset`` and ``recipe`` is given; without both, the family must follow from the files.
-    ``reference`` is the model that a ``log_ratio`` compares with, and ``beta`` its factor. ``config_from`` holds the
-    configuration and the tokenizer, if the source does not.
+    ``separator`` is the text after each step, where a preset leaves it open. ``reference`` is the model that a
+    ``log_ratio`` compares with, and ``beta`` its factor. ``config_from`` holds the configuration and the tokenizer, if
+    the source does not.
     """
 
     name: str
@@ -49,6 +62,7 @@ class ImportOptions:
     recipe: Path | None = None
     context_length: int | None = None
     base_model: str = ""
+    separator: str | None = None
     reference: Path | None = None
     beta: float | None = None
     config_from: Path | None = None
@@ -58,7 +72,7 @@ class ImportOptions:
 class Imported:
     """A checkpoint, its preset, and the raw scores that it gives the steps of ``SAMPLE``.
 
-    ``notes`` are sentences about what was changed on the way.
+    ``notes`` are sentences about what was changed on the way, and about what its files leave open or say unusually.
     """
 
     checkpoint: Checkpoint
@@ -97,7 +111,7 @@ def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = 
 
 def _stage(source: Path, into: Path, options: ImportOptions, base: Path | None) -> Imported:
     adapter = _adapter(source, base)
-    config, notes = stage_model(base or source, into, adapter)
+    config, changes = stage_model(base or source, into, adapter, has_recipe=options.recipe is not None)
     tokenizer_from = source if (source / "tokenizer.json").exists() else base or source
     if not (tokenizer_from / "tokenizer.json").exists():
         raise CheckpointCorrupt(
@@ -112,10 +126,13 @@ def _stage(source: Path, into: Path, options: ImportOptions, base: Path | None) 
     if options.reference:
         stage_reference(options.reference, into)
     checkpoint = Checkpoint(into, manifest)
-    return Imported(checkpoint, preset, sample_scores(checkpoint), notes)
+    assumed = notes(manifest, preset, options.separator)
+    return Imported(checkpoint, preset, sample_scores(checkpoint), (*changes, *assumed))
 
 
-def stage_model(source: Path, into: Path, adapter: Adapter | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+def stage_model(
+    source: Path, into: Path, adapter: Adapter | None, *, has_recipe: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Writes weights and ``config.json`` of a model, of a composite those of its text tower; returns config and notes.
 
     Raises:
@@ -124,6 +141,7 @@ def stage_model(source: Path, into: Path, adapter: Adapter | None) -> tuple[dict
     whole = _read_config(source)
     text = text_config(whole)
     config = text or whole
+    refuse_fields(config, has_recipe=has_recipe)
     if adapter:
         config["architectures"] = [adapter.architecture(_architecture(config))]
     left_out = stage_weights(source, into, adapter, text_only=text is not None)
@@ -146,7 +164,7 @@ def stage_reference(source: Path, into: Path) -> None:
             raise CheckpointError(
                 f"the reference {source} has another tokenizer than the policy; a ratio needs the same"
             )
-        stage_model(plain.path, path, None)
+        stage_model(plain.path, path, None, has_recipe=True)
 
 
 def _tokenizer_content(path: Path) -> dict[str, Any]:
@@ -162,15 +180,18 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     """Raw scores of ``SAMPLE``, by the plain forward on the CPU.
 
     Raises:
-        CheckpointError: the checkpoint cannot be loaded, or a score is not finite.
+        CheckpointError: the checkpoint cannot be loaded, a score is not finite, or it changes with later steps.
     """
     renderer, model = load_renderer(checkpoint), load_model(checkpoint, "cpu", "auto")
     renderer.refuse_too_few_rows(model.vocabulary)
+    refuse_unread_tensors(model.unread)
     rendered = renderer.trajectory(SAMPLE)
     _refuse_unread_steps(rendered, checkpoint.manifest.score)
     (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])
     if not all(map(math.isfinite, raw)):
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
+    refuse_later_tokens(model, rendered.token_ids, rendered.step_ends, raw, checkpoint.manifest.dtype)
+    refuse_other_logits(checkpoint, model, rendered.token_ids, rendered.step_ends, raw)
     return raw
 
 
@@ -202,8 +223,6 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CheckpointCorrupt(f"{file} cannot be read: {one_line(str(error), 300)}") from error
     if not isinstance(config, dict):
         raise CheckpointCorrupt(f"{file} must be an object")
-    if "quantization_config" in config:
-        raise CheckpointError(f"{path} is quantised; only plain weights are served")
     return {name: value for name, value in config.items() if name != "auto_map"}
 
 
@@ -219,11 +238,17 @@ def _manifest(
     if options.recipe:
         name, preset = "own recipe", read_recipe(options.recipe)
     else:
-        name = options.preset or recognise(_architecture(config), tensor_shapes(staged))
+        shapes = tensor_shapes(staged)
+        name = options.preset or recognise(_architecture(config), config, shapes)
         if name not in PRESETS:
             raise CheckpointError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
         preset = PRESETS[name]
-    score, template = score_and_template(preset, tokenizer_from, load_tokenizer(staged))
+        refuse_unread_bias(name, shapes)
+    if options.separator is not None:
+        preset = with_separator(name, preset, options.separator)
+    tokenizer = load_tokenizer(staged)
+    score, template = score_and_template(preset, tokenizer_from, tokenizer)
+    score |= pad_token(config, score, template, tokenizer)
     score |= {} if options.beta is None else {"beta": options.beta}
     data = {
         "format": FORMAT,
