@@ -156,10 +156,9 @@ def _in_words(found: dict[str, Any]) -> str:
     whole = {True: "the same", False: "NOT the same", None: "not compared: segments are tokenised on their own"}
     lines = [
         f"source: {found['source']}",
-        *(f"note: {note}" for note in found["notes"]),
         f"preset: {found['preset']}",
         f"score: {found['recipe']}",
         f"tokens as from the whole text at once: {whole[found['as_whole_text']]}",
         f"prefix stable: {'yes' if found['prefix_stable'] else 'NO'}",
     ]
-    return "\n".join([*lines, table(rows)])
+    return "\n".join([*lines, *found["notes"], table(rows)])

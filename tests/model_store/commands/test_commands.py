@@ -90,7 +90,7 @@ def test_a_bin_checkpoint_is_converted_added_and_inspected(typed: Typed, store: 
     torch.save(weights_of(source), source / "pytorch_model.bin")
     (source / "model.safetensors").unlink()
     adding = ["--name", "shepherd", "--version", "1"]
-    noted = "note: weights converted from .bin: model.safetensors"
+    noted = "weights converted from .bin: model.safetensors"
     assert noted in typed.text("inspect", source, "--preset", "math-shepherd")
     assert typed.json("convert", source, plain) == {"directory": str(plain), "files": ["model.safetensors"]}
     assert "is there already" in typed.text("convert", source, plain, status=1)
