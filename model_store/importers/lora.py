@@ -6,6 +6,7 @@ the head. Kinds of adapter that are not this sum are refused by name.
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from model_store.network.tensors import read_tensors, tensor_shapes
 
 CONFIG: Final = "adapter_config.json"
 _CLASSES: Final = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification"}
-_WRAPPER: Final = "base_model.model."
+_WRAPPERS: Final = re.compile(r"^(?:base_model\.model\.)?(?:model\.)?(?:language_model\.)?(?:model\.)?")
 _UNSUPPORTED: Final = ("use_dora", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication", "megatron_config")
 
 
@@ -93,5 +94,5 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _plain(name: str) -> str:
-    """A tensor's name in the backbone, without the classes that wrap it."""
-    return name.removeprefix(_WRAPPER).removeprefix("model.")
+    """A tensor's name in the backbone, without the classes that wrap it: those of a composite have older names too."""
+    return _WRAPPERS.sub("", name)
