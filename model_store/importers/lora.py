@@ -41,7 +41,7 @@ WITHOUT_EFFECT: Final = frozenset(
 )
 """Fields of training, of the library, or of a kind that another field turns on."""
 _CLASSES: Final = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification"}
-_WRAPPER: Final = "base_model.model."
+_WRAPPERS: Final = re.compile(r"^(?:base_model\.model\.)?(?:model\.)?(?:language_model\.)?(?:model\.)?")
 _WHOLE: Final = re.compile(
     r"(?!.*(?:lora_|modules_to_save|original_module|base_layer|token_adapter)).*\.(?:weight|bias)"
 )
@@ -140,5 +140,5 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _plain(name: str) -> str:
-    """A tensor's name in the backbone, without the classes that wrap it."""
-    return name.removeprefix(_WRAPPER).removeprefix("model.")
+    """A tensor's name in the backbone, without the classes that wrap it: those of a composite have older names too."""
+    return _WRAPPERS.sub("", name)
