@@ -172,7 +172,7 @@ FIELDS: Final = (
     ),
     Field(
         _TOKENIZER,
-        ("added_tokens_decoder", "add_prefix_space", "split_special_tokens"),
+        ("added_tokens_decoder", "additional_special_tokens", "eos_token", "add_prefix_space", "split_special_tokens"),
         "the tokens of a text",
         "refused if they disagree with tokenizer.json: its tokens are compared with those of all files together",
     ),
