@@ -186,7 +186,7 @@ FIELDS: Final = (
         _TOKENIZER,
         ("truncation_side", "padding_side", "model_max_length", "add_eos_token"),
         "padding, cuts and what stands behind a text",
-        "nothing is padded or cut here, and a score is read before anything that follows",
+        "nothing is padded or cut here, and what stands behind an action is in the template",
     ),
     Field(
         "special_tokens_map.json",
