@@ -172,7 +172,7 @@ FIELDS: Final = (
     ),
     Field(
         _TOKENIZER,
-        ("added_tokens_decoder", "add_prefix_space", "split_special_tokens"),
+        ("added_tokens_decoder", "additional_special_tokens", "eos_token", "add_prefix_space", "split_special_tokens"),
         "the tokens of a text",
         "refused if they disagree with tokenizer.json: its tokens are compared with those of all files together",
     ),
@@ -186,7 +186,7 @@ FIELDS: Final = (
         _TOKENIZER,
         ("truncation_side", "padding_side", "model_max_length", "add_eos_token"),
         "padding, cuts and what stands behind a text",
-        "nothing is padded or cut here, and a score is read before anything that follows",
+        "nothing is padded or cut here, and what stands behind an action is in the template",
     ),
     Field(
         "special_tokens_map.json",

@@ -119,6 +119,8 @@ def _stage(source: Path, into: Path, options: ImportOptions, base: Path | None) 
         )
     link_or_copy(tokenizer_from / "tokenizer.json", into / "tokenizer.json")
     manifest, preset = _manifest(into, tokenizer_from, config, options)
+    if adapter:
+        adapter.refuse_unread(manifest.score.layers)
     if (options.reference is not None) != (manifest.score.head == "log_ratio"):
         raise CheckpointError(
             "a log_ratio needs a --reference, the model that it compares with, and no other head does"

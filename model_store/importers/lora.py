@@ -7,6 +7,7 @@ such as the head. Kinds of adapter that are not this sum are refused by name.
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,6 +109,18 @@ class Adapter:
         if changes := sorted(name for name in self._tensors if ".lora_" in name):
             raise CheckpointCorrupt(f"the adapter changes {one_line(changes[0])}, which its base does not have")
         return self._tensors
+
+    def refuse_unread(self, layers: Sequence[str]) -> None:
+        """Refuses a saved module that neither the base has nor a head of ``layers`` reads. Call it after ``remaining``.
+
+        Raises:
+            CheckpointError: there is one.
+        """
+        read = {f"{layer}.{part}" for layer in (*layers, "lm_head") for part in ("weight", "bias")}
+        if unread := sorted(self._tensors.keys() - read):
+            raise CheckpointError(
+                f"the adapter saves {one_line(unread[0])}, which neither its base has nor the head of the recipe reads"
+            )
 
     @staticmethod
     def _same_shape(name: str, tensor: Tensor, other: Tensor) -> Tensor:

@@ -39,7 +39,8 @@ def _can_end(token: int, template: Mapping[str, Any], tokenizer: Tokenizer) -> b
     that is not special.
     """
     runs, text = RunTokenizer(tokenizer), template["action"][1]
-    *_, last = runs.split(text) or [""]
+    alone = template.get("tokenise", "segments") != "text"
+    *_, last = (runs.boundary(text) if alone else runs.split(text)) or [""]
     special = {index for index, added in tokenizer.get_added_tokens_decoder().items() if added.special}
     if not isinstance(last, str):
         return last[-1] == token

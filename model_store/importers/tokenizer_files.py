@@ -43,8 +43,8 @@ def refuse_other_tokens(path: Path, tokenizer: Tokenizer) -> None:
     raw = Tokenizer.from_str(tokenizer.to_str())
     raw.no_truncation()
     raw.no_padding()
-    special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-    for text in (*_TEXTS, *(f"a {token} b{token}c" for token in special)):
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()} | set(_named_tokens(settings))
+    for text in (*_TEXTS, *(f"a {token} b{token}c" for token in sorted(special))):
         if list(raw.encode(text, add_special_tokens=False).ids) != fast(text, add_special_tokens=False)["input_ids"]:
             raise CheckpointError(f"{path}: tokenizer_config.json changes the tokens of {one_line(text)!r}; {CURE}")
 
@@ -95,6 +95,17 @@ def _added_tokens(path: Path, settings: dict[str, Any]) -> Iterator[tuple[str, i
             yield str(token.get("content")), int(index)
     if (path / "added_tokens.json").exists():
         yield from ((token, index) for token, index in _json(path / "added_tokens.json").items())
+
+
+def _named_tokens(settings: dict[str, Any]) -> Iterator[str]:
+    """Special tokens by their role. Padding is not among them: no text holds it."""
+    roles = ("bos_token", "eos_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    more = [settings.get(name) for name in ("additional_special_tokens", "extra_special_tokens")]
+    listed = [token for tokens in more for token in (tokens.values() if isinstance(tokens, dict) else tokens or ())]
+    for token in (*map(settings.get, roles), *listed):
+        text = token.get("content") if isinstance(token, dict) else token
+        if isinstance(text, str) and text:
+            yield text
 
 
 def _refuse_prefix_space(path: Path, settings: dict[str, Any], tokenizer: Tokenizer) -> None:

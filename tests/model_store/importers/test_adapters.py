@@ -116,6 +116,13 @@ def test_a_tensor_that_is_no_whole_weight_is_refused_by_name(
     refused(store, tmp_path / "adapter", rf"{re.escape(name)} is not merged here; merge the adapter", base=classifier)
 
 
+def test_a_saved_module_that_nobody_reads_is_refused(store: Store, tmp_path: Path, classifier: Path) -> None:
+    write_adapter(tmp_path / "adapter", classifier)
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file(load_file(file) | {"base_model.model.v_head.summary.weight": torch.zeros(1, 16)}, file)
+    refused(store, tmp_path / "adapter", r"saves v_head\.summary\.weight, which neither its base", base=classifier)
+
+
 def test_settings_of_training_and_of_the_library_do_not_matter(store: Store, tmp_path: Path, classifier: Path) -> None:
     quiet = {
         "lora_dropout": 0.05,

@@ -23,6 +23,8 @@ def edit_settings(path: Path, **changes: Any) -> None:
     ("settings", "message"),
     [
         ({"added_tokens_decoder": {"999": {"content": "<new>", "special": True}}}, "token '<new>' is not in"),
+        ({"additional_special_tokens": ["<step>"]}, "changes the tokens of 'a <step> b<step>c'"),
+        ({"eos_token": "<end>"}, "changes the tokens of 'a <end>"),
         ({"split_special_tokens": True}, "changes the tokens of"),
         ({"add_prefix_space": True}, "add_prefix_space true and tokenizer.json the opposite"),
     ],
