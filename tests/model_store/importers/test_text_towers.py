@@ -8,10 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel, Gemma3ForSequenceClassification, Qwen3_5ForSequenceClassification
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModel,
+    Gemma3ForSequenceClassification,
+    Qwen3_5ForSequenceClassification,
+)
 
 from model_store.format.store import Store
-from model_store.importers.text_tower import TOWERS, text_names
+from model_store.importers.text_tower import TOWERS, text_config, text_names
 from model_store.network.tensors import tensor_shapes
 from tests.model_store.authors import STEPS, TASK
 from tests.model_store.authors_of_logits import at_tag
@@ -160,6 +166,34 @@ def classified(tokenizer: Any, score: Any) -> list[float]:
         text += f"<|im_start|>assistant\n{step}<|im_end|>\n"
         found.append(torch.sigmoid(score(torch.tensor([whole(tokenizer, text)]))).item())
     return found
+
+
+SPARSE: dict[str, dict[str, Any]] = {
+    "gemma3": {  # as Gemma 3 4B was published
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    },
+    "llava": {"max_position_embeddings": 4096, "model_type": "llama", "rms_norm_eps": 1e-05, "vocab_size": 32064},
+}
+"""Text configurations that leave most to the defaults of the whole."""
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_fields_that_a_configuration_leaves_out_have_the_wholes_defaults(tmp_path: Path, kind: str) -> None:
+    config = {"model_type": kind, "text_config": SPARSE[kind], "torch_dtype": "bfloat16"}
+    found = text_config(config)
+    assert found is not None
+    assert found["dtype"] == "bfloat16"
+    (tmp_path / "config.json").write_text(json.dumps(found))
+    alone, within = AutoConfig.from_pretrained(tmp_path), CONFIG_MAPPING[kind].from_dict(config).text_config
+    named = {"_name_or_path", "architectures", "dtype", "tie_word_embeddings"}
+    assert {name: value for name, value in alone.to_dict().items() if name not in named} == {
+        name: value for name, value in within.to_dict().items() if name not in named
+    }
 
 
 def test_a_wrapper_around_the_whole_model_is_taken_off() -> None:
