@@ -5,27 +5,48 @@ what the processor has, but it sums a whole row in one float, and on a long row 
 layer is cut along its inputs and the parts are added. Scores stay as accurate as those of the plain layer.
 """
 
+import logging
 from typing import Final, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+logger = logging.getLogger(__name__)
 INPUTS_TOGETHER: Final = 192
 """Inputs of one part: fewer cost time, more make the rounding error larger than the plain layer's."""
 _ROWS: Final = 64
 """Tokens of a forward for which the layout is fastest; it is correct for any number."""
+_CHECKED_TOKENS: Final = 16
+_TOLERANCE: Final = 1e-3
+"""Share of the hidden states' size by which packing may change them: far above rounding, far below a wrong layer."""
 
 
 class PackedLinear(nn.Module):
-    """Computes x [..., I] -> x W^T + b [..., O] in float32 on a CPU. Only oneDNN can read its weights."""
+    """Computes x [..., I] -> x W^T + b [..., O] in float32 on a CPU. Only oneDNN can compute with its weights."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight_was_read = False
         parts = -(-linear.in_features // INPUTS_TOGETHER)
         # Not buffers: torch cannot save, move or cast tensors in the layout of oneDNN.
         self._weights = [_pack(part) for part in linear.weight.detach().chunk(parts, 1)]
         self._widths = [part.shape[1] for part in self._weights]
         self.bias = linear.bias
+
+    @property
+    def weight(self) -> Tensor:
+        """The plain weights [O, I], converted at each reading, for a model that computes with them on its own."""
+        self.weight_was_read = True
+        return torch.cat([weight.to_dense() for weight in self._weights], 1)
+
+    def unpack(self) -> nn.Linear:
+        """Returns the plain layer, with exactly the weights that were packed."""
+        linear = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
+        linear.weight = nn.Parameter(self.weight, requires_grad=False)
+        linear.bias = self.bias
+        return linear
 
     def forward(self, x: Tensor) -> Tensor:
         first, *others = zip(torch.split(x, self._widths, -1), self._weights, strict=True)
@@ -33,6 +54,44 @@ class PackedLinear(nn.Module):
         for part, weight in others:
             out += _multiply(part, weight, None)
         return out
+
+
+@torch.inference_mode()
+def pack_where_equal(backbone: PreTrainedModel) -> None:
+    """Packs the linear layers of a model, except those that it does not call but reads the weights of.
+
+    Some models multiply with the weights of a layer themselves, as Mamba does. A forward of a few tokens shows which
+    layers these are, and whether the hidden states stay the same. If they do not, no layer is packed.
+    """
+    vocabulary = backbone.get_input_embeddings().weight.shape[0]
+    token_ids = (torch.arange(_CHECKED_TOKENS, device=backbone.device) % vocabulary)[None]
+    plain = backbone(input_ids=token_ids, use_cache=False).last_hidden_state[0]
+    if not pack_linears(backbone):
+        return
+    try:
+        packed = backbone(input_ids=token_ids, use_cache=False).last_hidden_state[0]
+        change = float(((packed - plain).norm(dim=-1) / plain.norm(dim=-1)).median())
+        reason = f"hidden states change by {change:.2g} of their size" if not change < _TOLERANCE else None
+    except Exception as error:  # noqa: BLE001  (a model may use a layer in any way)
+        reason = str(error) or type(error).__name__
+    if reason is not None:
+        logger.warning("linear layers of %s stay plain: %s", type(backbone).__name__, reason)
+    unpacked = unpack_linears(backbone, read_only=reason is None)
+    if unpacked and reason is None:
+        logger.info(
+            "%d linear layers of %s stay plain: the model reads their weights", unpacked, type(backbone).__name__
+        )
+
+
+def unpack_linears(module: nn.Module, *, read_only: bool) -> int:
+    """Puts plain layers back, all or only those whose weights were read; returns how many."""
+    unpacked = 0
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, PackedLinear) and (child.weight_was_read or not read_only):
+                setattr(parent, name, child.unpack())
+                unpacked += 1
+    return unpacked
 
 
 def pack_linears(module: nn.Module) -> int:
