@@ -56,42 +56,22 @@ class PackedLinear(nn.Module):
         return out
 
 
-@torch.inference_mode()
 def pack_where_equal(backbone: PreTrainedModel) -> None:
     """Packs the linear layers of a model, except those that it does not call but reads the weights of.
 
     Some models multiply with the weights of a layer themselves, as Mamba does. A forward of a few tokens shows which
-    layers these are, and whether the hidden states stay the same. If they do not, no layer is packed.
+    layers these are, and whether the hidden states stay the same. If they do not, every layer stays plain.
     """
-    vocabulary = backbone.get_input_embeddings().weight.shape[0]
-    token_ids = (torch.arange(_CHECKED_TOKENS, device=backbone.device) % vocabulary)[None]
-    plain = backbone(input_ids=token_ids, use_cache=False).last_hidden_state[0]
-    if not pack_linears(backbone):
+    if not _packable(backbone):
         return
-    try:
-        packed = backbone(input_ids=token_ids, use_cache=False).last_hidden_state[0]
-        change = float(((packed - plain).norm(dim=-1) / plain.norm(dim=-1)).median())
-        reason = f"hidden states change by {change:.2g} of their size" if not change < _TOLERANCE else None
-    except Exception as error:  # noqa: BLE001  (a model may use a layer in any way)
-        reason = str(error) or type(error).__name__
-    if reason is not None:
-        logger.warning("linear layers of %s stay plain: %s", type(backbone).__name__, reason)
-    unpacked = unpack_linears(backbone, read_only=reason is None)
-    if unpacked and reason is None:
-        logger.info(
-            "%d linear layers of %s stay plain: the model reads their weights", unpacked, type(backbone).__name__
-        )
-
-
-def unpack_linears(module: nn.Module, *, read_only: bool) -> int:
-    """Puts plain layers back, all or only those whose weights were read; returns how many."""
-    unpacked = 0
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, PackedLinear) and (child.weight_was_read or not read_only):
-                setattr(parent, name, child.unpack())
-                unpacked += 1
-    return unpacked
+    plain = _hidden(backbone)
+    pack_linears(backbone)
+    name = type(backbone).__name__
+    if (reason := _why_not(backbone, plain)) is not None:
+        unpack_linears(backbone)
+        logger.warning("linear layers of %s stay plain: %s", name, reason)
+    elif read := unpack_linears(backbone, only_read=True):
+        logger.info("%d linear layers of %s stay plain: the model reads their weights", read, name)
 
 
 def pack_linears(module: nn.Module) -> int:
@@ -99,15 +79,54 @@ def pack_linears(module: nn.Module) -> int:
 
     Frees the plain weights. Leaves layers of other devices and dtypes alone, and all layers if torch has no oneDNN.
     """
+    packable = _packable(module)
+    for parent, name, linear in packable:
+        setattr(parent, name, PackedLinear(linear))
+    return len(packable)
+
+
+def unpack_linears(module: nn.Module, *, only_read: bool = False) -> int:
+    """Puts plain layers back, all or only those whose weights were read; returns how many."""
+    packed = [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, PackedLinear) and (child.weight_was_read or not only_read)
+    ]
+    for parent, name, layer in packed:
+        setattr(parent, name, layer.unpack())
+    return len(packed)
+
+
+def _packable(module: nn.Module) -> list[tuple[nn.Module, str, nn.Linear]]:
+    """Returns the layers that can be packed, each with its parent and its name there."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return 0
-    packed = 0
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if _is_plain(child) and child.weight.device.type == "cpu" and child.weight.dtype == torch.float32:
-                setattr(parent, name, PackedLinear(child))
-                packed += 1
-    return packed
+        return []
+    return [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if _is_plain(child) and child.weight.device.type == "cpu" and child.weight.dtype == torch.float32
+    ]
+
+
+@torch.inference_mode()
+def _hidden(backbone: PreTrainedModel) -> Tensor:
+    """Returns the last hidden states [T, H] of a few tokens."""
+    vocabulary = backbone.get_input_embeddings().weight.shape[0]
+    token_ids = (torch.arange(_CHECKED_TOKENS) % vocabulary)[None]
+    hidden: Tensor = backbone(input_ids=token_ids, use_cache=False).last_hidden_state[0]
+    return hidden
+
+
+def _why_not(backbone: PreTrainedModel, plain: Tensor) -> str | None:
+    """Returns why the packed model is not the plain one; most tokens decide, for rounding may choose other experts."""
+    try:
+        changes = (_hidden(backbone) - plain).norm(dim=-1) / plain.norm(dim=-1)
+    except Exception as error:  # noqa: BLE001  (a model may use a layer in any way)
+        return str(error) or type(error).__name__
+    change = float(changes.median())
+    return None if change < _TOLERANCE else f"its hidden states change by {change:.2g} of their size"
 
 
 def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:

@@ -48,7 +48,7 @@ def probe_length(model: RewardModel, context_length: int) -> int:
 
     Positions that no sequence of the context reaches do not count, and the device limits the length.
     """
-    reached = [start for start in changing_positions(model.backbone.config) if start < context_length]
+    reached = _reached(model, context_length)
     longest = LONGEST_PROBE_TOKENS[model.backbone.device.type]
     return min(max(context_length, 8), longest, max(PROBE_TOKENS, 2 * max(reached, default=0)))
 
@@ -62,13 +62,18 @@ def unshareable(model: RewardModel, context_length: int) -> str | None:
     if field := unknown_field(config):
         return f"its configuration has {one_line(field, 80)}, whose effect on attention is not known"
     probed = probe_length(model, context_length)
-    for start in changing_positions(config):
+    for start in _reached(model, context_length):
         if probed < context_length and probed < start + start // 8:
             return f"its attention changes at token {start}, and a probe has at most {probed} tokens on this device"
     try:
         return _unshareable_calls(model, context_length)
     except Exception as error:  # noqa: BLE001  (a model may fail in any way on an attention that it does not know)
         return _sentence(error)
+
+
+def _reached(model: RewardModel, context_length: int) -> list[int]:
+    """Returns the positions of the context at which queries are scaled anew."""
+    return [start for start in changing_positions(model.backbone.config) if start < context_length]
 
 
 def _unshareable_calls(model: RewardModel, context_length: int) -> str | None:

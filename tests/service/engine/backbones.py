@@ -10,7 +10,16 @@ from tests.service.engine.sharp_models import SHAPE, sharpened
 
 CONTEXT_LENGTH: Final = 96
 _THRESHOLD: Final = 24
+_BEYOND_PROBE: Final = 72
+"""More than the tokens that a probe has by default."""
 _MOE: Final = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+_LLAMA4: Final = {
+    **_MOE,
+    "intermediate_size_mlp": 32,
+    "no_rope_layers": [1, 0],
+    "attn_temperature_tuning": False,
+    "attn_scale": 0.5,
+}
 _WINDOW: Final = {"use_sliding_window": True, "sliding_window": _THRESHOLD, "max_window_layers": 1}
 _MAMBA: Final = {
     "mamba_d_state": 4,
@@ -39,29 +48,11 @@ BACKBONES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "Llama, linear rope": ("LlamaConfig", _rope("linear")),
     "Llama, dynamic rope": ("LlamaConfig", _rope("dynamic")),
     "Llama, longrope": ("LlamaConfig", _LONGROPE),
-    "Llama 4": (
+    "Llama 4": ("Llama4TextConfig", {**_LLAMA4, "attention_chunk_size": _THRESHOLD}),
+    "Llama 4, a chunk beyond the probe": ("Llama4TextConfig", {**_LLAMA4, "attention_chunk_size": _BEYOND_PROBE}),
+    "Llama 4, scaling beyond the probe": (
         "Llama4TextConfig",
-        {
-            **_MOE,
-            "intermediate_size_mlp": 32,
-            "attention_chunk_size": _THRESHOLD,
-            "no_rope_layers": [1, 0],
-            "attn_temperature_tuning": True,
-            "floor_scale": 8,
-            "attn_scale": 0.5,
-        },
-    ),
-    "Llama 4, one long chunk": (
-        "Llama4TextConfig",
-        {
-            **_MOE,
-            "intermediate_size_mlp": 32,
-            "attention_chunk_size": CONTEXT_LENGTH,
-            "no_rope_layers": [1, 0],
-            "attn_temperature_tuning": True,
-            "floor_scale": 8,
-            "attn_scale": 0.5,
-        },
+        {**_LLAMA4, "attention_chunk_size": CONTEXT_LENGTH, "attn_temperature_tuning": True, "floor_scale": 80},
     ),
     "Qwen2": ("Qwen2Config", {}),
     "Qwen2, window": ("Qwen2Config", _WINDOW),
@@ -96,6 +87,11 @@ BACKBONES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "Ministral3Config",
         _rope("yarn", beta_fast=32.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3),
     ),
+    "Ministral 3, scaling beyond the probe": (
+        "Ministral3Config",
+        _rope("yarn", llama_4_scaling_beta=0.3, original_max_position_embeddings=_BEYOND_PROBE, factor=4 / 3),
+    ),
+    "Mistral, a window beyond the probe": ("MistralConfig", {"sliding_window": _BEYOND_PROBE}),
     "Mixtral": ("MixtralConfig", _MOE),
     "Gemma": ("GemmaConfig", {}),
     "Gemma 2": ("Gemma2Config", {"sliding_window": _THRESHOLD}),
@@ -163,8 +159,9 @@ BACKBONES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
             "topk_group": 1,
             "first_k_dense_replace": 1,
             "head_dim": 4,
+            "num_key_value_heads": 4,
             "index_topk": _THRESHOLD,
-            "index_n_heads": 2,
+            "index_n_heads": 16,
             "index_head_dim": 12,
         },
     ),
@@ -212,13 +209,54 @@ BACKBONES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
             "num_kv_shared_layers": 0,
             "layer_types": _ALTERNATE,
             "sliding_window": _THRESHOLD,
-            "activation_sparsity_pattern": 0.0,
+            "activation_sparsity_pattern": [0.0, 0.0],
             "vocab_size_per_layer_input": 50,
             "hidden_size_per_layer_input": 4,
             "laurel_rank": 4,
         },
     ),
 }
+
+SHARING: Final = {
+    "Llama",
+    "Llama, llama3 rope",
+    "Llama, yarn rope",
+    "Llama, linear rope",
+    "Llama, dynamic rope",
+    "Qwen2",
+    "Qwen2-MoE",
+    "Qwen3",
+    "Qwen3-MoE",
+    "Mistral",
+    "Ministral 3",
+    "Ministral 3, scaling beyond the probe",
+    "Mixtral",
+    "Gemma",
+    "Phi",
+    "Phi-3",
+    "OLMo",
+    "OLMo 2",
+    "OLMoE",
+    "Cohere",
+    "StarCoder2",
+    "GPT-NeoX",
+    "GPT-2",
+    "OPT",
+    "GLM-4",
+    "GLM-4-MoE",
+    "SmolLM3",
+    "Granite",
+    "Granite-MoE",
+    "Seed-OSS",
+    "Apertus",
+    "Helium",
+    "BitNet",
+    "HunYuan",
+    "ERNIE 4.5",
+    "PhiMoE",
+    "NanoChat",
+}
+"""Those whose prefixes are shared; the others are computed in whole rows."""
 
 
 def backbone(name: str) -> RewardModel:
