@@ -31,7 +31,7 @@ INTERNAL: dict[str, set[str]] = {
     "service.engine.prefix_cache": set(),
     "service.engine.row_plan": {"service.engine.prefix_cache"},
     "service.engine.joined_kv": set(),
-    "service.engine.packed_linear": set(),
+    "service.engine.packed_linear": {"service.engine.sample_tokens"},
     "service.engine.echo": {"service.engine.contract"},
     "service.engine": {
         "agentprm.errors",
@@ -216,6 +216,7 @@ EXTERNAL = {
         "service.engine.causality",
         "service.engine.packed_linear",
         "service.engine.row_attention",
+        "service.engine.sample_tokens",
         "training",
     },
     "tokenizers": {"benchmarks", "model_store.commands", "model_store.importers", "model_store.text", "training"},

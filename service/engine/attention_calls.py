@@ -15,6 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from model_store.network.model import RewardModel
 from service.engine.row_attention import attend_row
+from service.engine.sample_tokens import sample_tokens
 
 Mask = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Indices of sequence, head, query and key, which broadcast -> whether the query reads the key."""
@@ -47,7 +48,7 @@ def attention_calls(model: RewardModel) -> list[Call]:
         attention = backbone.config._attn_implementation  # noqa: SLF001  (transformers has no public reader)
         backbone.set_attn_implementation(_NAME)
         try:
-            model.hidden(torch.arange(_TOKENS, device=backbone.device)[None] % model.vocabulary)
+            model.hidden(sample_tokens(backbone, _TOKENS))
         finally:
             backbone.set_attn_implementation(attention)
     return watch.calls

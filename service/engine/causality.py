@@ -6,6 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from model_store.errors import CheckpointError
+from service.engine.sample_tokens import sample_tokens
 
 _READ: Final = 4
 _LATER: Final = 4
@@ -22,8 +23,7 @@ def refuse_unless_causal(backbone: PreTrainedModel) -> None:
     Raises:
         CheckpointError: later tokens change the hidden states.
     """
-    vocabulary = backbone.get_input_embeddings().weight.shape[0]
-    token_ids = (torch.arange(_READ + _LATER, device=backbone.device) % vocabulary)[None]
+    token_ids = sample_tokens(backbone, _READ + _LATER)
     alone, followed = (
         backbone(input_ids=token_ids[:, :end], use_cache=False).last_hidden_state[0, :_READ].float()
         for end in (_READ, _READ + _LATER)

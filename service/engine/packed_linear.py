@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from service.engine.sample_tokens import sample_tokens
+
 logger = logging.getLogger(__name__)
 INPUTS_TOGETHER: Final = 192
 """Inputs of one part: fewer cost time, more make the rounding error larger than the plain layer's."""
@@ -113,8 +115,7 @@ def _packable(module: nn.Module) -> list[tuple[nn.Module, str, nn.Linear]]:
 @torch.inference_mode()
 def _hidden(backbone: PreTrainedModel) -> Tensor:
     """Returns the last hidden states [T, H] of a few tokens."""
-    vocabulary = backbone.get_input_embeddings().weight.shape[0]
-    token_ids = (torch.arange(_CHECKED_TOKENS) % vocabulary)[None]
+    token_ids = sample_tokens(backbone, _CHECKED_TOKENS)
     hidden: Tensor = backbone(input_ids=token_ids, use_cache=False).last_hidden_state[0]
     return hidden
 

@@ -50,7 +50,7 @@ def probe_length(model: RewardModel, context_length: int) -> int:
     """
     reached = _reached(model, context_length)
     longest = LONGEST_PROBE_TOKENS[model.backbone.device.type]
-    return min(max(context_length, 8), longest, max(PROBE_TOKENS, 2 * max(reached, default=0)))
+    return min(max(context_length, 2), longest, max(PROBE_TOKENS, 2 * max(reached, default=0)))
 
 
 def unshareable(model: RewardModel, context_length: int) -> str | None:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import torch
 
 from agentprm.errors import AgentPRMError
-from model_store.errors import CheckpointError, CheckpointTooLarge
+from model_store.errors import CheckpointError, CheckpointTooLarge, one_line
 from model_store.format.manifest import Manifest
 from model_store.format.store import REFERENCE, Checkpoint
 from model_store.network.model import RatioModel, RewardModel, load_model
@@ -67,8 +67,16 @@ def load_engine(
     model = load_model(checkpoint, device if weights == "auto" else "cpu", dtype, split_over)
     if weights != "auto":
         on_quantised(_quantise(model, checkpoint.manifest, device, weights))
-    context_length = checkpoint.manifest.context_length
-    return choose_engine(model, prefix_cache_bytes=prefix_cache_bytes, context_length=context_length)
+    return _engine_of(checkpoint.manifest, model, prefix_cache_bytes)
+
+
+def _engine_of(manifest: Manifest, model: RewardModel, prefix_cache_bytes: int) -> PrefixEngine | PaddedEngine:
+    try:
+        return choose_engine(model, prefix_cache_bytes=prefix_cache_bytes, context_length=manifest.context_length)
+    except AgentPRMError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{manifest.reference} cannot be computed: {one_line(str(error), 500)}") from error
 
 
 def _quantise(model: RewardModel, manifest: Manifest, device: str, bits: Bits) -> ScoreError:
