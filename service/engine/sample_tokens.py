@@ -11,4 +11,5 @@ def sample_tokens(backbone: PreTrainedModel, count: int) -> Tensor:
     """Returns token ids [1, T] on the model's device: ``count`` of them, fewer if the model has fewer positions."""
     embeddings: Any = backbone.get_input_embeddings()
     positions = getattr(backbone.config.get_text_config(), "max_position_embeddings", count)
-    return (torch.arange(min(count, positions), device=backbone.device) % embeddings.weight.shape[0])[None]
+    vocabulary = int(embeddings.weight.shape[0])
+    return torch.arange(min(count, int(positions)), device=backbone.device)[None] % vocabulary

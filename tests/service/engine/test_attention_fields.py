@@ -40,13 +40,15 @@ def test_a_field_about_attention_that_nobody_knows_is_named(field: dict[str, Any
 
 @pytest.mark.parametrize("value", [None, False, 0, [], ""])
 def test_a_field_that_is_off_is_not_named(value: object) -> None:
-    assert unknown_field(LlamaConfig(attention_stride=value)) is None
+    field: dict[str, Any] = {"attention_stride": value}
+    assert unknown_field(LlamaConfig(**field)) is None
 
 
 @pytest.mark.parametrize("config", [LlamaConfig, Qwen2Config, MistralConfig, Llama4TextConfig, Ministral3Config])
 def test_the_usual_fields_are_known(config: type[PreTrainedConfig]) -> None:
     assert unknown_field(config()) is None
-    assert unknown_field(config(attention_dropout=0.1, rope_theta=5e5, bos_token_id=3)) is None
+    more: dict[str, Any] = {"attention_dropout": 0.1, "rope_theta": 5e5, "bos_token_id": 3}
+    assert unknown_field(config(**more)) is None
 
 
 def test_the_text_tower_of_a_composite_configuration_is_read() -> None:
@@ -63,7 +65,7 @@ def test_positions_at_which_queries_are_scaled_anew_are_found() -> None:
 
 def test_the_length_from_which_a_forward_changes_all_positions_is_found() -> None:
     dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
-    shape = {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
+    shape: dict[str, Any] = {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
     assert rescaling_length(LlamaConfig(**shape)) is None
     assert rescaling_length(LlamaConfig(**shape, rope_parameters=dynamic)) == 128
     phi = Phi3Config(**shape, pad_token_id=0, original_max_position_embeddings=32, rope_parameters=LONGROPE)

@@ -1,11 +1,10 @@
 """Models that cannot be loaded or warmed up, beside models that can."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -14,10 +13,13 @@ from agentprm.errors import InternalError
 from model_store.errors import CheckpointError
 from model_store.format.store import Checkpoint
 from service.app import create_app
+from service.engine.contract import SequenceScores
+from service.engine.echo import EchoEngine
 from service.models import load as load_module
 from service.models.load import LoadedModel, load_models
 from service.settings import Settings
 from tests.service.echo_app import LONGEST, BrokenEngine, item, loaded, metric
+from tests.service.echo_app import serving as echo_serving
 from tests.service.models.test_registry import TOKEN, Shop, all_have_left, change, score
 
 
@@ -35,7 +37,7 @@ async def serving(
     """A client of a service that was started with these models and with those that could not be loaded."""
     wanted = [*models, *(failed or {})]
     settings = Settings(
-        model_store=shop.store.root, score_cache_items=0, api_keys_file=shop.root / "keys", models=",".join(wanted)
+        model_store=shop.store.root, score_cache_items=0, api_keys_file=shop.root / "keys", models=tuple(wanted)
     )
     first = [shop.load(shop.store.resolve(model), settings) for model in models]
     app = create_app(first, settings, failed=failed, load=shop.load)
@@ -155,14 +157,31 @@ def test_checkpoints_load_beside_one_that_does_not_but_the_default_must(
             raise CheckpointError("echo@2 has no weights")
         return replace(loaded(BrokenEngine()), manifest=manifest)
 
-    def settings(models: str) -> Any:
+    def settings(*models: str) -> Settings:
         return Settings(model_store=shop.store.root, models=models)
 
     monkeypatch.setattr(load_module, "load_checkpoint", load)
     shop.publish("3")
-    models, failed = load_models(settings("echo@1,echo@2,echo@3"))
+    models, failed = load_models(settings("echo@1", "echo@2", "echo@3"))
     assert [model.manifest.reference for model in models] == ["echo@1", "echo@3"]
     assert failed == {"echo@2": "echo@2 has no weights"}
     assert "echo@2 is not served: echo@2 has no weights" in caplog.text
     with pytest.raises(CheckpointError, match=r"^echo@2 has no weights$"):
-        load_models(settings("echo@2,echo@1"))
+        load_models(settings("echo@2", "echo@1"))
+
+
+class FewPositions(EchoEngine):
+    """Has positions for five tokens and a vocabulary of one."""
+
+    def score(self, token_ids: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[SequenceScores]:
+        assert all(len(ids) <= 5 and not any(ids) for ids in token_ids)
+        return super().score(token_ids, reads)
+
+
+def test_the_warm_up_fits_a_model_of_few_positions_and_tokens() -> None:
+    async def scenario() -> None:
+        model = loaded(FewPositions())
+        async with echo_serving(replace(model, manifest=replace(model.manifest, context_length=5))) as client:
+            assert (await client.get("/ready")).json() == {"status": "ready"}
+
+    asyncio.run(scenario())
