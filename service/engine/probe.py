@@ -77,7 +77,7 @@ def _reached(model: RewardModel, context_length: int) -> list[int]:
 
 
 def _unshareable_calls(model: RewardModel, context_length: int) -> str | None:
-    calls, layers = attention_calls(model), model.backbone.config.num_hidden_layers
+    calls, layers = attention_calls(model), model.backbone.config.get_text_config().num_hidden_layers
     if not calls:
         return "it does not compute attention through the interface of transformers"
     if sorted(call.layer for call in calls) != list(range(layers)):

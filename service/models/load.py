@@ -12,7 +12,7 @@ from model_store.format.store import Checkpoint, Store
 from model_store.network.quantise import ScoreError
 from model_store.text.renderer import Renderer, load_renderer
 from service.engine.contract import Engine, Workers
-from service.engine.device_memory import Memory
+from service.engine.device_memory import Memory, release_memory
 from service.engine.padded_engine import PaddedEngine
 from service.engine.prefix_cache import PrefixCacheStats
 from service.engine.prefix_engine import PrefixEngine
@@ -87,6 +87,8 @@ def load_models(settings: Settings) -> tuple[list[Loaded], dict[str, str]]:
                 raise
             logger.error("%s is not served: %s", reference, error)  # noqa: TRY400  (one sentence says it)
             failed[reference] = str(error)
+        if reference in failed:
+            release_memory()  # not above, where the error still holds what was loaded
     return loaded, failed
 
 

@@ -47,7 +47,19 @@ def test_a_field_that_is_off_is_not_named(value: object) -> None:
 @pytest.mark.parametrize("config", [LlamaConfig, Qwen2Config, MistralConfig, Llama4TextConfig, Ministral3Config])
 def test_the_usual_fields_are_known(config: type[PreTrainedConfig]) -> None:
     assert unknown_field(config()) is None
-    more: dict[str, Any] = {"attention_dropout": 0.1, "rope_theta": 5e5, "bos_token_id": 3}
+    more: dict[str, Any] = {
+        "attention_dropout": 0.1,
+        "attn_pdrop": 0.1,
+        "attention_softmax_in_fp32": True,
+        "rope_theta": 5e5,
+        "rope_interleaved": False,
+        "use_mrope": False,
+        "max_window_layers": 21,
+        "mlp_bias": True,
+        "num_local_experts": 8,
+        "position_embedding_type": "absolute",
+        "bos_token_id": 3,
+    }
     assert unknown_field(config(**more)) is None
 
 
