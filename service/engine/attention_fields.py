@@ -70,7 +70,7 @@ def unknown_field(config: PreTrainedConfig) -> str | None:
     if other := set(fields.get("layer_types") or ()) - _LAYERS:
         return f"layer_types: {', '.join(sorted(other))}"
     for rope in _ropes(config):
-        kind = rope.get("rope_type", rope.get("type", "default"))
+        kind = rope.get("rope_type") or rope.get("type") or "default"
         if kind not in _ROPE_TYPES:
             return f"rope_type: {kind}"
         for name in rope.keys() - _ROPE_FIELDS:
