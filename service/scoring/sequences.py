@@ -48,6 +48,11 @@ class Sequencer:
         self._scope = scope
         self._context_length = context_length
 
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a sequence."""
+        return self._context_length
+
     def trajectory(self, trajectory: Trajectory, reads: int | None) -> KeyedSequence:
         """One sequence, read at the last ``reads`` step ends; None: at every step end.
 
