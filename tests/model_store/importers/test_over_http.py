@@ -43,7 +43,7 @@ def test_imported_families_score_over_http_as_their_authors_code(tmp_path: Path)
     settings = Settings(model_store=tmp_path / "store", models=tuple(SERVED), device="cpu")
 
     async def scenario() -> None:
-        app = create_app(load_models(settings), settings)
+        app = create_app(load_models(settings)[0], settings)
         transport = httpx.ASGITransport(app)
         async with (
             asyncio.timeout(LONGEST),
