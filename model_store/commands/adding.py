@@ -1,6 +1,5 @@
 """``add`` and ``inspect``: a checkpoint of any family, and its scores of a sample."""
 
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -14,19 +13,22 @@ from model_store.commands.options import (
     BUNDLED,
     BaseOption,
     BetaOption,
+    ConfigFromOption,
     ContextOption,
     JsonOption,
     PresetOption,
     RecipeOption,
     ReferenceOption,
+    SeparatorOption,
     SourceArgument,
     StoreOption,
+    SubfolderOption,
 )
 from model_store.commands.report import Report, table
+from model_store.commands.sources import find_sources
 from model_store.errors import CheckpointNotFound
 from model_store.format.store import Store
 from model_store.format.template import Template
-from model_store.importers.hub import find_source
 from model_store.importers.importer import SAMPLE, Imported, ImportOptions, add_checkpoint, sample_scores, stage
 from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
 
@@ -38,9 +40,12 @@ def add(
     version: Annotated[str, typer.Option(help="Version of the checkpoint; a published version never changes.")],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
+    separator: SeparatorOption = None,
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
+    subfolder: SubfolderOption = "",
+    config_from: ConfigFromOption = None,
     context_length: ContextOption = None,
     store: StoreOption = BUNDLED,
     as_json: JsonOption = False,
@@ -50,9 +55,11 @@ def add(
     It is published after it has been loaded and has scored a sample.
     """
     _refuse_both(preset, recipe)
-    path, base_path = find_source(source), find_source(base) if base else None
-    options = ImportOptions(name, version, preset, recipe, context_length, beta=beta)
-    imported = add_checkpoint(Store(store), path, _with_origins(options, source, base, reference), base_path)
+    sources = find_sources(source, subfolder, base, reference, config_from)
+    options = sources.options(
+        ImportOptions(name, version, preset, recipe, context_length, separator=separator, beta=beta)
+    )
+    imported = add_checkpoint(Store(store), sources.path, options, sources.base)
     found = _findings(imported)
     text = f"published {imported.checkpoint.manifest.reference}\n{_in_words(found)}"
     Report(found, text).show(as_json=as_json)
@@ -65,9 +72,12 @@ def inspect(
     ],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
+    separator: SeparatorOption = None,
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
+    subfolder: SubfolderOption = "",
+    config_from: ConfigFromOption = None,
     context_length: ContextOption = None,
     store: StoreOption = BUNDLED,
     as_json: JsonOption = False,
@@ -80,11 +90,10 @@ def inspect(
     try:
         checkpoint = Store(store).resolve(source)
     except CheckpointNotFound:
-        options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta)
+        options = ImportOptions("inspected", "0", preset, recipe, context_length, separator=separator, beta=beta)
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
-            path, base_path = find_source(source), find_source(base) if base else None
-            staged = stage(path, Path(scratch), _with_origins(options, source, base, reference), base_path)
-            found = _findings(staged)
+            sources = find_sources(source, subfolder, base, reference, config_from)
+            found = _findings(stage(sources.path, Path(scratch), sources.options(options), sources.base))
     else:
         found = _findings(Imported(checkpoint, "as published", sample_scores(checkpoint)))
     Report(found, _in_words(found)).show(as_json=as_json)
@@ -93,16 +102,6 @@ def inspect(
 def _refuse_both(preset: str | None, recipe: Path | None) -> None:
     if preset and recipe:
         raise typer.BadParameter("--preset and --recipe exclude each other")
-
-
-def _with_origins(options: ImportOptions, source: str, base: str | None, reference: str | None) -> ImportOptions:
-    base_model = " merged into ".join(_origin(given) for given in (source, base) if given)
-    return replace(options, base_model=base_model, reference=find_source(reference) if reference else None)
-
-
-def _origin(source: str) -> str:
-    """The source as callers of the service may see it: a directory's name without its path."""
-    return Path(source).resolve().name if Path(source).is_dir() else source
 
 
 def _findings(imported: Imported) -> dict[str, Any]:
@@ -121,6 +120,8 @@ def _findings(imported: Imported) -> dict[str, Any]:
     ]
     return {
         "checkpoint": manifest.reference,
+        "source": manifest.base_model,
+        "notes": list(imported.notes),
         "preset": imported.preset,
         "recipe": recipe_in_words(manifest.score),
         "digest": manifest.digest,
@@ -148,7 +149,9 @@ def is_as_whole_text(
         return None
     tokenizer.encode_special_tokens = False
     whole = tokenizer.encode(template.whole_text(trajectory), add_special_tokens=False)
-    return bool(whole.ids == renderer.trajectory(trajectory).token_ids)
+    rendered = renderer.trajectory(trajectory).token_ids
+    rest = whole.ids[len(rendered) :]
+    return whole.ids[: len(rendered)] == rendered and set(rest) <= {renderer.pad_token_id}
 
 
 def _in_words(found: dict[str, Any]) -> str:
@@ -159,9 +162,10 @@ def _in_words(found: dict[str, Any]) -> str:
     ]
     whole = {True: "the same", False: "NOT the same", None: "not compared: segments are tokenised on their own"}
     lines = [
+        f"source: {found['source']}",
         f"preset: {found['preset']}",
         f"score: {found['recipe']}",
         f"tokens as from the whole text at once: {whole[found['as_whole_text']]}",
         f"prefix stable: {'yes' if found['prefix_stable'] else 'NO'}",
     ]
-    return "\n".join([*lines, table(rows)])
+    return "\n".join([*lines, *found["notes"], table(rows)])

@@ -41,6 +41,11 @@ class Sequencer(Protocol):
     Implemented for templates of texts around segments and for chat templates.
     """
 
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a sequence."""
+        ...
+
     def trajectory(self, history: Trajectory | Conversation, reads: int | None) -> list[KeyedSequence]:
         """The sequences with the last ``reads`` steps' scores, in the order of the steps; None: with all of them.
 
@@ -71,6 +76,10 @@ class TextSequencer:
         self._renderer = renderer
         self._scope = scope
         self._context_length = context_length
+
+    @property
+    def context_length(self) -> int:
+        return self._context_length
 
     def trajectory(self, history: Trajectory | Conversation, reads: int | None) -> list[KeyedSequence]:
         """One sequence, read at the last ``reads`` step ends; None: at every step end."""

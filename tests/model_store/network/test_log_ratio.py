@@ -96,7 +96,7 @@ def test_the_service_answers_with_both_models_scores(tmp_path: Path) -> None:
     raw = implied(tmp_path, tokenizer, chatml(TRAJECTORIES[0]))
     manifest = add(tmp_path).checkpoint.manifest
     settings = Settings(model_store=tmp_path / "store", models=("ratio",), device="cpu")
-    app = create_app(load_models(settings), settings)
+    app = create_app(load_models(settings)[0], settings)
     steps = [{"observation": step.observation, "action": step.action} for step in STEPS]
 
     async def ask() -> list[dict[str, Any]]:
