@@ -5,9 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from tokenizers import Tokenizer
 
-from agentprm.types import State, Trajectory
 from model_store.commands.looking import recipe_in_words
 from model_store.commands.options import (
     BUNDLED,
@@ -25,12 +23,11 @@ from model_store.commands.options import (
     SubfolderOption,
 )
 from model_store.commands.report import Report, table
+from model_store.commands.samples import show_sample
 from model_store.commands.sources import find_sources
 from model_store.errors import CheckpointNotFound
 from model_store.format.store import Store
-from model_store.format.template import Template
-from model_store.importers.importer import SAMPLE, Imported, ImportOptions, add_checkpoint, sample_scores, stage
-from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
+from model_store.importers.importer import Imported, ImportOptions, add_checkpoint, sample_scores, stage
 
 
 def add(
@@ -107,51 +104,19 @@ def _refuse_both(preset: str | None, recipe: Path | None) -> None:
 def _findings(imported: Imported) -> dict[str, Any]:
     checkpoint = imported.checkpoint
     manifest = checkpoint.manifest
-    renderer, tokenizer = load_renderer(checkpoint), load_tokenizer(checkpoint.path)
-    rendered = renderer.trajectory(SAMPLE)
-    steps = [
-        {
-            "action": step.action,
-            "read_at": tokenizer.id_to_token(rendered.token_ids[end]),
-            "raw": raw,
-            "promise": manifest.score.promise(raw),
-        }
-        for step, end, raw in zip(SAMPLE.steps, rendered.step_ends, imported.raw, strict=True)
-    ]
+    shown = show_sample(checkpoint, imported.raw)
     return {
         "checkpoint": manifest.reference,
         "source": manifest.base_model,
-        "notes": list(imported.notes),
+        "notes": [*imported.notes, *shown.notes],
         "preset": imported.preset,
         "recipe": recipe_in_words(manifest.score),
         "digest": manifest.digest,
-        "sample": steps,
-        "prefix_stable": is_prefix_stable(renderer, SAMPLE),
-        "as_whole_text": is_as_whole_text(renderer, manifest.template, tokenizer, SAMPLE),
+        "sample": shown.steps,
+        "prefix_stable": shown.prefix_stable,
+        "as_whole_text": shown.as_whole_text,
+        "agent_chat": shown.agent_chat,
     }
-
-
-def is_prefix_stable(renderer: Renderer, trajectory: Trajectory) -> bool:
-    """Returns whether each step, alone and as a proposed action, has the tokens that it has in the whole."""
-    whole = renderer.trajectory(trajectory)
-    for index, (step, end) in enumerate(zip(trajectory.steps, whole.step_ends, strict=True)):
-        before = renderer.state(State(trajectory.task, trajectory.steps[:index], step.observation))
-        if before.token_ids + renderer.actions([step.action], before)[0] != whole.token_ids[: end + 1]:
-            return False
-    return True
-
-
-def is_as_whole_text(
-    renderer: Renderer, template: Template, tokenizer: Tokenizer, trajectory: Trajectory
-) -> bool | None:
-    """Returns whether tokenising the whole text at once gives the same tokens; None if the recipe cuts it up."""
-    if template.tokenise != "text":
-        return None
-    tokenizer.encode_special_tokens = False
-    whole = tokenizer.encode(template.whole_text(trajectory), add_special_tokens=False)
-    rendered = renderer.trajectory(trajectory).token_ids
-    rest = whole.ids[len(rendered) :]
-    return whole.ids[: len(rendered)] == rendered and set(rest) <= {renderer.pad_token_id}
 
 
 def _in_words(found: dict[str, Any]) -> str:
@@ -168,4 +133,6 @@ def _in_words(found: dict[str, Any]) -> str:
         f"tokens as from the whole text at once: {whole[found['as_whole_text']]}",
         f"prefix stable: {'yes' if found['prefix_stable'] else 'NO'}",
     ]
+    chat = found["agent_chat"]
+    lines += [] if chat is None else [f"a chat with tools:\n{chat}"]
     return "\n".join([*lines, *found["notes"], table(rows)])

@@ -8,6 +8,8 @@ import typer
 from model_store.commands.options import BUNDLED, JsonOption, StoreOption
 from model_store.commands.report import Report, table
 from model_store.errors import CheckpointError
+from model_store.format.chat import CHAT_TEMPLATE
+from model_store.format.manifest import Manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Store
 
@@ -37,21 +39,28 @@ def show_checkpoint(
     """Show the manifest of one version."""
     checkpoints = Store(store)
     manifest = checkpoints.read_manifest(checkpoints.reference(reference))
-    template = manifest.template
     lines = [
         ("checkpoint", manifest.reference),
         ("base model", manifest.base_model),
         ("score", recipe_in_words(manifest.score)),
-        *(
-            (f"text of {name}", repr(getattr(template, name)))
-            for name in ("begin", "task", "observation", "action", "next")
-        ),
-        ("tokenised by", template.tokenise),
+        *_rendering_in_words(manifest),
         ("dtype", manifest.dtype),
         ("context", f"{manifest.context_length:,} tokens"),
         ("digest", manifest.digest),
     ]
     Report(json.loads(manifest.to_json()), table(lines)).show(as_json=as_json)
+
+
+def _rendering_in_words(manifest: Manifest) -> list[tuple[str, str]]:
+    """Rows about the template of texts, or the chat template."""
+    chat, template = manifest.chat, manifest.template
+    if chat is not None:
+        rows = [("text", f"the chat template in {CHAT_TEMPLATE}"), ("observations", f"turns of the {chat.observation}")]
+        return [*rows, *([] if chat.date is None else [("date in its text", chat.date)])]
+    assert template is not None
+    names = ("begin", "task", "observation", "action", "next")
+    rows = [(f"text of {name}", repr(getattr(template, name))) for name in names]
+    return [*rows, ("tokenised by", template.tokenise)]
 
 
 def verify_checkpoints(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import TypeAdapter, with_config
 
 from model_store.errors import ManifestInvalid
+from model_store.format.chat import ChatTemplate, check_chat
 from model_store.format.judge import Judge, check_judge
 from model_store.format.recipe import ScoreRecipe, check_score
 from model_store.format.template import Template
@@ -23,16 +24,20 @@ MAX_DEPTH: Final = 100
 
 
 @with_config(STRICT)
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The fields of ``prm.json``. ``digest`` covers all the others and every other file of the checkpoint."""
+    """The fields of ``prm.json``. ``digest`` covers all the others and every other file of the checkpoint.
+
+    A checkpoint renders by the texts of ``template``, or by its chat template, with ``chat``.
+    """
 
     format: int
     name: str
     version: str
     base_model: str
     score: ScoreRecipe
-    template: Template
+    template: Annotated[Template | None, NOT_NULL] = None
+    chat: Annotated[ChatTemplate | None, NOT_NULL] = None
     render_version: int
     dtype: Literal["float32", "bfloat16", "float16"]
     context_length: int
@@ -44,6 +49,13 @@ class Manifest:
     @property
     def reference(self) -> str:
         return f"{self.name}@{self.version}"
+
+    @property
+    def texts(self) -> Template:
+        """The template of texts. Raises ManifestInvalid for a checkpoint that renders by its chat template."""
+        if self.template is None:
+            raise ManifestInvalid(f"{self.reference} renders by its chat template, not by texts")
+        return self.template
 
     @property
     def trained_on(self) -> str | None:
@@ -80,10 +92,16 @@ def parse_manifest(text: str) -> Manifest:
     if manifest.context_length < 1:
         raise ManifestInvalid("prm.json: context_length must be positive")
     check_score(manifest.score)
+    if (manifest.template is None) == (manifest.chat is None):
+        raise ManifestInvalid("prm.json: template or chat must be there, and not both")
+    if manifest.chat is not None:
+        check_chat(manifest.chat)
     if (manifest.judge is not None) != (manifest.score.head == "judge"):
         raise ManifestInvalid("prm.json: judge must be there for a judge head, and for no other")
     if manifest.judge is not None:
         check_judge(manifest.judge)
+        if manifest.chat is not None:
+            raise ManifestInvalid("prm.json: chat: a judge has a template of texts, for its history")
     return manifest
 
 

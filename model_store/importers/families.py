@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.format.json_files import read_json
-from model_store.importers.chat_template import chat_texts
+from model_store.importers.chat_template import ChatSource, chat_source, chat_texts
 from model_store.importers.presets import CHAT, PRESETS, Preset
 from model_store.importers.tokenizer_files import read_settings, refuse_other_tokens, text_prefix
 from model_store.text.runs import Place, Run, RunTokenizer
@@ -86,25 +86,33 @@ def with_separator(name: str, preset: Preset, separator: str) -> Preset:
     """The preset with another text after each step. Raises CheckpointError for a preset whose text is fixed."""
     if name != "trl-prm":
         raise CheckpointError(f"the separator of {name} is fixed; only trl-prm was trained with several")
-    return replace(preset, template={**preset.template, "action": ("", separator)}, separator="")
+    return replace(preset, template={**(preset.template or {}), "action": ("", separator)}, separator="")
 
 
 def read_recipe(path: Path) -> Preset:
-    """The recipe in a JSON file with ``score`` and ``template``, written as in a preset.
+    """The recipe in a JSON file with ``score`` and ``template`` or ``chat``, written as in a preset.
 
     Raises:
         CheckpointError: the file cannot be read, or is not such an object.
     """
     data = read_json(path)
-    if not isinstance(data, dict) or set(data) != {"score", "template"}:
-        raise CheckpointError(f"{path} must be an object with score and template, and nothing else")
+    if not isinstance(data, dict) or set(data) not in ({"score", "template"}, {"score", "chat"}):
+        raise CheckpointError(f"{path} must be an object with score, and template or chat, and nothing else")
     if not all(isinstance(part, dict) for part in data.values()):
-        raise CheckpointError(f"{path}: score and template must be objects")
+        raise CheckpointError(f"{path}: score, template and chat must be objects")
     return Preset(**data)
 
 
-def score_and_template(preset: Preset, path: Path, tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Score and template as ``prm.json`` holds them, with the checkpoint's own tokens and texts filled in.
+class Recipe(NamedTuple):
+    """``score``, and ``template`` or ``chat``, as ``prm.json`` holds them; ``chat_template`` is the file's text."""
+
+    score: dict[str, Any]
+    rendering: dict[str, dict[str, Any]]
+    chat_template: ChatSource | None = None
+
+
+def recipe_of(preset: Preset, path: Path, tokenizer: Tokenizer) -> Recipe:
+    """A preset with the checkpoint's own tokens and texts filled in.
 
     Raises:
         CheckpointError: its tokenizer lacks a token or its files disagree, or its chat template cannot be used.
@@ -122,7 +130,10 @@ def score_and_template(preset: Preset, path: Path, tokenizer: Tokenizer) -> tupl
         if name in texts:  # _filled may add strip, which belongs to the template
             ids = _speech_ids(tokenizer, name, text)
             score[name] = ids if name == "opens" else ids[0]
-    return score, _filled(preset.template, path, tokenizer)
+    if preset.template is not None:
+        return Recipe(score, {"template": _filled(preset.template, path, tokenizer)})
+    source = chat_source(path)
+    return Recipe(score, {"chat": source.fields | dict(preset.chat or {})}, source)
 
 
 def _check_start(path: Path, preset: Preset) -> None:

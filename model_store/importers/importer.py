@@ -9,19 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 
-from agentprm.types import Step, Trajectory
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
+from model_store.format.chat import CHAT_TEMPLATE
 from model_store.format.manifest import FORMAT, Manifest, parse_manifest
-from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint, Store
 from model_store.importers.config_fields import refuse_fields
 from model_store.importers.families import (
     read_recipe,
+    recipe_of,
     recognise,
     refuse_unread_bias,
-    score_and_template,
     with_separator,
 )
 from model_store.importers.left_to_right import refuse_later_tokens
@@ -31,19 +30,15 @@ from model_store.importers.notes import notes
 from model_store.importers.own_logits import refuse_other_logits
 from model_store.importers.padding import pad_token
 from model_store.importers.presets import PRESETS
+from model_store.importers.sample import refuse_unread_steps, sample_rows
 from model_store.importers.sources import readable
 from model_store.importers.text_tower import text_config
 from model_store.importers.unread_tensors import refuse_unread_tensors
 from model_store.importers.weights import link_or_copy, stage_weights
-from model_store.network.log_ratio import own_tokens
 from model_store.network.model import load_model, score_rows
 from model_store.network.tensors import tensor_shapes
-from model_store.text.renderer import Rendered, load_renderer, load_tokenizer
-
-SAMPLE: Final = Trajectory(
-    "There are 3 apples in a basket and 4 more on the table. How many are there?",
-    (Step("", "There are 3 apples in the basket."), Step("", "3 + 4 = 7, so there are 7 apples.")),
-)
+from model_store.text.loading import renderer_of
+from model_store.text.renderer import load_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,28 +179,19 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     Raises:
         CheckpointError: the checkpoint cannot be loaded, a score is not finite, or it changes with later steps.
     """
-    renderer, model = load_renderer(checkpoint), load_model(checkpoint, "cpu", "auto")
+    renderer, model = renderer_of(checkpoint), load_model(checkpoint, "cpu", "auto")
     renderer.refuse_too_few_rows(model.vocabulary)
     refuse_unread_tensors(model.unread)
-    rendered = renderer.trajectory(SAMPLE)
-    _refuse_unread_steps(rendered, checkpoint.manifest.score)
-    (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])
-    if not all(map(math.isfinite, raw)):
-        raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
-    refuse_later_tokens(model, rendered.token_ids, rendered.step_ends, raw, checkpoint.manifest.dtype)
-    refuse_other_logits(checkpoint, model, rendered.token_ids, rendered.step_ends, raw)
-    return raw
-
-
-def _refuse_unread_steps(rendered: Rendered, score: ScoreRecipe) -> None:
-    """Refuses a log-ratio that counts no token of a step: it would be 0 and look like a score."""
-    if score.closes is None:
-        return
-    own, begin = own_tokens(rendered.token_ids, score.opens, score.closes), rendered.task_len
-    for end in rendered.step_ends:
-        if not any(own[begin : end + 1]):
-            raise CheckpointError("score: opens and closes find nothing that the agent says in a step of the template")
-        begin = end + 1
+    found: list[float] = []
+    for token_ids, reads in sample_rows(renderer):
+        refuse_unread_steps(token_ids, reads, checkpoint.manifest.score)
+        (raw,) = score_rows(model, [token_ids], [reads])
+        if not all(map(math.isfinite, raw)):
+            raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
+        refuse_later_tokens(model, token_ids, reads, raw, checkpoint.manifest.dtype)
+        refuse_other_logits(checkpoint, model, token_ids, reads, raw)
+        found += raw
+    return found
 
 
 def _adapter(source: Path, base: Path | None) -> Adapter | None:
@@ -249,16 +235,20 @@ def _manifest(
     if options.separator is not None:
         preset = with_separator(name, preset, options.separator)
     tokenizer = load_tokenizer(staged)
-    score, template = score_and_template(preset, tokenizer_from, tokenizer)
-    score |= pad_token(config, score, template, tokenizer)
+    score, rendering, chat_template = recipe_of(preset, tokenizer_from, tokenizer)
+    score |= pad_token(
+        config, score, rendering.get("template"), chat_template.written if chat_template else (), tokenizer
+    )
     score |= {} if options.beta is None else {"beta": options.beta}
+    if chat_template:
+        (staged / CHAT_TEMPLATE).write_bytes(chat_template.text.encode())
     data = {
         "format": FORMAT,
         "name": options.name,
         "version": options.version,
         "base_model": options.base_model or _architecture(config),
         "score": score,
-        "template": template,
+        **rendering,
         "render_version": 1,
         "dtype": config.get("dtype") or config.get("torch_dtype") or "float32",
         "context_length": options.context_length or config.get("max_position_embeddings"),

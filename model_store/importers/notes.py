@@ -8,9 +8,7 @@ def notes(manifest: Manifest, preset: str, separator: str | None) -> tuple[str, 
     found = []
     if preset == "trl-prm":
         assumed = "" if separator is not None else ", which is assumed, as no file says it; --separator names another"
-        found.append(f"steps are read at the separator {manifest.template.action[1]!r}{assumed}")
+        found.append(f"steps are read at the separator {manifest.texts.action[1]!r}{assumed}")
     if manifest.score.pad_token_id is not None:
-        found.append(
-            f"token {manifest.score.pad_token_id} is padding to this classifier: a step is read at the token before it"
-        )
+        found.append(f"token {manifest.score.pad_token_id} is padding to this classifier: no step is read at it")
     return tuple(found)

@@ -3,7 +3,7 @@
 Trainers often set it to the token that ends a turn. The score then belongs to the token before that one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -12,14 +12,19 @@ from model_store.text.runs import Place, Run, RunTokenizer
 
 
 def pad_token(
-    config: Mapping[str, Any], score: Mapping[str, Any], template: Mapping[str, Any], tokenizer: Tokenizer
+    config: Mapping[str, Any],
+    score: Mapping[str, Any],
+    template: Mapping[str, Any] | None,
+    chat_texts: Sequence[str],
+    tokenizer: Tokenizer,
 ) -> dict[str, int]:
     """``{"pad_token_id": id}`` if the padding of ``config.json`` can be the last token of an action, else ``{}``.
 
     Args:
         config: ``config.json``.
         score: the score of ``prm.json``; one that names a ``pad_token_id`` keeps it.
-        template: the template of ``prm.json``.
+        template: the template of ``prm.json``; None for a chat template, which may end a chat in any text of its own.
+        chat_texts: the texts of a chat template.
         tokenizer: the checkpoint's own.
     """
     pad = config.get("pad_token_id")
@@ -29,7 +34,14 @@ def pad_token(
         return {}
     if not isinstance(pad, int) or isinstance(pad, bool) or pad < 0:
         return {}
-    return {"pad_token_id": pad} if _can_end(pad, template, tokenizer) else {}
+    can_end = _is_written(pad, chat_texts, tokenizer) if template is None else _can_end(pad, template, tokenizer)
+    return {"pad_token_id": pad} if can_end else {}
+
+
+def _is_written(token: int, texts: Sequence[str], tokenizer: Tokenizer) -> bool:
+    """Whether one of the texts holds a token, or people can write it."""
+    added = tokenizer.get_added_tokens_decoder().get(token)
+    return added is None or not added.special or any(added.content in text for text in texts)
 
 
 def _can_end(token: int, template: Mapping[str, Any], tokenizer: Tokenizer) -> bool:

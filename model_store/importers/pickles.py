@@ -5,7 +5,6 @@ torch reads only tensors (``weights_only``). That had holes before, hence the pr
 
 import json
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,11 +17,10 @@ from safetensors.torch import save_file
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.importers.layout import BIN_INDEX, INDEX, indexed_files
+from model_store.importers.limits import SPARE_BYTES, limit_process
 
 _WEIGHTS: Final = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin")
 """Only these are converted: trainers write other pickles into the same directory."""
-SPARE_BYTES: Final = 2**30
-"""Memory that a reader may use beyond three times the size of its file."""
 
 
 def bin_files(source: Path) -> list[Path]:
@@ -70,19 +68,6 @@ def _convert_index(source: Path, into: Path) -> None:
     (into / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
-def _limit(size: int) -> None:
-    """Limits the process to what a file of ``size`` bytes needs beyond what Python and torch have taken so far."""
-    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    for kind, most in (
-        (resource.RLIMIT_AS, used + 3 * size + SPARE_BYTES),
-        (resource.RLIMIT_CPU, 3600),
-        (resource.RLIMIT_FSIZE, 2 * size + 2**20),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (most, most))
-
-
 def _tensors(loaded: Any) -> dict[str, torch.Tensor]:
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise TypeError("it holds something other than tensors by name")
@@ -94,7 +79,8 @@ def _tensors(loaded: Any) -> dict[str, torch.Tensor]:
 def main(arguments: Sequence[str]) -> None:
     into, *files = map(Path, arguments)
     torch.set_num_threads(1)
-    _limit(max(file.stat().st_size for file in files))
+    size = max(file.stat().st_size for file in files)
+    limit_process(memory=3 * size + SPARE_BYTES, cpu_seconds=3600, file_bytes=2 * size + 2**20)
     for file in files:
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)

@@ -28,13 +28,17 @@ _LINE: Final = ("", "\n")
 class Preset:
     """``score`` and ``template`` as in ``prm.json``, but with texts and entries of the vocabulary instead of token ids.
 
+    A family that renders by the checkpoint's own chat template has ``chat`` instead of ``template``: fields that it
+    does not leave to the checkpoint.
+
     ``separator`` must be a single token of the tokenizer; a checkpoint without it is of another family. With
     ``separator_added``, training code adds it to the tokenizer of the base. ``start`` is the text that opens the first
     user turn: a checkpoint whose chat template has another is of another family too.
     """
 
     score: Mapping[str, Any]
-    template: Mapping[str, Any]
+    template: Mapping[str, Any] | None = None
+    chat: Mapping[str, Any] | None = None
     separator: str = ""
     separator_added: bool = False
     start: str = ""
@@ -50,16 +54,14 @@ def _pair(good: str, bad: str) -> dict[str, Any]:
     return {"head": "token_pair", "tokens": [good, bad], "activation": "softmax"}
 
 
-_CHAT_TURNS: Final = _text("", ("{start}", "{user_end}"), ("{user}", "{user_end}"), ("{assistant}", "{assistant_end}"))
-
 _QWEN_MATH_HEAD: Final = {"head": "mlp", "layers": ["score.0", "score.2"], "output": 1, "activation": "softmax"}
 _QWEN_MATH_TURN: Final = ("", "<extra_0>")
 
 _RATIO: Final = {"head": "log_ratio", "activation": "sigmoid", "opens": "{assistant}", "closes": "{assistant_end}"}
 
 PRESETS: Final[Mapping[str, Preset]] = {
-    "sequence-classification": Preset({"head": "linear", "activation": "sigmoid"}, _CHAT_TURNS),
-    "sequence-regression": Preset({"head": "linear", "activation": "identity"}, _CHAT_TURNS),
+    "sequence-classification": Preset({"head": "linear", "activation": "sigmoid"}, chat={}),
+    "sequence-regression": Preset({"head": "linear", "activation": "identity"}, chat={}),
     "trl-prm": Preset(
         {"head": "linear", "output": 1, "activation": "softmax"},
         {
@@ -150,7 +152,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         _text("{prefix}", ("# Question\n\n", "\n\n# Solution\n\n"), _LINE, ("", "\n"), "\n"),
         separator="\n",
     ),
-    "implicit-prm": Preset(_RATIO, _CHAT_TURNS),
+    "implicit-prm": Preset(_RATIO, chat={}),
     "eurus-prm": Preset(
         _RATIO,
         _text(

@@ -277,17 +277,18 @@ class Renderer:
 
 
 def load_renderer(checkpoint: Checkpoint) -> Renderer:
-    """The renderer of a checkpoint, from its ``tokenizer.json`` and its manifest's template.
+    """The renderer of a checkpoint with a template of texts, from its ``tokenizer.json`` and its manifest.
 
     Raises:
         CheckpointCorrupt: no readable ``tokenizer.json``.
-        ManifestInvalid: the template's boundary text does not fit the tokenizer.
+        ManifestInvalid: the template's boundary text does not fit the tokenizer, or there is none.
     """
+    template = checkpoint.manifest.texts
     try:
         tokenizer = load_tokenizer(checkpoint.path)
     except CheckpointCorrupt as error:
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference}: {error}") from error
-    return Renderer(tokenizer, checkpoint.manifest.template, checkpoint.manifest.score.pad_token_id)
+    return Renderer(tokenizer, template, checkpoint.manifest.score.pad_token_id)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

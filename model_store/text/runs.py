@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from threading import Lock
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -33,6 +33,10 @@ ALONE_CHARS: Final = 4096
 """Most characters of runs that are tokenised one by one, in the calling thread. The tokenizer's own threads are faster
 only beyond that, and a short text must not wait for them while they have a long one."""
 UNLIMITED: Final = sys.maxsize
+_WHITE_SPACE: Final = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+"""What a token that takes the white space beside it takes: Python's own ``strip`` takes four characters more."""
 
 
 class Place(StrEnum):
@@ -77,10 +81,11 @@ class RunTokenizer:
         self._tokenizers = _by_place(tokenizer, written)
         self.unknown_id = _unknown_id(tokenizer, written["model"])
         """The id of all text that the vocabulary lacks; None where every text has ids of its own."""
-        self._added = {token.content: index for index, token in tokenizer.get_added_tokens_decoder().items()}
-        self._greedy = {
-            token.content for token in tokenizer.get_added_tokens_decoder().values() if token.lstrip or token.rstrip
-        }
+        added = tokenizer.get_added_tokens_decoder()
+        self._added = {token.content: index for index, token in added.items()}
+        self._greedy = {token.content for token in added.values() if token.lstrip or token.rstrip}
+        self._special = {index: token for index, token in added.items() if token.special}
+        self._special_pattern = any_of([token.content for token in self._special.values()])
         self._ids, self._ends = _RunCache[list[int]](), _RunCache[int]()
 
     @property
@@ -89,6 +94,25 @@ class RunTokenizer:
         tokenizer = self._tokenizers[Place.ALONE]
         special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         return max(set(tokenizer.get_vocab(with_added_tokens=True).values()) - special, default=0)
+
+    @property
+    def special(self) -> dict[str, int]:
+        """The ids of special tokens, by their texts."""
+        return {token.content: index for index, token in self._special.items()}
+
+    def split_at_special(self, text: str) -> list[str | int]:
+        """A text as the tokenizer cuts it first: the ids of its special tokens and the text between them."""
+        if self._special_pattern is None:
+            return [text] if text else []
+        parts, ids, begin = list[str | int](), self.special, 0
+        for found in self._special_pattern.finditer(text):
+            token_id = ids[found[0]]
+            before, token = text[begin : found.start()], self._special[token_id]
+            parts += [before.rstrip(_WHITE_SPACE) if token.lstrip else before, token_id]
+            begin = found.end()
+            if token.rstrip:
+                begin = len(text) - len(text[begin:].lstrip(_WHITE_SPACE))
+        return [part for part in (*parts, text[begin:]) if part != ""]
 
     def boundary(self, text: str) -> Parts:
         """The ids of a template's text that is tokenised on its own."""
@@ -106,8 +130,9 @@ class RunTokenizer:
         """
         if not self._added:
             return [text] if text else []
-        longest_first = sorted(self._added, key=len, reverse=True)
-        parts = [part for part in re.split(f"({'|'.join(map(re.escape, longest_first))})", text) if part]
+        pattern = any_of(self._added)
+        assert pattern is not None
+        parts = [part for part in re.split(f"({pattern.pattern})", text) if part]
         if greedy := [part for part in parts if part in self._greedy]:
             raise ManifestInvalid(
                 f"template: {one_line(greedy[0])} takes whitespace beside it away, which no template can"
@@ -179,6 +204,12 @@ class RunTokenizer:
         if sum(map(len, texts)) > ALONE_CHARS:
             return encode(texts, add_special_tokens=False)
         return [encode([text], add_special_tokens=False)[0] for text in texts]
+
+
+def any_of(tokens: Collection[str]) -> re.Pattern[str] | None:
+    """Finds the longest token at the first place that has one, as a tokenizer does; None if there are no tokens."""
+    longest_first = sorted(tokens, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 def _pieces(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:

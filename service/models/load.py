@@ -10,7 +10,9 @@ from model_store.errors import CheckpointError
 from model_store.format.manifest import Manifest
 from model_store.format.store import Checkpoint, Store
 from model_store.network.quantise import ScoreError
-from model_store.text.renderer import Renderer, load_renderer
+from model_store.text.chat_renderer import ChatRenderer
+from model_store.text.loading import renderer_of
+from model_store.text.renderer import Renderer
 from service.engine.contract import Engine, Workers
 from service.engine.device_memory import Memory, release_memory
 from service.engine.padded_engine import PaddedEngine
@@ -30,7 +32,7 @@ class LoadedModel:
     """A checkpoint in memory. ``device`` and ``dtype``, for example "bfloat16+int4", are those that it runs with."""
 
     manifest: Manifest
-    renderer: Renderer
+    renderer: Renderer | ChatRenderer
     engine: Engine
     prefix_cache: PrefixCacheStats | None
     """Statistics of what the engine keeps between requests; None if it keeps nothing."""
@@ -111,7 +113,7 @@ def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
     """Loads a checkpoint that has weights. Raises as ``load_checkpoint`` does."""
     started = perf_counter()
     engine, weights_error = _engine(checkpoint, settings)
-    renderer = load_renderer(checkpoint)
+    renderer = renderer_of(checkpoint)
     renderer.refuse_too_few_rows(engine.vocabulary)
     return LoadedModel(
         checkpoint.manifest,

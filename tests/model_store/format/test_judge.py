@@ -43,9 +43,9 @@ def test_places_are_filled_at_once_and_other_braces_stay() -> None:
 
 def test_the_history_is_written_as_the_template_says() -> None:
     steps = (Step("saw", "look"), Step("", "go"))
-    assert MANIFEST.template.steps_text(steps) == "<obs>saw</obs><act>look</act><obs></obs><act>go</act>"
-    whole = MANIFEST.template.whole_text(Trajectory("t", steps))
-    assert whole == "<s><task>t</task>" + MANIFEST.template.steps_text(steps)
+    assert MANIFEST.texts.steps_text(steps) == "<obs>saw</obs><act>look</act><obs></obs><act>go</act>"
+    whole = MANIFEST.texts.whole_text(Trajectory("t", steps))
+    assert whole == "<s><task>t</task>" + MANIFEST.texts.steps_text(steps)
 
 
 def parsed(**judge: Any) -> Manifest:

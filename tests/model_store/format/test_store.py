@@ -89,7 +89,7 @@ def test_a_changed_score_recipe_is_refused(store: Store, published: Checkpoint) 
         store.resolve("tiny@1")
 
 
-@pytest.mark.parametrize("field", ["score", "template", "context_length", "digest", "version"])
+@pytest.mark.parametrize("field", ["score", "context_length", "digest", "version"])
 def test_a_manifest_without_a_field_is_refused_by_name(store: Store, published: Checkpoint, field: str) -> None:
     edit_manifest(published, lambda data: data.pop(field))
     with pytest.raises(ManifestInvalid, match=f"{field} is missing"):

@@ -12,7 +12,8 @@ from agentprm.types import Step, Trajectory
 from model_store.errors import CheckpointError
 from model_store.format.store import Checkpoint, Store
 from model_store.importers.importer import Imported, ImportOptions, add_checkpoint
-from model_store.text.renderer import load_renderer
+from model_store.importers.sample import sample_rows
+from model_store.text.loading import renderer_of
 from service.engine.selection import load_engine
 from tests.model_store.authors import TASK
 from tests.model_store.tiny_checkpoints import weights_of
@@ -44,16 +45,16 @@ def shard(path: Path, files: int = 3) -> None:
 
 def served_promises(checkpoint: Checkpoint, steps: Sequence[str]) -> list[float]:
     """Promises of all steps of ``TASK``, as the service computes them: at once, and each alone and in company, warm."""
-    renderer = load_renderer(checkpoint)
-    rendered = renderer.trajectory(Trajectory(TASK, tuple(Step("", step) for step in steps)))
+    renderer = renderer_of(checkpoint)
+    rows = sample_rows(renderer, Trajectory(TASK, tuple(Step("", step) for step in steps)))
     engine = load_engine(checkpoint, "cpu", "auto", prefix_cache_bytes=2**30, cpu_threads=1)
-    (scores,) = engine.score([rendered.token_ids], [rendered.step_ends])
-    prefixes = [rendered.token_ids[: end + 1] for end in rendered.step_ends]
-    in_company = engine.score(prefixes, [[end] for end in rendered.step_ends])
-    (alone,) = engine.score(prefixes[:1], [rendered.step_ends[:1]])
-    assert [one.raw[0] for one in in_company] == pytest.approx(scores.raw, abs=1e-5)
-    assert alone.raw == pytest.approx(scores.raw[:1], abs=1e-5)
-    return list(map(checkpoint.manifest.score.promise, scores.raw))
+    scores = [raw for one in engine.score(*zip(*rows, strict=True)) for raw in one.raw]
+    prefixes = [row.token_ids[: end + 1] for row in rows for end in row.reads]
+    in_company = engine.score(prefixes, [[len(prefix) - 1] for prefix in prefixes])
+    (alone,) = engine.score(prefixes[:1], [[len(prefixes[0]) - 1]])
+    assert [one.raw[0] for one in in_company] == pytest.approx(scores, abs=1e-5)
+    assert alone.raw == pytest.approx(scores[:1], abs=1e-5)
+    return list(map(checkpoint.manifest.score.promise, scores))
 
 
 def write_recipe(path: Path, score: dict[str, Any], template: dict[str, Any]) -> Path:

@@ -10,12 +10,12 @@ from agentprm.types import State, Step, Trajectory
 from model_store.errors import CheckpointError
 from model_store.format.store import Store
 from model_store.importers.importer import Imported, ImportOptions, add_checkpoint
-from model_store.text.renderer import Renderer, load_renderer
-from service.engine.padded_engine import PaddedEngine
-from service.engine.prefix_engine import PrefixEngine
+from model_store.text.loading import renderer_of
+from model_store.text.renderer import Renderer
 from service.engine.selection import load_engine
 from tests.model_store.authors import FAMILIES, STEPS, TASK
 from tests.model_store.family import Family
+from tests.model_store.scored import scored
 
 OTHER = ("She has 16 - 3 eggs", "наверно", "So 13")
 
@@ -34,14 +34,6 @@ def trajectory(steps: Sequence[str]) -> Trajectory:
     return Trajectory(TASK, tuple(Step("", step) for step in steps))
 
 
-def raw_scores(
-    engine: PrefixEngine | PaddedEngine, renderer: Renderer, trajectories: Sequence[Trajectory]
-) -> list[list[float]]:
-    rendered = list(map(renderer.trajectory, trajectories))
-    scored = engine.score([row.token_ids for row in rendered], [row.step_ends for row in rendered])
-    return [scores.raw for scores in scored]
-
-
 def test_every_step_scores_as_the_authors_code_does(family: Family, tmp_path: Path) -> None:
     """Scored alone and in a batch, cold and warm, all steps at once and each step as the last."""
     tokenizer = family.make(tmp_path / "source")
@@ -50,18 +42,18 @@ def test_every_step_scores_as_the_authors_code_does(family: Family, tmp_path: Pa
         "scores that can be told apart"
     )
     checkpoint = imported(tmp_path, None if family.recognised else family.preset, **family.options).checkpoint
-    renderer, promise = load_renderer(checkpoint), checkpoint.manifest.score.promise
+    renderer, promise = renderer_of(checkpoint), checkpoint.manifest.score.promise
     engine = load_engine(checkpoint, "cpu", "auto", prefix_cache_bytes=2**30, cpu_threads=1)
 
     def assert_scored(steps: Sequence[Sequence[str]], wanted: Sequence[Sequence[float]]) -> None:
-        for raw, promises in zip(raw_scores(engine, renderer, list(map(trajectory, steps))), wanted, strict=True):
+        for raw, promises in zip(scored(engine, renderer, list(map(trajectory, steps))), wanted, strict=True):
             assert list(map(promise, raw)) == pytest.approx(promises, abs=1e-5)
 
     assert_scored([STEPS], expected[:1])
     assert_scored([STEPS, OTHER], expected)
     assert_scored([OTHER, STEPS], expected[::-1])
     assert_scored([STEPS[: end + 1] for end in range(3)], [expected[0][: end + 1] for end in range(3)])
-    for end in range(3):
+    for end in range(3) if isinstance(renderer, Renderer) else ():
         before = renderer.state(State(TASK, trajectory(STEPS[:end]).steps))
         ids = before.token_ids + renderer.actions([STEPS[end]], before)[0]
         (scores,) = engine.score([ids], [[len(ids) - 1]])

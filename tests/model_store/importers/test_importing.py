@@ -30,6 +30,7 @@ def test_what_was_imported_resolves_and_keeps_its_weights_as_they_are(store: Sto
     published = add(store, classifier).checkpoint
     assert store.resolve("foreign") == published
     assert sorted(file.name for file in published.path.iterdir()) == [
+        "chat_template.jinja",
         "config.json",
         "model.safetensors",
         "prm.json",
@@ -84,7 +85,7 @@ def test_a_recipe_of_ones_own_reads_a_head_that_no_family_has(store: Store, tmp_
     imported = add(store, source, recipe=write_recipe(tmp_path / "mine.json", score, LINES | {"begin": "{bos}"}))
     manifest = imported.checkpoint.manifest
     assert manifest.score.layers == ("value_head.out",)
-    assert manifest.template.begin == "<s>"
+    assert manifest.texts.begin == "<s>"
     by_token = write_recipe(tmp_path / "token.json", {"head": "token", "tokens": ["Ġ"], "activation": "sigmoid"}, LINES)
     manifest = add_checkpoint(store, source, ImportOptions("foreign", "2", recipe=by_token)).checkpoint.manifest
     assert manifest.score.tokens == (tokenizer.token_to_id("Ġ"),)
@@ -103,5 +104,5 @@ def test_the_recipe_in_the_docs_reads_a_value_head_over_chat_turns(store: Store,
     make_language_model(source, Qwen2Config, byte_level(CHATML_TOKENS), bos="<|im_start|>", chat=CHATML)
     add_head(source, "Qwen2ForValue", {"value_head": torch.nn.Linear(16, 1)})
     recipe.write_text(DOCS.partition("```json")[2].partition("```")[0])
-    template = add(store, source, recipe=recipe).checkpoint.manifest.template
+    template = add(store, source, recipe=recipe).checkpoint.manifest.texts
     assert template.action == ("<|im_start|>assistant\n", "<|im_end|>\n")

@@ -50,14 +50,14 @@ def test_a_classifier_of_raw_text_reads_the_last_token_that_is_no_padding(
     recipe = write_recipe(tmp_path / "raw.json", SCORE, RAW_TEXT)
     checkpoint = add(store, source, recipe=recipe).checkpoint
     assert checkpoint.manifest.score.pad_token_id == (pad if padding.startswith("!") else None)
-    template = checkpoint.manifest.template
+    template = checkpoint.manifest.texts
     texts = [template.whole_text(Trajectory(SAID.task, SAID.steps[: end + 1])) for end in range(len(SAID.steps))]
     expected = by_transformers(source, [whole(tokenizer, text) for text in texts])
     assert raw_scores(checkpoint, SAID) == pytest.approx(expected, abs=1e-5)
 
 
-def test_padding_that_cannot_be_read_is_not_kept(store: Store, tmp_path: Path) -> None:
-    for padding, kept in (("<|endoftext|>", False), ("<|im_end|>", False), ("\n", True)):
+def test_padding_that_no_chat_can_hold_is_not_kept(store: Store, tmp_path: Path) -> None:
+    for padding, kept in (("<|endoftext|>", False), ("<|im_end|>", True), ("\n", True)):
         source = tmp_path / padding.strip("<|>\n")
         tokenizer = make_classifier(source, Qwen2Config, CHATML_TOKENS, CHATML)
         edit_config(source, pad_token_id=whole(tokenizer, padding)[-1])

@@ -83,7 +83,7 @@ def test_another_system_text_is_another_family(store: Store, tmp_path: Path) -> 
     make_reasonflux(tmp_path / "source")
     refused(store, tmp_path / "source", "opens a chat with .*helpful assistant.*--preset reasonflux-prm follows")
     refused(store, tmp_path / "source", "--preset reasonflux-prm follows", preset="qwen-math-prm")
-    template = add(store, tmp_path / "source", preset="reasonflux-prm").checkpoint.manifest.template
+    template = add(store, tmp_path / "source", preset="reasonflux-prm").checkpoint.manifest.texts
     assert "helpful assistant" in template.task[0]
 
 
@@ -132,4 +132,4 @@ def test_the_separator_that_was_read_at_is_said(store: Store, tmp_path: Path) ->
     )
     asked = add(Store(tmp_path / "other"), tmp_path / "source", separator="\n\n")
     assert asked.notes == (r"steps are read at the separator '\n\n'",)
-    assert asked.checkpoint.manifest.template.action == ("", "\n\n")
+    assert asked.checkpoint.manifest.texts.action == ("", "\n\n")

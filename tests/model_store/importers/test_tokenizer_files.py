@@ -81,7 +81,7 @@ def test_a_text_begins_as_the_tokenizer_itself_begins_it(
     }[processor]
     make_language_model(tmp_path / "source", Qwen2Config, tokenizer, bos="<|endoftext|>")
     edit_settings(tmp_path / "source", **settings)
-    assert add(store, tmp_path / "source", preset="er-prm").checkpoint.manifest.template.begin == begin
+    assert add(store, tmp_path / "source", preset="er-prm").checkpoint.manifest.texts.begin == begin
 
 
 @pytest.mark.parametrize(("template", "wanted"), [("<|im_start|> $A", False), ("$A", True)])

@@ -104,10 +104,10 @@ def test_every_other_value_changes_the_digest(source: Path, manifest: Manifest) 
         {"score": replace(LINEAR, output=0)},
         {"score": replace(LINEAR, direction="lower")},
         {"score": replace(LINEAR, calibration=Calibration(1.0, 0.0))},
-        {"template": replace(manifest.template, next="\n")},
-        {"template": replace(manifest.template, tokenise="text")},
-        {"template": replace(manifest.template, skip_empty_observation=True)},
-        {"template": replace(manifest.template, strip=True)},
+        {"template": replace(manifest.texts, next="\n")},
+        {"template": replace(manifest.texts, tokenise="text")},
+        {"template": replace(manifest.texts, skip_empty_observation=True)},
+        {"template": replace(manifest.texts, strip=True)},
     ]
     made = [manifest, *(replace(manifest, **change) for change in changes)]
     digests = {compute_digest(source, changed) for changed in made}

@@ -1,0 +1,178 @@
+"""Chat to token ids, by the checkpoint's own Jinja template.
+
+The token ids are those of ``apply_chat_template(messages, tools=tools, sanitize_control_tokens=True)`` of
+transformers. A template may render a turn differently once others follow, so each chat is rendered as a whole. Its
+text is cut at special tokens, and the runs between them are tokenised once: a chat that grew has few new ones.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from threading import Lock
+from typing import Final, NamedTuple
+
+from tokenizers import Tokenizer
+
+from agentprm.types import Conversation
+from model_store.errors import CheckpointCorrupt, ManifestInvalid, one_line
+from model_store.format.chat import CHAT_TEMPLATE, ChatTemplate
+from model_store.format.store import Checkpoint
+from model_store.text.chat_messages import SpecialText, as_values, tools_as_values
+from model_store.text.jinja import JinjaTemplate
+from model_store.text.renderer import load_tokenizer
+from model_store.text.runs import UNLIMITED, Place, Run, RunTokenizer, TooManyTokens, Unrenderable
+
+KEPT: Final = 8_000_000
+"""Most characters and tokens, together, of chats that are kept rendered."""
+WRITTEN_CHARS: Final = 1_000_000
+"""Characters that a template may write in addition to eight for each of the chat: JSON escapes take up to six."""
+
+
+class ReadTokens(NamedTuple):
+    """Token ids [T] and the positions at which a score is read [R]; the last is the last token."""
+
+    token_ids: list[int]
+    reads: list[int]
+
+
+class ChatRenderer:
+    """Renders with one tokenizer and one chat template; safe to call from several threads.
+
+    Args:
+        tokenizer: makes token ids of texts.
+        source: the Jinja text of the template.
+        chat: what the template is rendered with.
+        pad_token_id: a token at which no step is read; a chat ends before it.
+
+    Raises:
+        CheckpointCorrupt: ``source`` is no template.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, source: str, chat: ChatTemplate, pad_token_id: int | None = None) -> None:
+        self.chat = chat
+        self.pad_token_id = pad_token_id
+        self._runs = RunTokenizer(tokenizer)
+        self._special = SpecialText(self._runs.special)
+        try:
+            self._template = JinjaTemplate(source, chat.date)
+        except ValueError as error:
+            raise CheckpointCorrupt(f"the chat template cannot be used: {error}") from error
+        self._source = source
+        self._kept = _RenderedChats()
+
+    def count_unknown(self, token_ids: Sequence[int]) -> int:
+        """The tokens that stand for text outside the tokenizer's vocabulary; 0 if it has none for such text."""
+        unknown = self._runs.unknown_id
+        return 0 if unknown is None else token_ids.count(unknown)
+
+    def refuse_too_few_rows(self, rows: int) -> None:
+        """Checks that every token id that a chat can produce is below ``rows``, the size of the embedding.
+
+        Raises:
+            CheckpointCorrupt: a chat could become a token without a row.
+        """
+        written = (self._source, *self.chat.variables.values())
+        special = (index for token, index in self._runs.special.items() if any(token in text for text in written))
+        largest = max(self._runs.largest_id, *special, 0)
+        if largest >= rows:
+            raise CheckpointCorrupt(f"the tokenizer has a token {largest} and the embedding only {rows} rows")
+
+    def token_ids(self, conversation: Conversation, max_tokens: int = UNLIMITED) -> list[int]:
+        """Token ids of a chat, up to the last that is no padding. They are shared: do not change the list.
+
+        Raises:
+            TooManyTokens: there are more than ``max_tokens``.
+            Unrenderable: the template refuses the chat, or nothing is left of it.
+        """
+        token_ids = self._kept.find(conversation)
+        if token_ids is None:
+            token_ids = self._tokenised(self.text(conversation), max_tokens)
+            self._kept.keep(conversation, token_ids)
+        if len(token_ids) > max_tokens:
+            raise TooManyTokens(len(token_ids))
+        return token_ids
+
+    def text(self, conversation: Conversation) -> str:
+        """The text that the template makes of a chat; special tokens that somebody said hold a private character.
+
+        Raises:
+            Unrenderable: the template refuses the chat.
+        """
+        messages = [self._special.marked(as_values(message, self.chat)) for message in conversation.messages]
+        tools = self._special.marked(tools_as_values(conversation))
+        return self._template.render(messages, tools, self.chat.variables, 8 * said_chars(conversation) + WRITTEN_CHARS)
+
+    def _tokenised(self, text: str, max_tokens: int) -> list[int]:
+        parts, place, items = self._runs.split_at_special(text), Place.ALONE, list[Run | int]()
+        for part in parts:
+            items.append(part if isinstance(part, int) else Run(self._special.unmarked(part), place))
+            place = Place.AFTER_SPECIAL
+        tokens = iter(self._runs.encode([item for item in items if isinstance(item, Run)], max_tokens))
+        ids = list(chain.from_iterable([item] if isinstance(item, int) else next(tokens) for item in items))
+        while ids and ids[-1] == self.pad_token_id:
+            ids.pop()
+        if not ids:
+            raise Unrenderable("the checkpoint's chat template makes no text of this chat")
+        return ids
+
+
+def merged(chats: Iterable[list[int]]) -> list[ReadTokens]:
+    """The sequences to read each chat's last token in: one for all chats that begin with the one before them."""
+    sequences = list[ReadTokens]()
+    for token_ids in chats:
+        before, reads = sequences[-1] if sequences else ReadTokens([], [])
+        if sequences and len(before) < len(token_ids) and token_ids[: len(before)] == before:
+            sequences[-1] = ReadTokens(token_ids, [*reads, len(token_ids) - 1])
+        else:
+            sequences.append(ReadTokens(token_ids, [len(token_ids) - 1]))
+    return sequences
+
+
+class _RenderedChats:
+    """The token ids of recent chats; the least recently used are dropped."""
+
+    def __init__(self) -> None:
+        self._chats: OrderedDict[Conversation, list[int]] = OrderedDict()
+        self._size = 0
+        self._lock = Lock()
+
+    def find(self, conversation: Conversation) -> list[int] | None:
+        with self._lock:
+            if (known := self._chats.get(conversation)) is not None:
+                self._chats.move_to_end(conversation)
+            return known
+
+    def keep(self, conversation: Conversation, token_ids: list[int]) -> None:
+        with self._lock:
+            if conversation not in self._chats:
+                self._chats[conversation] = token_ids
+                self._size += said_chars(conversation) + len(token_ids)
+            while self._size > KEPT:
+                dropped, ids = self._chats.popitem(last=False)
+                self._size -= said_chars(dropped) + len(ids)
+
+
+def said_chars(conversation: Conversation) -> int:
+    """The characters of a chat and its tools."""
+    said = sum(
+        len(message.text) + len(message.reasoning or "") + sum(len(call.arguments) for call in message.tool_calls)
+        for message in conversation.messages
+    )
+    return said + sum(map(len, conversation.tools))
+
+
+def load_chat_renderer(checkpoint: Checkpoint) -> ChatRenderer:
+    """The renderer of a checkpoint with a chat template, from ``tokenizer.json``, its template and its manifest.
+
+    Raises:
+        CheckpointCorrupt: a file is missing or cannot be used.
+        ManifestInvalid: the manifest has no ``chat``.
+    """
+    path, manifest = checkpoint.path, checkpoint.manifest
+    if manifest.chat is None:
+        raise ManifestInvalid(f"{manifest.reference}: it renders by texts, not by its chat template")
+    try:
+        source = (path / CHAT_TEMPLATE).read_text(encoding="utf-8")
+        return ChatRenderer(load_tokenizer(path), source, manifest.chat, manifest.score.pad_token_id)
+    except (OSError, ValueError, CheckpointCorrupt) as error:
+        raise CheckpointCorrupt(f"{manifest.reference}: {one_line(str(error), 300)}") from error
