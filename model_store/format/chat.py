@@ -20,11 +20,13 @@ class ChatTemplate:
     ``observation`` is the role of a step's observation, if an item has task and steps instead of messages.
 
     ``content`` is how the template reads the content of a turn: as one ``text``, as a list of ``parts``, or ``both``.
+    With ``empty_content`` a turn without content has an empty one, because the template fails without.
     ``arguments`` is how it reads those of a tool call: as an ``object``, or as JSON ``text``.
     """
 
     observation: Literal["user", "tool"] = "user"
     content: Literal["text", "parts", "both"] = "text"
+    empty_content: bool = False
     arguments: Literal["object", "text"] = "object"
     variables: dict[str, str] = field(default_factory=dict)
     date: Annotated[str | None, NOT_NULL] = None

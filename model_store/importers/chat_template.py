@@ -50,7 +50,7 @@ def chat_source(path: Path) -> ChatSource:
     source, variables = _source(path)
     found = _found(path, _tried(source, json.dumps(variables)), "fields")
     read = {name: text for name, text in variables.items() if name in found["reads"]}
-    fields = {"content": found["content"], "arguments": found["arguments"], "variables": read}
+    fields = {name: value for name, value in found.items() if name != "reads"} | {"variables": read}
     date = {"date": _today()} if NOW in found["reads"] else {}
     return ChatSource(source, fields | date)
 

@@ -111,7 +111,13 @@ def fields(trial: _Trial) -> dict[str, Any]:
     Raises:
         ValueError: it renders no user turn.
     """
-    return {"content": _content(trial), "arguments": _arguments(trial), "reads": trial.reads}
+    without, with_empty = _arguments(trial), _arguments(trial, content="")
+    return {
+        "content": _content(trial),
+        "empty_content": without is None and with_empty is not None,
+        "arguments": without or with_empty or "object",
+        "reads": trial.reads,
+    }
 
 
 def _content(trial: _Trial) -> str:
@@ -124,18 +130,19 @@ def _content(trial: _Trial) -> str:
     return "both" if as_text and as_parts else "parts" if as_parts else "text"
 
 
-def _arguments(trial: _Trial) -> str:
-    as_object = _tried(trial, _calling({_MARK: "a"}), [_TOOL])
-    as_text = _tried(trial, _calling(f'{{"{_MARK}": "a"}}'), [_TOOL])
+def _arguments(trial: _Trial, **content: str) -> str | None:
+    """How arguments are handed over in a turn with this content; None if the template refuses such a chat."""
+    as_object = _tried(trial, _calling({_MARK: "a"}, content), [_TOOL])
+    as_text = _tried(trial, _calling(f'{{"{_MARK}": "a"}}', content), [_TOOL])
     in_python = f"{{'{_MARK}'" in as_object  # the template prints what it is given, so it is meant to be JSON text
-    return "text" if as_text and (in_python or not as_object) else "object"
+    return "text" if as_text and (in_python or not as_object) else "object" if as_object else None
 
 
-def _calling(arguments: Any) -> list[dict[str, Any]]:
+def _calling(arguments: Any, content: dict[str, str]) -> list[dict[str, Any]]:
     call = {"id": "call00001", "type": "function", "function": {"name": "look_up", "arguments": arguments}}
     return [
         {"role": "user", "content": "asked"},
-        {"role": "assistant", "tool_calls": [call]},
+        {"role": "assistant", **content, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call00001", "name": "look_up", "content": "found"},
         {"role": "assistant", "content": "said"},
     ]

@@ -67,7 +67,7 @@ def as_values(message: Message, chat: ChatTemplate) -> dict[str, Any]:
     values: dict[str, Any] = {"role": message.role}
     if message.reasoning is not None:
         values |= {"thinking": message.reasoning, "reasoning_content": message.reasoning}
-    if message.content is not None:
+    if message.content is not None or chat.empty_content:
         values["content"] = _content(message, chat)
     if message.tool_calls:
         values["tool_calls"] = [_tool_call(call, chat) for call in message.tool_calls]
@@ -81,10 +81,10 @@ def tools_as_values(conversation: Conversation) -> list[Any] | None:
 
 
 def _content(message: Message, chat: ChatTemplate) -> str | list[dict[str, str]]:
-    assert message.content is not None
-    if chat.content == "text" or (chat.content == "both" and isinstance(message.content, str)):
+    content = message.content or ""
+    if chat.content == "text" or (chat.content == "both" and isinstance(content, str)):
         return message.text
-    texts = [message.content] if isinstance(message.content, str) else message.content
+    texts = [content] if isinstance(content, str) else content
     return [{"type": "text", "text": text} for text in texts]
 
 

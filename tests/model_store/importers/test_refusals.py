@@ -12,6 +12,8 @@ from model_store.format.store import Store
 from tests.model_store.authors_of_logits import make_language_model
 from tests.model_store.importers.importing import LINES, refused, shard, write_recipe
 from tests.model_store.tiny_checkpoints import (
+    CHATML_TOKENS,
+    byte_level,
     edit_config,
     sentence_piece,
     weights_of,
