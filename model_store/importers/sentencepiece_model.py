@@ -80,7 +80,7 @@ def _parsed(file: Path) -> tuple[Any, Any]:
     """The library and the model in a file, as its message of protobuf."""
     try:
         library, messages = import_module("sentencepiece"), import_module("sentencepiece.sentencepiece_model_pb2")
-    except ImportError as error:
+    except Exception as error:  # ImportError, or VersionError of protobuf
         raise CheckpointError(
             f"{file} is read by sentencepiece and protobuf; pip install 'agentprm[import]' brings them"
         ) from error

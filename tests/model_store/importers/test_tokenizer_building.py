@@ -147,13 +147,14 @@ def test_old_files_that_would_give_other_ids_are_refused(
     refused(store, classifier, message.replace("|", r"\|"))
 
 
+@pytest.mark.parametrize("error", [ImportError, RuntimeError], ids=["absent", "unfit for protobuf"])
 def test_a_sentencepiece_model_without_the_library_names_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: type[Exception]
 ) -> None:
-    def missing(name: str) -> Any:
-        raise ImportError(name)
+    def unusable(name: str) -> Any:
+        raise error(name)
 
-    monkeypatch.setattr(sentencepiece_model, "import_module", missing)
+    monkeypatch.setattr(sentencepiece_model, "import_module", unusable)
     (tmp_path / "tokenizer.model").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"sentencepiece and protobuf; pip install 'agentprm\[import\]'"):
         built(tmp_path)
