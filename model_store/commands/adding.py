@@ -9,11 +9,13 @@ import typer
 from tokenizers import Tokenizer
 
 from agentprm.types import State, Trajectory
+from model_store.commands.comparing import comparison_report
 from model_store.commands.looking import recipe_in_words
 from model_store.commands.options import (
     BUNDLED,
     BaseOption,
     BetaOption,
+    CheckOption,
     ContextOption,
     JsonOption,
     PresetOption,
@@ -24,8 +26,10 @@ from model_store.commands.options import (
 )
 from model_store.commands.report import Report, table
 from model_store.errors import CheckpointNotFound
+from model_store.format.check import read_check_file
 from model_store.format.store import Store
 from model_store.format.template import Template
+from model_store.importers.check import CheckFailed, compare
 from model_store.importers.hub import find_source
 from model_store.importers.importer import SAMPLE, Imported, ImportOptions, add_checkpoint, sample_scores, stage
 from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
@@ -42,20 +46,28 @@ def add(
     reference: ReferenceOption = None,
     beta: BetaOption = None,
     context_length: ContextOption = None,
+    check: CheckOption = None,
     store: StoreOption = BUNDLED,
     as_json: JsonOption = False,
 ) -> None:
     """Import a checkpoint from a directory or the hub.
 
-    It is published after it has been loaded and has scored a sample.
+    It is published after it has been loaded and has scored a sample; with --check, only if its scores agree with those
+    of its authors' code.
     """
     _refuse_both(preset, recipe)
+    expected = read_check_file(check) if check else None
     path, base_path = find_source(source), find_source(base) if base else None
-    options = ImportOptions(name, version, preset, recipe, context_length, beta=beta)
-    imported = add_checkpoint(Store(store), path, _with_origins(options, source, base, reference), base_path)
-    found = _findings(imported)
-    text = f"published {imported.checkpoint.manifest.reference}\n{_in_words(found)}"
-    Report(found, text).show(as_json=as_json)
+    options = ImportOptions(name, version, preset, recipe, context_length, beta=beta, check=expected)
+    try:
+        imported = add_checkpoint(Store(store), path, _with_origins(options, source, base, reference), base_path)
+    except CheckFailed as failed:
+        compared = comparison_report(failed.comparison)
+        Report({"check": compared.data}, compared.text).show(as_json=as_json)
+        raise
+    report = _report(imported)
+    published = f"published {imported.checkpoint.manifest.reference}"
+    report._replace(text=f"{published}\n{report.text}").show(as_json=as_json)
 
 
 def inspect(
@@ -69,6 +81,7 @@ def inspect(
     reference: ReferenceOption = None,
     beta: BetaOption = None,
     context_length: ContextOption = None,
+    check: CheckOption = None,
     store: StoreOption = BUNDLED,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,17 +90,19 @@ def inspect(
     The source is a checkpoint to import, which is not published, or a version of the store.
     """
     _refuse_both(preset, recipe)
+    expected = read_check_file(check) if check else None
     try:
         checkpoint = Store(store).resolve(source)
     except CheckpointNotFound:
-        options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta)
+        options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta, check=expected)
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
             path, base_path = find_source(source), find_source(base) if base else None
             staged = stage(path, Path(scratch), _with_origins(options, source, base, reference), base_path)
-            found = _findings(staged)
+            report = _report(staged)
     else:
-        found = _findings(Imported(checkpoint, "as published", sample_scores(checkpoint)))
-    Report(found, _in_words(found)).show(as_json=as_json)
+        comparison = compare(checkpoint, expected) if expected else None
+        report = _report(Imported(checkpoint, "as published", sample_scores(checkpoint), comparison))
+    report.show(as_json=as_json)
 
 
 def _refuse_both(preset: str | None, recipe: Path | None) -> None:
@@ -103,6 +118,15 @@ def _with_origins(options: ImportOptions, source: str, base: str | None, referen
 def _origin(source: str) -> str:
     """The source as callers of the service may see it: a directory's name without its path."""
     return Path(source).resolve().name if Path(source).is_dir() else source
+
+
+def _report(imported: Imported) -> Report:
+    """What was found out about a checkpoint; no success if its scores disagree with the authors' numbers."""
+    found = _findings(imported)
+    if imported.comparison is None:
+        return Report(found, _in_words(found))
+    compared = comparison_report(imported.comparison)
+    return Report({**found, "check": compared.data}, f"{_in_words(found)}\n{compared.text}", compared.success)
 
 
 def _findings(imported: Imported) -> dict[str, Any]:

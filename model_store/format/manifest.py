@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import TypeAdapter, with_config
 
 from model_store.errors import ManifestInvalid
+from model_store.format.check import Check, refuse_disagreeing
 from model_store.format.judge import Judge, check_judge
 from model_store.format.recipe import ScoreRecipe, check_score
 from model_store.format.template import Template
@@ -39,6 +40,7 @@ class Manifest:
     training: dict[str, Any]
     evaluation: dict[str, Any]
     judge: Annotated[Judge | None, NOT_NULL] = None
+    check: Annotated[Check | None, NOT_NULL] = None
     digest: str = ""
 
     @property
@@ -86,6 +88,8 @@ def parse_manifest(text: str) -> Manifest:
         raise ManifestInvalid("prm.json: judge must be there for a judge head, and for no other")
     if manifest.judge is not None:
         check_judge(manifest.judge)
+    if manifest.check is not None:
+        refuse_disagreeing(manifest.check)
     return manifest
 
 

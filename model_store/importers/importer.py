@@ -5,16 +5,18 @@ It is published only after it has been loaded like a served one and has scored a
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from agentprm.types import Step, Trajectory
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
+from model_store.format.check import CheckFile
 from model_store.format.manifest import FORMAT, Manifest, parse_manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint, Store
+from model_store.importers.check import CheckFailed, Comparison, compare
 from model_store.importers.families import read_recipe, recognise, score_and_template
 from model_store.importers.lora import CONFIG as ADAPTER
 from model_store.importers.lora import Adapter
@@ -36,7 +38,8 @@ class ImportOptions:
     """Name, version and recipe of an imported checkpoint.
 
     At most one of ``preset`` and ``recipe`` is given; without both, the family must follow from the files.
-    ``reference`` is the model that a ``log_ratio`` compares with, and ``beta`` its factor.
+    ``reference`` is the model that a ``log_ratio`` compares with, and ``beta`` its factor. ``check`` holds the authors'
+    numbers that the scores must agree with.
     """
 
     name: str
@@ -47,15 +50,17 @@ class ImportOptions:
     base_model: str = ""
     reference: Path | None = None
     beta: float | None = None
+    check: CheckFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A checkpoint, its preset, and the raw scores that it gives the steps of ``SAMPLE``."""
+    """A checkpoint, its preset, the raw scores of the steps of ``SAMPLE``, and the comparison if one was asked for."""
 
     checkpoint: Checkpoint
     preset: str
     raw: list[float]
+    comparison: Comparison | None = None
 
 
 def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Path | None = None) -> Imported:
@@ -63,17 +68,26 @@ def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Pat
 
     Raises:
         CheckpointError: it cannot be recognised, loaded or scored. The store is not changed then.
+        CheckFailed: its scores differ from the authors' numbers. The store is not changed then either.
     """
     store.free_path(options.name, options.version)
     store.root.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=store.root, prefix=".import-") as scratch:
         imported = stage(source, Path(scratch), options, base)
-        published = store.publish(imported.checkpoint.path, imported.checkpoint.manifest)
-    return Imported(published, imported.preset, imported.raw)
+        manifest, comparison = imported.checkpoint.manifest, imported.comparison
+        if comparison and not comparison.agrees:
+            raise CheckFailed(comparison)
+        if comparison:
+            manifest = replace(manifest, check=comparison.outcome())
+        published = store.publish(imported.checkpoint.path, manifest)
+    return replace(imported, checkpoint=published)
 
 
 def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = None) -> Imported:
-    """Writes a checkpoint as it is to be published, loads it and scores the sample. Raises like ``add_checkpoint``."""
+    """Writes a checkpoint as it is to be published, loads it, scores the sample, and compares its scores if asked to.
+
+    Raises like ``add_checkpoint``, but returns a comparison that disagrees.
+    """
     adapter, config = _adapter(source, base), _read_config(base or source)
     if adapter:
         config["architectures"] = [adapter.architecture(_architecture(config))]
@@ -93,7 +107,8 @@ def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = 
     if options.reference:
         stage_reference(options.reference, into)
     checkpoint = Checkpoint(into, manifest)
-    return Imported(checkpoint, preset, sample_scores(checkpoint))
+    raw = sample_scores(checkpoint)
+    return Imported(checkpoint, preset, raw, compare(checkpoint, options.check) if options.check else None)
 
 
 def stage_reference(source: Path, into: Path) -> None:
