@@ -88,6 +88,10 @@ def parse_manifest(text: str) -> Manifest:
         raise ManifestInvalid("prm.json: judge must be there for a judge head, and for no other")
     if manifest.judge is not None:
         check_judge(manifest.judge)
+        if (manifest.judge.number is None) != (manifest.score.activation == "softmax"):
+            raise ManifestInvalid(
+                "prm.json: score: activation must be identity for a judge's number, softmax for its tokens"
+            )
     if manifest.check is not None:
         refuse_disagreeing(manifest.check)
     return manifest
