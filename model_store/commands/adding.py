@@ -1,6 +1,5 @@
 """``add`` and ``inspect``: a checkpoint of any family, and its scores of a sample."""
 
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -16,21 +15,24 @@ from model_store.commands.options import (
     BaseOption,
     BetaOption,
     CheckOption,
+    ConfigFromOption,
     ContextOption,
     JsonOption,
     PresetOption,
     RecipeOption,
     ReferenceOption,
+    SeparatorOption,
     SourceArgument,
     StoreOption,
+    SubfolderOption,
 )
 from model_store.commands.report import Report, table
+from model_store.commands.sources import find_sources
 from model_store.errors import CheckpointNotFound
 from model_store.format.check import read_check_file
 from model_store.format.store import Store
 from model_store.format.template import Template
 from model_store.importers.check import CheckFailed, compare
-from model_store.importers.hub import find_source
 from model_store.importers.importer import SAMPLE, Imported, ImportOptions, add_checkpoint, sample_scores, stage
 from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
 
@@ -42,9 +44,12 @@ def add(
     version: Annotated[str, typer.Option(help="Version of the checkpoint; a published version never changes.")],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
+    separator: SeparatorOption = None,
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
+    subfolder: SubfolderOption = "",
+    config_from: ConfigFromOption = None,
     context_length: ContextOption = None,
     check: CheckOption = None,
     store: StoreOption = BUNDLED,
@@ -57,10 +62,12 @@ def add(
     """
     _refuse_both(preset, recipe)
     expected = read_check_file(check) if check else None
-    path, base_path = find_source(source), find_source(base) if base else None
-    options = ImportOptions(name, version, preset, recipe, context_length, beta=beta, check=expected)
+    sources = find_sources(source, subfolder, base, reference, config_from)
+    options = sources.options(
+        ImportOptions(name, version, preset, recipe, context_length, separator=separator, beta=beta, check=expected)
+    )
     try:
-        imported = add_checkpoint(Store(store), path, _with_origins(options, source, base, reference), base_path)
+        imported = add_checkpoint(Store(store), sources.path, options, sources.base)
     except CheckFailed as failed:
         compared = comparison_report(failed.comparison)
         Report({"check": compared.data}, compared.text).show(as_json=as_json)
@@ -77,9 +84,12 @@ def inspect(
     ],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
+    separator: SeparatorOption = None,
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
+    subfolder: SubfolderOption = "",
+    config_from: ConfigFromOption = None,
     context_length: ContextOption = None,
     check: CheckOption = None,
     store: StoreOption = BUNDLED,
@@ -94,30 +104,21 @@ def inspect(
     try:
         checkpoint = Store(store).resolve(source)
     except CheckpointNotFound:
-        options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta, check=expected)
+        options = ImportOptions(
+            "inspected", "0", preset, recipe, context_length, separator=separator, beta=beta, check=expected
+        )
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
-            path, base_path = find_source(source), find_source(base) if base else None
-            staged = stage(path, Path(scratch), _with_origins(options, source, base, reference), base_path)
-            report = _report(staged)
+            sources = find_sources(source, subfolder, base, reference, config_from)
+            report = _report(stage(sources.path, Path(scratch), sources.options(options), sources.base))
     else:
         comparison = compare(checkpoint, expected) if expected else None
-        report = _report(Imported(checkpoint, "as published", sample_scores(checkpoint), comparison))
+        report = _report(Imported(checkpoint, "as published", sample_scores(checkpoint), comparison=comparison))
     report.show(as_json=as_json)
 
 
 def _refuse_both(preset: str | None, recipe: Path | None) -> None:
     if preset and recipe:
         raise typer.BadParameter("--preset and --recipe exclude each other")
-
-
-def _with_origins(options: ImportOptions, source: str, base: str | None, reference: str | None) -> ImportOptions:
-    base_model = " merged into ".join(_origin(given) for given in (source, base) if given)
-    return replace(options, base_model=base_model, reference=find_source(reference) if reference else None)
-
-
-def _origin(source: str) -> str:
-    """The source as callers of the service may see it: a directory's name without its path."""
-    return Path(source).resolve().name if Path(source).is_dir() else source
 
 
 def _report(imported: Imported) -> Report:
@@ -145,6 +146,8 @@ def _findings(imported: Imported) -> dict[str, Any]:
     ]
     return {
         "checkpoint": manifest.reference,
+        "source": manifest.base_model,
+        "notes": list(imported.notes),
         "preset": imported.preset,
         "recipe": recipe_in_words(manifest.score),
         "digest": manifest.digest,
@@ -172,7 +175,9 @@ def is_as_whole_text(
         return None
     tokenizer.encode_special_tokens = False
     whole = tokenizer.encode(template.whole_text(trajectory), add_special_tokens=False)
-    return bool(whole.ids == renderer.trajectory(trajectory).token_ids)
+    rendered = renderer.trajectory(trajectory).token_ids
+    rest = whole.ids[len(rendered) :]
+    return whole.ids[: len(rendered)] == rendered and set(rest) <= {renderer.pad_token_id}
 
 
 def _in_words(found: dict[str, Any]) -> str:
@@ -183,9 +188,10 @@ def _in_words(found: dict[str, Any]) -> str:
     ]
     whole = {True: "the same", False: "NOT the same", None: "not compared: segments are tokenised on their own"}
     lines = [
+        f"source: {found['source']}",
         f"preset: {found['preset']}",
         f"score: {found['recipe']}",
         f"tokens as from the whole text at once: {whole[found['as_whole_text']]}",
         f"prefix stable: {'yes' if found['prefix_stable'] else 'NO'}",
     ]
-    return "\n".join([*lines, table(rows)])
+    return "\n".join([*lines, *found["notes"], table(rows)])

@@ -109,5 +109,6 @@ def recipe_in_words(score: ScoreRecipe) -> str:
     }
     words = [score.head, read.get(score.head, ", ".join(score.layers))]
     words += [f"output {score.output}"] if score.output is not None else []
+    words += [f"never at token {score.pad_token_id}"] if score.pad_token_id is not None else []
     words += [_activation_in_words(score)]
     return "; ".join([*words, *(["lower is better"] if score.direction == "lower" else [])])

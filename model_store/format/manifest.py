@@ -81,8 +81,6 @@ def parse_manifest(text: str) -> Manifest:
         raise ManifestInvalid("prm.json: digest is missing or empty; publish the checkpoint to give it one")
     if manifest.context_length < 1:
         raise ManifestInvalid("prm.json: context_length must be positive")
-    if not manifest.template.action[1]:
-        raise ManifestInvalid("prm.json: template.action must end in a boundary, its second text is empty")
     check_score(manifest.score)
     if (manifest.judge is not None) != (manifest.score.head == "judge"):
         raise ManifestInvalid("prm.json: judge must be there for a judge head, and for no other")

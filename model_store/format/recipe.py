@@ -36,7 +36,8 @@ class ScoreRecipe:
 
     ``direction`` is ``lower`` for a head that is high for a bad step; raw is then negated, so that higher is better on
     the wire. ``read`` names the token that is read: ``action_end``, the last of the rendered action, or a judge's
-    ``verdict``.
+    ``verdict``. With ``pad_token_id`` it is the last that is not this token: so transformers' sequence classifiers
+    read, also where the token ends a turn.
     """
 
     head: Literal["linear", "mlp", "token", "token_pair", "vocabulary_mean", "judge", "log_ratio"]
@@ -50,6 +51,7 @@ class ScoreRecipe:
     beta: Annotated[float | None, NOT_NULL] = None
     opens: tuple[int, ...] = ()
     closes: Annotated[int | None, NOT_NULL] = None
+    pad_token_id: Annotated[int | None, NOT_NULL] = None
 
     def promise(self, raw: float) -> float:
         """Promise in [0, 1] of one raw score."""
@@ -84,6 +86,7 @@ def check_score(score: ScoreRecipe) -> None:
         "beta": (score.beta is not None and score.beta > 0) if is_ratio else score.beta is None,
         "opens": bool(score.opens) == is_ratio and min(score.opens, default=0) >= 0,
         "closes": (score.closes is not None and score.closes >= 0) if is_ratio else score.closes is None,
+        "pad_token_id": score.pad_token_id is None or (layer_count is not None and score.pad_token_id >= 0),
     }
     complaints = {
         "layers": f"must name {layer_count or 'nothing'} for a {score.head} head",
@@ -97,6 +100,7 @@ def check_score(score: ScoreRecipe) -> None:
         "beta": "must be positive for a log_ratio head, and goes with no other",
         "opens": "must hold the token ids after which the agent speaks, for a log_ratio head and no other",
         "closes": "must be the token id that ends what the agent says, for a log_ratio head and no other",
+        "pad_token_id": "must be a token id, of a linear or mlp head",
     }
     for name, fits in checks.items():
         if not fits:

@@ -5,6 +5,7 @@ It is published only after it has been loaded like a served one and has scored a
 
 import json
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +18,24 @@ from model_store.format.manifest import FORMAT, Manifest, parse_manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import REFERENCE, Checkpoint, Store
 from model_store.importers.check import CheckFailed, Comparison, compare
-from model_store.importers.families import read_recipe, recognise, score_and_template
+from model_store.importers.config_fields import refuse_fields
+from model_store.importers.families import (
+    read_recipe,
+    recognise,
+    refuse_unread_bias,
+    score_and_template,
+    with_separator,
+)
+from model_store.importers.left_to_right import refuse_later_tokens
 from model_store.importers.lora import CONFIG as ADAPTER
 from model_store.importers.lora import Adapter
+from model_store.importers.notes import notes
+from model_store.importers.own_logits import refuse_other_logits
+from model_store.importers.padding import pad_token
 from model_store.importers.presets import PRESETS
+from model_store.importers.sources import readable
+from model_store.importers.text_tower import text_config
+from model_store.importers.unread_tensors import refuse_unread_tensors
 from model_store.importers.weights import link_or_copy, stage_weights
 from model_store.network.log_ratio import own_tokens
 from model_store.network.model import load_model, score_rows
@@ -38,8 +53,9 @@ class ImportOptions:
     """Name, version and recipe of an imported checkpoint.
 
     At most one of ``preset`` and ``recipe`` is given; without both, the family must follow from the files.
-    ``reference`` is the model that a ``log_ratio`` compares with, and ``beta`` its factor. ``check`` holds the authors'
-    numbers that the scores must agree with.
+    ``separator`` is the text after each step, where a preset leaves it open. ``reference`` is the model that a
+    ``log_ratio`` compares with, and ``beta`` its factor. ``config_from`` holds the configuration and the tokenizer, if
+    the source does not. ``check`` holds the authors' numbers that the scores must agree with.
     """
 
     name: str
@@ -48,18 +64,25 @@ class ImportOptions:
     recipe: Path | None = None
     context_length: int | None = None
     base_model: str = ""
+    separator: str | None = None
     reference: Path | None = None
     beta: float | None = None
+    config_from: Path | None = None
     check: CheckFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A checkpoint, its preset, the raw scores of the steps of ``SAMPLE``, and the comparison if one was asked for."""
+    """A checkpoint, its preset, and the raw scores that it gives the steps of ``SAMPLE``.
+
+    ``notes`` are sentences about what was changed on the way, and about what its files leave open or say unusually.
+    ``comparison`` is there if the authors' numbers were given.
+    """
 
     checkpoint: Checkpoint
     preset: str
     raw: list[float]
+    notes: tuple[str, ...] = ()
     comparison: Comparison | None = None
 
 
@@ -88,18 +111,30 @@ def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = 
 
     Raises like ``add_checkpoint``, but returns a comparison that disagrees.
     """
-    adapter, config = _adapter(source, base), _read_config(base or source)
-    if adapter:
-        config["architectures"] = [adapter.architecture(_architecture(config))]
-    stage_weights(base or source, into, adapter)
-    (into / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    if base and options.config_from:
+        raise CheckpointError(
+            "an adapter takes the configuration of its base: --base and --config-from exclude each other"
+        )
+    preset = PRESETS.get(options.preset or "")
+    step_token = preset.separator if preset and preset.separator_added else ""
+    with readable(source, into.parent, options.config_from, step_token) as own, ExitStack() as stack:
+        under = stack.enter_context(readable(base, into.parent)) if base else None
+        imported = _stage(own.path, into, options, under.path if under else None)
+    return replace(imported, notes=(*own.notes, *(under.notes if under else ()), *imported.notes))
+
+
+def _stage(source: Path, into: Path, options: ImportOptions, base: Path | None) -> Imported:
+    adapter = _adapter(source, base)
+    config, changes = stage_model(base or source, into, adapter, has_recipe=options.recipe is not None)
     tokenizer_from = source if (source / "tokenizer.json").exists() else base or source
     if not (tokenizer_from / "tokenizer.json").exists():
         raise CheckpointCorrupt(
-            f"{tokenizer_from} has no tokenizer.json; save its tokenizer with a fast tokenizer class first"
+            f"{tokenizer_from} has no tokenizer.json, nor files to build it from; --config-from names a source that has"
         )
     link_or_copy(tokenizer_from / "tokenizer.json", into / "tokenizer.json")
     manifest, preset = _manifest(into, tokenizer_from, config, options)
+    if adapter:
+        adapter.refuse_unread(manifest.score.layers)
     if (options.reference is not None) != (manifest.score.head == "log_ratio"):
         raise CheckpointError(
             "a log_ratio needs a --reference, the model that it compares with, and no other head does"
@@ -107,8 +142,31 @@ def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = 
     if options.reference:
         stage_reference(options.reference, into)
     checkpoint = Checkpoint(into, manifest)
+    assumed = notes(manifest, preset, options.separator)
     raw = sample_scores(checkpoint)
-    return Imported(checkpoint, preset, raw, compare(checkpoint, options.check) if options.check else None)
+    comparison = compare(checkpoint, options.check) if options.check else None
+    return Imported(checkpoint, preset, raw, (*changes, *assumed), comparison)
+
+
+def stage_model(
+    source: Path, into: Path, adapter: Adapter | None, *, has_recipe: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Writes weights and ``config.json`` of a model, of a composite those of its text tower; returns config and notes.
+
+    Raises:
+        CheckpointError: its files cannot be used.
+    """
+    whole = _read_config(source)
+    text = text_config(whole)
+    config = text or whole
+    refuse_fields(config, has_recipe=has_recipe)
+    if adapter:
+        config["architectures"] = [adapter.architecture(_architecture(config))]
+    left_out = stage_weights(source, into, adapter, text_only=text is not None)
+    (into / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    if text is None:
+        return config, ()
+    return config, (f"the text tower of {whole['model_type']}; left out: {', '.join(left_out) or 'nothing'}",)
 
 
 def stage_reference(source: Path, into: Path) -> None:
@@ -117,13 +175,14 @@ def stage_reference(source: Path, into: Path) -> None:
     Raises:
         CheckpointError: its tokenizer differs from the policy's, or its files cannot be used.
     """
-    policy, reference = (_tokenizer_content(path) for path in (into, source))
-    if policy != reference:
-        raise CheckpointError(f"the reference {source} has another tokenizer than the policy; a ratio needs the same")
     path = into / REFERENCE
     path.mkdir()
-    stage_weights(source, path, None)
-    (path / "config.json").write_text(json.dumps(_read_config(source), indent=2), encoding="utf-8")
+    with readable(source, into.parent) as plain:
+        if _tokenizer_content(into) != _tokenizer_content(plain.path):
+            raise CheckpointError(
+                f"the reference {source} has another tokenizer than the policy; a ratio needs the same"
+            )
+        stage_model(plain.path, path, None, has_recipe=True)
 
 
 def _tokenizer_content(path: Path) -> dict[str, Any]:
@@ -139,15 +198,18 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     """Raw scores of ``SAMPLE``, by the plain forward on the CPU.
 
     Raises:
-        CheckpointError: the checkpoint cannot be loaded, or a score is not finite.
+        CheckpointError: the checkpoint cannot be loaded, a score is not finite, or it changes with later steps.
     """
     renderer, model = load_renderer(checkpoint), load_model(checkpoint, "cpu", "auto")
     renderer.refuse_too_few_rows(model.vocabulary)
+    refuse_unread_tensors(model.unread)
     rendered = renderer.trajectory(SAMPLE)
     _refuse_unread_steps(rendered, checkpoint.manifest.score)
     (raw,) = score_rows(model, [rendered.token_ids], [rendered.step_ends])
     if not all(map(math.isfinite, raw)):
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference} gives a sample no finite score")
+    refuse_later_tokens(model, rendered.token_ids, rendered.step_ends, raw, checkpoint.manifest.dtype)
+    refuse_other_logits(checkpoint, model, rendered.token_ids, rendered.step_ends, raw)
     return raw
 
 
@@ -179,8 +241,6 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CheckpointCorrupt(f"{file} cannot be read: {one_line(str(error), 300)}") from error
     if not isinstance(config, dict):
         raise CheckpointCorrupt(f"{file} must be an object")
-    if "quantization_config" in config:
-        raise CheckpointError(f"{path} is quantised; only plain weights are served")
     return {name: value for name, value in config.items() if name != "auto_map"}
 
 
@@ -196,11 +256,17 @@ def _manifest(
     if options.recipe:
         name, preset = "own recipe", read_recipe(options.recipe)
     else:
-        name = options.preset or recognise(_architecture(config), tensor_shapes(staged))
+        shapes = tensor_shapes(staged)
+        name = options.preset or recognise(_architecture(config), config, shapes)
         if name not in PRESETS:
             raise CheckpointError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
         preset = PRESETS[name]
-    score, template = score_and_template(preset, tokenizer_from, load_tokenizer(staged))
+        refuse_unread_bias(name, shapes)
+    if options.separator is not None:
+        preset = with_separator(name, preset, options.separator)
+    tokenizer = load_tokenizer(staged)
+    score, template = score_and_template(preset, tokenizer_from, tokenizer)
+    score |= pad_token(config, score, template, tokenizer)
     score |= {} if options.beta is None else {"beta": options.beta}
     data = {
         "format": FORMAT,

@@ -17,12 +17,17 @@ import torch
 from safetensors.torch import save_file
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
+from model_store.importers.layout import BIN_INDEX, INDEX, indexed_files
 
-INDEX: Final = "pytorch_model.bin.index.json"
 _WEIGHTS: Final = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin")
 """Only these are converted: trainers write other pickles into the same directory."""
 SPARE_BYTES: Final = 2**30
 """Memory that a reader may use beyond three times the size of its file."""
+
+
+def bin_files(source: Path) -> list[Path]:
+    """The ``.bin`` files of a directory that hold weights, in order."""
+    return [file for file in sorted(source.glob("*.bin")) if _WEIGHTS.fullmatch(file.name)]
 
 
 def convert(source: Path, into: Path) -> list[Path]:
@@ -32,14 +37,14 @@ def convert(source: Path, into: Path) -> list[Path]:
         CheckpointError: ``into`` is there already, or ``source`` holds no such file.
         CheckpointCorrupt: a file holds anything but tensors, or needs more than a reader may use.
     """
-    files = [file for file in sorted(source.glob("*.bin")) if _WEIGHTS.fullmatch(file.name)]
+    files = bin_files(source)
     if not files:
         raise CheckpointError(f"{source} holds no pytorch_model.bin or the like to convert")
     if into.exists():
         raise CheckpointError(f"{into} is there already")
     into.mkdir(parents=True)
     done = subprocess.run(  # noqa: S603  (this file, in the same Python)
-        [sys.executable, "-m", __name__, *(str(path.resolve()) for path in (into, *files))],
+        [sys.executable, "-m", __name__, *(str(path.absolute()) for path in (into, *files))],
         capture_output=True,
         text=True,
         check=False,
@@ -57,14 +62,12 @@ def _converted(name: str) -> str:
 
 
 def _convert_index(source: Path, into: Path) -> None:
-    if not (source / INDEX).exists():
+    if not indexed_files(source / BIN_INDEX):
         return
-    try:
-        index = json.loads((source / INDEX).read_text(encoding="utf-8"))
-        index["weight_map"] = {tensor: _converted(file) for tensor, file in index["weight_map"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointCorrupt(f"{source / INDEX} does not map tensors to files") from error
-    (into / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+    index = json.loads((source / BIN_INDEX).read_text(encoding="utf-8"))
+    index["weight_map"] = {tensor: _converted(file) for tensor, file in index["weight_map"].items()}
+    index.setdefault("metadata", {})  # transformers requires it
+    (into / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
 def _limit(size: int) -> None:

@@ -51,6 +51,10 @@ Parts = Sequence[str | list[int]]
 """A text of a template: ids of special tokens, and text that is tokenised with its neighbours."""
 
 
+class Unrenderable(ValueError):
+    """A checkpoint's template cannot render a history. The text is one sentence for the caller."""
+
+
 class TooManyTokens(Exception):
     """Tokenising has stopped, because the limit is passed. ``tokens`` is the number found until then."""
 

@@ -104,7 +104,7 @@ def test_a_manifest_without_a_field_is_refused_by_name(store: Store, published: 
         (lambda data: data.update(context_length=True), "context_length must be a whole number"),
         (lambda data: data["score"].update(head="magic"), "head must be one of 'linear'"),
         (lambda data: data["template"].update(action=["only one"]), "action must be a list of 2 texts"),
-        (lambda data: data["template"].update(action=["", ""]), "must end in a boundary"),
+        (lambda data: data["score"].update(pad_token_id=-1), "pad_token_id must be a token id"),
         (lambda data: data.update(format=2), "this version reads 1"),
         (lambda data: data.update(name="other"), "says it is other@1"),
     ],

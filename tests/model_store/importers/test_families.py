@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentprm.types import State, Step, Trajectory
+from model_store.errors import CheckpointError
 from model_store.format.store import Store
 from model_store.importers.importer import Imported, ImportOptions, add_checkpoint
 from model_store.text.renderer import Renderer, load_renderer
 from service.engine.padded_engine import PaddedEngine
 from service.engine.prefix_engine import PrefixEngine
 from service.engine.selection import load_engine
-from tests.model_store.authors import FAMILIES, STEPS, TASK, Family
+from tests.model_store.authors import FAMILIES, STEPS, TASK
+from tests.model_store.family import Family
 
 OTHER = ("She has 16 - 3 eggs", "наверно", "So 13")
 
@@ -22,8 +25,9 @@ def family(request: pytest.FixtureRequest) -> Family:
     return FAMILIES[request.param]
 
 
-def imported(tmp_path: Path, preset: str | None) -> Imported:
-    return add_checkpoint(Store(tmp_path / "store"), tmp_path / "source", ImportOptions("foreign", "1", preset=preset))
+def imported(tmp_path: Path, preset: str | None, **options: Any) -> Imported:
+    wanted = ImportOptions("foreign", "1", preset=preset, **options)
+    return add_checkpoint(Store(tmp_path / "store"), tmp_path / "source", wanted)
 
 
 def trajectory(steps: Sequence[str]) -> Trajectory:
@@ -45,7 +49,7 @@ def test_every_step_scores_as_the_authors_code_does(family: Family, tmp_path: Pa
     assert len({round(promise, 3) for promises in expected for promise in promises}) > 3, (
         "scores that can be told apart"
     )
-    checkpoint = imported(tmp_path, None if family.recognised else family.preset).checkpoint
+    checkpoint = imported(tmp_path, None if family.recognised else family.preset, **family.options).checkpoint
     renderer, promise = load_renderer(checkpoint), checkpoint.manifest.score.promise
     engine = load_engine(checkpoint, "cpu", "auto", prefix_cache_bytes=2**30, cpu_threads=1)
 
@@ -67,7 +71,7 @@ def test_every_step_scores_as_the_authors_code_does(family: Family, tmp_path: Pa
 def test_a_family_is_recognised_by_its_files_where_they_tell(family: Family, tmp_path: Path) -> None:
     family.make(tmp_path / "source")
     if family.recognised:
-        assert imported(tmp_path, None).preset == family.preset
+        assert imported(tmp_path, None, **family.options).preset == family.preset
     else:
-        with pytest.raises(Exception, match="does not tell how it scores; name a preset"):
+        with pytest.raises(CheckpointError, match=r"does not tell how it scores; name|--preset reasonflux-prm"):
             imported(tmp_path, None)
