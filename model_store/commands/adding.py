@@ -28,9 +28,9 @@ from model_store.commands.options import (
 )
 from model_store.commands.report import Report, table
 from model_store.commands.sources import find_sources
-from model_store.errors import CheckpointNotFound
+from model_store.errors import CheckpointError, CheckpointNotFound
 from model_store.format.check import read_check_file
-from model_store.format.store import Store
+from model_store.format.store import Checkpoint, Store
 from model_store.format.template import Template
 from model_store.importers.check import CheckFailed, compare
 from model_store.importers.importer import SAMPLE, Imported, ImportOptions, add_checkpoint, sample_scores, stage
@@ -111,6 +111,7 @@ def inspect(
             sources = find_sources(source, subfolder, base, reference, config_from)
             report = _report(stage(sources.path, Path(scratch), sources.options(options), sources.base))
     else:
+        _refuse_judge(checkpoint)
         comparison = compare(checkpoint, expected) if expected else None
         report = _report(Imported(checkpoint, "as published", sample_scores(checkpoint), comparison=comparison))
     report.show(as_json=as_json)
@@ -121,8 +122,14 @@ def _refuse_both(preset: str | None, recipe: Path | None) -> None:
         raise typer.BadParameter("--preset and --recipe exclude each other")
 
 
+def _refuse_judge(checkpoint: Checkpoint) -> None:
+    if checkpoint.manifest.judge is not None:
+        reference = checkpoint.manifest.reference
+        raise CheckpointError(f"{reference} is a judge, whose server gives the scores; show prints its manifest")
+
+
 def _report(imported: Imported) -> Report:
-    """What was found out about a checkpoint; no success if its scores disagree with the authors' numbers."""
+    """Returns what was found out about a checkpoint; no success if its scores disagree with the authors' numbers."""
     found = _findings(imported)
     if imported.comparison is None:
         return Report(found, _in_words(found))

@@ -9,6 +9,7 @@ import pytest
 from model_store.__main__ import main
 from model_store.format.store import Store
 from tests.model_store.authors import FAMILIES, STEPS, TASK
+from tests.model_store.format.test_judge import JUDGED
 
 
 @pytest.fixture
@@ -84,3 +85,17 @@ def test_a_file_that_is_wrong_is_refused_before_anything_is_read(
     arguments = ["nobody/nothing@0", "--check", str(file), "--store", str(store.root)]
     assert main(["inspect", *arguments]) == 1
     assert capsys.readouterr().err == f"agentprm: {file}: items is missing\n"
+
+
+@pytest.mark.parametrize("with_check", [False, True])
+def test_a_judge_is_not_inspected_for_its_server_scores(
+    store: Store, tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str], with_check: bool
+) -> None:
+    (tmp_path / "judge").mkdir()
+    store.root.mkdir(exist_ok=True)
+    store.publish(tmp_path / "judge", JUDGED)
+    arguments = ["inspect", JUDGED.name, "--store", str(store.root), *(["--check", str(file)] if with_check else [])]
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == (
+        "agentprm: judge@1 is a judge, whose server gives the scores; show prints its manifest\n"
+    )
