@@ -80,11 +80,8 @@ def test_a_judge_whose_fields_do_not_fit_is_refused_in_one_sentence(wrong: dict[
     assert complaint in str(refused.value)
 
 
-NUMBER = replace(
-    JUDGED,
-    score=ScoreRecipe("judge", "identity", "verdict"),
-    judge=replace(JUDGE, good=(), bad=(), after="Score:", max_tokens=50, number=NumberVerdict(0.0, 10.0, "/10")),
-)
+GRADER = replace(JUDGE, good=(), bad=(), after="Score:", max_tokens=50, number=NumberVerdict(0.0, 10.0, "/10"))
+NUMBER = replace(JUDGED, score=ScoreRecipe("judge", "identity", "verdict"), judge=GRADER)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +101,7 @@ NUMBER = replace(
 )
 def test_a_number_whose_fields_do_not_fit_is_refused_in_one_sentence(wrong: dict[str, Any], complaint: str) -> None:
     data = json.loads(replace(NUMBER, digest="sha256:0").to_json())
-    assert parse_manifest(json.dumps(data)).judge == NUMBER.judge
+    assert parse_manifest(json.dumps(data)).judge == GRADER
     data["judge"] |= wrong
     with pytest.raises(ManifestInvalid, match=f"^prm.json: judge: {re.escape(complaint)}"):
         parse_manifest(json.dumps(data))
@@ -115,7 +112,7 @@ def test_a_number_is_published_with_the_range_that_it_is_mapped_from(tmp_path: P
     store = Store(tmp_path / "store")
     store.root.mkdir()
     ten = store.publish(tmp_path / "source", NUMBER).manifest
-    five = replace(NUMBER, version="2", judge=replace(NUMBER.judge, number=NumberVerdict(0.0, 5.0, "/5")))
+    five = replace(NUMBER, version="2", judge=replace(GRADER, number=NumberVerdict(0.0, 5.0, "/5")))
     assert store.resolve("judge@1").manifest == ten
     assert store.publish(tmp_path / "source", five).manifest.digest != ten.digest
 

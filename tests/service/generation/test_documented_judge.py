@@ -79,8 +79,8 @@ def test_a_judge_that_writes_a_number_is_published_and_read_as_its_row_says(tmp_
     assert len(rows) == 3
     for text, promise, written in rows:
         fields = {"after": "", **json.loads(f"{{{written}}}")}
-        number = NumberVerdict(**fields["number"])
-        judge = replace(manifest.judge, after=fields["after"], number=number)
+        interval = NumberVerdict(**fields["number"])
+        judge = replace(manifest.judge, after=fields["after"], number=interval)
         raw = raw_score(judge, Completion(text, [], complete=True, used=0))
         assert manifest.score.promise(raw) == raw == pytest.approx(float(promise), abs=1e-12)
-        assert f"{number.low + raw * (number.high - number.low):g}" in text
+        assert f"{interval.low + raw * (interval.high - interval.low):g}" in text
