@@ -85,7 +85,7 @@ def test_an_odd_value_anywhere_in_a_rich_manifest_is_refused_or_written_as_it_wa
     published: Checkpoint, rich: dict[str, Any], value: str
 ) -> None:
     good = json.loads(published.manifest.to_json()) | rich
-    assert parse_manifest(json.dumps(good))
+    parse_manifest(json.dumps(good))
     what_parses_can_be_written(json.dumps(good))
     for text in odd_json.in_each_place(good, value):
         what_parses_can_be_written(text)
