@@ -12,6 +12,7 @@ INTERNAL: dict[str, set[str]] = {
     "model_store.text": {"agentprm.types", "model_store.errors", "model_store.format", "model_store.text"},
     "model_store.network": {"agentprm.errors", "model_store.errors", "model_store.format", "model_store.network"},
     "model_store.importers": {"agentprm.types", "model_store"},
+    "model_store.importers.check": {"agentprm", "model_store"},
     "model_store.commands": {"agentprm.errors", "agentprm.types", "model_store"},
     "model_store": {"agentprm.errors", "model_store"},
     "service.settings": {"agentprm.errors"},

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from model_store.commands.comparing import comparison_report
 from model_store.commands.looking import recipe_in_words
 from model_store.commands.options import (
     BUNDLED,
     BaseOption,
     BetaOption,
+    CheckOption,
     ConfigFromOption,
     ContextOption,
     JsonOption,
@@ -25,8 +27,10 @@ from model_store.commands.options import (
 from model_store.commands.report import Report, table
 from model_store.commands.samples import show_sample
 from model_store.commands.sources import find_sources
-from model_store.errors import CheckpointNotFound
-from model_store.format.store import Store
+from model_store.errors import CheckpointError, CheckpointNotFound
+from model_store.format.check import read_check_file
+from model_store.format.store import Checkpoint, Store
+from model_store.importers.check import CheckFailed, compare
 from model_store.importers.importer import Imported, ImportOptions, add_checkpoint, sample_scores, stage
 
 
@@ -44,22 +48,30 @@ def add(
     subfolder: SubfolderOption = "",
     config_from: ConfigFromOption = None,
     context_length: ContextOption = None,
+    check: CheckOption = None,
     store: StoreOption = BUNDLED,
     as_json: JsonOption = False,
 ) -> None:
     """Import a checkpoint from a directory or the hub.
 
-    It is published after it has been loaded and has scored a sample.
+    It is published after it has been loaded and has scored a sample; with --check, only if its scores agree with those
+    of its authors' code.
     """
     _refuse_both(preset, recipe)
+    expected = read_check_file(check) if check else None
     sources = find_sources(source, subfolder, base, reference, config_from)
     options = sources.options(
-        ImportOptions(name, version, preset, recipe, context_length, separator=separator, beta=beta)
+        ImportOptions(name, version, preset, recipe, context_length, separator=separator, beta=beta, check=expected)
     )
-    imported = add_checkpoint(Store(store), sources.path, options, sources.base)
-    found = _findings(imported)
-    text = f"published {imported.checkpoint.manifest.reference}\n{_in_words(found)}"
-    Report(found, text).show(as_json=as_json)
+    try:
+        imported = add_checkpoint(Store(store), sources.path, options, sources.base)
+    except CheckFailed as failed:
+        compared = comparison_report(failed.comparison)
+        Report({"check": compared.data}, compared.text).show(as_json=as_json)
+        raise
+    report = _report(imported)
+    published = f"published {imported.checkpoint.manifest.reference}"
+    report._replace(text=f"{published}\n{report.text}").show(as_json=as_json)
 
 
 def inspect(
@@ -76,6 +88,7 @@ def inspect(
     subfolder: SubfolderOption = "",
     config_from: ConfigFromOption = None,
     context_length: ContextOption = None,
+    check: CheckOption = None,
     store: StoreOption = BUNDLED,
     as_json: JsonOption = False,
 ) -> None:
@@ -84,21 +97,41 @@ def inspect(
     The source is a checkpoint to import, which is not published, or a version of the store.
     """
     _refuse_both(preset, recipe)
+    expected = read_check_file(check) if check else None
     try:
         checkpoint = Store(store).resolve(source)
     except CheckpointNotFound:
-        options = ImportOptions("inspected", "0", preset, recipe, context_length, separator=separator, beta=beta)
+        options = ImportOptions(
+            "inspected", "0", preset, recipe, context_length, separator=separator, beta=beta, check=expected
+        )
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
             sources = find_sources(source, subfolder, base, reference, config_from)
-            found = _findings(stage(sources.path, Path(scratch), sources.options(options), sources.base))
+            report = _report(stage(sources.path, Path(scratch), sources.options(options), sources.base))
     else:
-        found = _findings(Imported(checkpoint, "as published", sample_scores(checkpoint)))
-    Report(found, _in_words(found)).show(as_json=as_json)
+        _refuse_judge(checkpoint)
+        comparison = compare(checkpoint, expected) if expected else None
+        report = _report(Imported(checkpoint, "as published", sample_scores(checkpoint), comparison=comparison))
+    report.show(as_json=as_json)
 
 
 def _refuse_both(preset: str | None, recipe: Path | None) -> None:
     if preset and recipe:
         raise typer.BadParameter("--preset and --recipe exclude each other")
+
+
+def _refuse_judge(checkpoint: Checkpoint) -> None:
+    if checkpoint.manifest.judge is not None:
+        reference = checkpoint.manifest.reference
+        raise CheckpointError(f"{reference} is a judge, whose server gives the scores; show prints its manifest")
+
+
+def _report(imported: Imported) -> Report:
+    """Returns what was found out about a checkpoint; no success if its scores disagree with the authors' numbers."""
+    found = _findings(imported)
+    if imported.comparison is None:
+        return Report(found, _in_words(found))
+    compared = comparison_report(imported.comparison)
+    return Report({**found, "check": compared.data}, f"{_in_words(found)}\n{compared.text}", compared.success)
 
 
 def _findings(imported: Imported) -> dict[str, Any]:

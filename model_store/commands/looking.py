@@ -9,6 +9,7 @@ from model_store.commands.options import BUNDLED, JsonOption, StoreOption
 from model_store.commands.report import Report, table
 from model_store.errors import CheckpointError
 from model_store.format.chat import CHAT_TEMPLATE
+from model_store.format.check import Check
 from model_store.format.manifest import Manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Store
@@ -46,6 +47,7 @@ def show_checkpoint(
         *_rendering_in_words(manifest),
         ("dtype", manifest.dtype),
         ("context", f"{manifest.context_length:,} tokens"),
+        *((("checked", check_in_words(manifest.check)),) if manifest.check else ()),
         ("digest", manifest.digest),
     ]
     Report(json.loads(manifest.to_json()), table(lines)).show(as_json=as_json)
@@ -89,6 +91,14 @@ def _error(checkpoints: Store, reference: str) -> str | None:
     except CheckpointError as error:
         return str(error)
     return None
+
+
+def check_in_words(check: Check) -> str:
+    """Returns the outcome of a check on one line."""
+    return (
+        f"{check.steps} scores agree with the authors' numbers, largest difference {check.largest_difference:.2g}, "
+        f"tolerance {check.tolerance:g}, items {check.items[:23]}"
+    )
 
 
 def _activation_in_words(score: ScoreRecipe) -> str:

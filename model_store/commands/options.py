@@ -50,3 +50,7 @@ BetaOption = Annotated[float | None, typer.Option(help="The factor of a log-rati
 ContextOption = Annotated[
     int | None, typer.Option("--context-length", help="Most tokens of an item.", show_default="as config.json says")
 ]
+CheckOption = Annotated[
+    Path | None,
+    typer.Option("--check", help="A JSON file with items and their scores by the authors' code."),
+]

@@ -8,10 +8,10 @@ from tokenizers import Tokenizer
 from agentprm.types import State, Trajectory
 from model_store.format.store import Checkpoint
 from model_store.format.template import Template
-from model_store.importers.sample import AGENT_CHAT, SAMPLE, left_out, sample_rows
+from model_store.importers.sample import AGENT_CHAT, SAMPLE, left_out
 from model_store.text.chat_renderer import ChatRenderer
 from model_store.text.conversations import as_conversation
-from model_store.text.loading import renderer_of
+from model_store.text.loading import render, renderer_of
 from model_store.text.renderer import Renderer, load_tokenizer
 from model_store.text.runs import Unrenderable
 
@@ -33,7 +33,7 @@ class ShownSample(NamedTuple):
 def show_sample(checkpoint: Checkpoint, raws: Sequence[float]) -> ShownSample:
     """Shows the sample of a checkpoint, whose steps have these raw scores."""
     renderer, tokenizer = renderer_of(checkpoint), load_tokenizer(checkpoint.path)
-    rows = sample_rows(renderer)
+    rows = render(renderer, SAMPLE)
     read_at = [tokenizer.id_to_token(token_ids[read]) for token_ids, reads in rows for read in reads]
     steps = [
         {"action": step.action, "read_at": token, "raw": raw, "promise": checkpoint.manifest.score.promise(raw)}

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, with_config
 
 from model_store.errors import ManifestInvalid
 from model_store.format.chat import ChatTemplate, check_chat
+from model_store.format.check import Check, refuse_disagreeing
 from model_store.format.judge import Judge, check_judge
 from model_store.format.recipe import ScoreRecipe, check_score
 from model_store.format.template import Template
@@ -44,6 +45,7 @@ class Manifest:
     training: dict[str, Any]
     evaluation: dict[str, Any]
     judge: Annotated[Judge | None, NOT_NULL] = None
+    check: Annotated[Check | None, NOT_NULL] = None
     digest: str = ""
 
     @property
@@ -92,17 +94,32 @@ def parse_manifest(text: str) -> Manifest:
     if manifest.context_length < 1:
         raise ManifestInvalid("prm.json: context_length must be positive")
     check_score(manifest.score)
+    _check_rendering(manifest)
+    _check_judge(manifest)
+    if manifest.check is not None:
+        refuse_disagreeing(manifest.check)
+    return manifest
+
+
+def _check_rendering(manifest: Manifest) -> None:
     if (manifest.template is None) == (manifest.chat is None):
         raise ManifestInvalid("prm.json: template or chat must be there, and not both")
     if manifest.chat is not None:
         check_chat(manifest.chat)
-    if (manifest.judge is not None) != (manifest.score.head == "judge"):
-        raise ManifestInvalid("prm.json: judge must be there for a judge head, and for no other")
-    if manifest.judge is not None:
-        check_judge(manifest.judge)
-        if manifest.chat is not None:
+        if manifest.judge is not None:
             raise ManifestInvalid("prm.json: chat: a judge has a template of texts, for its history")
-    return manifest
+
+
+def _check_judge(manifest: Manifest) -> None:
+    judge = manifest.judge
+    if (judge is not None) != (manifest.score.head == "judge"):
+        raise ManifestInvalid("prm.json: judge must be there for a judge head, and for no other")
+    if judge is not None:
+        check_judge(judge)
+        if (judge.number is None) != (manifest.score.activation == "softmax"):
+            raise ManifestInvalid(
+                "prm.json: score: activation must be identity for a judge's number, softmax for its tokens"
+            )
 
 
 def _checked_json(text: str) -> bytes:

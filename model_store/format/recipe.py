@@ -32,7 +32,7 @@ class ScoreRecipe:
 
     ``activation`` maps raw to promise: ``sigmoid``; ``identity``, clipped into [0, 1]; or ``softmax`` over all outputs,
     tokens or verdicts. With softmax, raw is the log-odds, whose sigmoid is that probability. A ``calibration`` replaces
-    the activation.
+    the activation. A judge that writes a number has ``identity``: raw is the number, mapped to [0, 1].
 
     ``direction`` is ``lower`` for a head that is high for a bad step; raw is then negated, so that higher is better on
     the wire. ``read`` names the token that is read: ``action_end``, the last of the rendered action, or a judge's
@@ -75,7 +75,8 @@ def check_score(score: ScoreRecipe) -> None:
         "output": score.output is None or (layer_count is not None and score.output >= 0),
         "read": (score.read == "verdict") == (score.head == "judge"),
         "activation": (score.activation == "softmax") == (score.head in ("token_pair", "judge"))
-        or (score.activation == "softmax" and layer_count is not None and score.output is not None),
+        or (score.activation == "softmax" and layer_count is not None and score.output is not None)
+        or (score.activation == "identity" and score.head == "judge"),
         "direction": score.direction == "higher"
         or (
             score.head not in ("judge", "log_ratio")
@@ -92,7 +93,8 @@ def check_score(score: ScoreRecipe) -> None:
         "tokens": f"must hold {token_count} different token ids for a {score.head} head",
         "output": "must be the index of an output of a linear or mlp head",
         "read": "must be verdict for a judge, and action_end for every other head",
-        "activation": "must be softmax for a token_pair or judge head; else it needs an output of a linear or mlp head",
+        "activation": "must be softmax for a token_pair or judge head (or identity for a judge's number); "
+        "else it needs an output of a linear or mlp head",
         "direction": "lower needs a sigmoid, a softmax or a calibration; values, verdicts and ratios have no opposite",
         "calibration": "needs a positive a, or a better raw score would be worse",
         "beta": "must be positive for a log_ratio head, and goes with no other",

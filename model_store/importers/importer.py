@@ -13,8 +13,10 @@ from typing import Any
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.format.chat import CHAT_TEMPLATE
+from model_store.format.check import CheckFile
 from model_store.format.manifest import FORMAT, Manifest, parse_manifest
 from model_store.format.store import REFERENCE, Checkpoint, Store
+from model_store.importers.check import CheckFailed, Comparison, compare
 from model_store.importers.config_fields import refuse_fields
 from model_store.importers.families import (
     read_recipe,
@@ -30,14 +32,14 @@ from model_store.importers.notes import notes
 from model_store.importers.own_logits import refuse_other_logits
 from model_store.importers.padding import pad_token
 from model_store.importers.presets import PRESETS
-from model_store.importers.sample import refuse_unread_steps, sample_rows
+from model_store.importers.sample import SAMPLE, refuse_unread_steps
 from model_store.importers.sources import readable
 from model_store.importers.text_tower import text_config
 from model_store.importers.unread_tensors import refuse_unread_tensors
 from model_store.importers.weights import link_or_copy, stage_weights
 from model_store.network.model import load_model, score_rows
 from model_store.network.tensors import tensor_shapes
-from model_store.text.loading import renderer_of
+from model_store.text.loading import render, renderer_of
 from model_store.text.renderer import load_tokenizer
 
 
@@ -48,7 +50,7 @@ class ImportOptions:
     At most one of ``preset`` and ``recipe`` is given; without both, the family must follow from the files.
     ``separator`` is the text after each step, where a preset leaves it open. ``reference`` is the model that a
     ``log_ratio`` compares with, and ``beta`` its factor. ``config_from`` holds the configuration and the tokenizer, if
-    the source does not.
+    the source does not. ``check`` holds the authors' numbers that the scores must agree with.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ImportOptions:
     reference: Path | None = None
     beta: float | None = None
     config_from: Path | None = None
+    check: CheckFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,14 @@ class Imported:
     """A checkpoint, its preset, and the raw scores that it gives the steps of ``SAMPLE``.
 
     ``notes`` are sentences about what was changed on the way, and about what its files leave open or say unusually.
+    ``comparison`` is there if the authors' numbers were given.
     """
 
     checkpoint: Checkpoint
     preset: str
     raw: list[float]
     notes: tuple[str, ...] = ()
+    comparison: Comparison | None = None
 
 
 def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Path | None = None) -> Imported:
@@ -81,17 +86,26 @@ def add_checkpoint(store: Store, source: Path, options: ImportOptions, base: Pat
 
     Raises:
         CheckpointError: it cannot be recognised, loaded or scored. The store is not changed then.
+        CheckFailed: its scores differ from the authors' numbers. The store is not changed then either.
     """
     store.free_path(options.name, options.version)
     store.root.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=store.root, prefix=".import-") as scratch:
         imported = stage(source, Path(scratch), options, base)
-        published = store.publish(imported.checkpoint.path, imported.checkpoint.manifest)
+        manifest, comparison = imported.checkpoint.manifest, imported.comparison
+        if comparison and not comparison.agrees:
+            raise CheckFailed(comparison)
+        if comparison:
+            manifest = replace(manifest, check=comparison.outcome())
+        published = store.publish(imported.checkpoint.path, manifest)
     return replace(imported, checkpoint=published)
 
 
 def stage(source: Path, into: Path, options: ImportOptions, base: Path | None = None) -> Imported:
-    """Writes a checkpoint as it is to be published, loads it and scores the sample. Raises like ``add_checkpoint``."""
+    """Writes a checkpoint as it is to be published, loads it, scores the sample, and compares its scores if asked to.
+
+    Raises like ``add_checkpoint``, but returns a comparison that disagrees.
+    """
     if base and options.config_from:
         raise CheckpointError(
             "an adapter takes the configuration of its base: --base and --config-from exclude each other"
@@ -124,7 +138,9 @@ def _stage(source: Path, into: Path, options: ImportOptions, base: Path | None) 
         stage_reference(options.reference, into)
     checkpoint = Checkpoint(into, manifest)
     assumed = notes(manifest, preset, options.separator)
-    return Imported(checkpoint, preset, sample_scores(checkpoint), (*changes, *assumed))
+    raw = sample_scores(checkpoint)
+    comparison = compare(checkpoint, options.check) if options.check else None
+    return Imported(checkpoint, preset, raw, (*changes, *assumed), comparison)
 
 
 def stage_model(
@@ -183,7 +199,7 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     renderer.refuse_too_few_rows(model.vocabulary)
     refuse_unread_tensors(model.unread)
     found: list[float] = []
-    for token_ids, reads in sample_rows(renderer):
+    for token_ids, reads in render(renderer, SAMPLE):
         refuse_unread_steps(token_ids, reads, checkpoint.manifest.score)
         (raw,) = score_rows(model, [token_ids], [reads])
         if not all(map(math.isfinite, raw)):

@@ -8,9 +8,7 @@ from agentprm.types import Conversation, Message, Step, ToolCall, Trajectory
 from model_store.errors import CheckpointError
 from model_store.format.recipe import ScoreRecipe
 from model_store.network.log_ratio import own_tokens
-from model_store.text.chat_renderer import ChatRenderer, ReadTokens, merged
-from model_store.text.conversations import as_conversation
-from model_store.text.renderer import Renderer
+from model_store.text.chat_renderer import ChatRenderer
 
 SAMPLE: Final = Trajectory(
     "There are 3 apples in a basket and 4 more on the table. How many are there?",
@@ -33,16 +31,6 @@ AGENT_CHAT: Final = Conversation(
     (_TOOL,),
 )
 """A chat as agents have it, for people to look at."""
-
-
-def sample_rows(renderer: Renderer | ChatRenderer, sample: Trajectory = SAMPLE) -> list[ReadTokens]:
-    """The token ids of a sample, with the positions at which its steps are read."""
-    if isinstance(renderer, Renderer):
-        rendered = renderer.trajectory(sample)
-        return [ReadTokens(rendered.token_ids, rendered.step_ends)]
-    chat = as_conversation(sample, renderer.chat.observation)
-    ends = [end for end, message in enumerate(chat.messages, start=1) if message.role == "assistant"]
-    return merged(renderer.token_ids(chat.until(end)) for end in ends)
 
 
 def left_out(renderer: ChatRenderer) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Final
 
 Key = bytes
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of keys and values together. Scores of another version are never read."""
 _HASH_BYTES: Final = 16
 _TAG_BYTES: Final = 8

@@ -44,7 +44,7 @@ class ChatSequencer:
     def trajectory(self, history: Trajectory | Conversation, reads: int | None) -> list[KeyedSequence]:
         """One sequence for all steps if the template is stable on this chat, else up to one for each step."""
         chat = self._conversation(history)
-        ends = _step_ends(chat)
+        ends = chat.step_ends
         ends = ends if reads is None else ends[-reads:]
         _refuse_too_much(sum(ends))
         self._token_ids(chat.until(ends[-1]))  # refuses a chat that is too long before the others are rendered
@@ -55,7 +55,7 @@ class ChatSequencer:
         """One sequence per distinct candidate; the step before is read in the first if that begins with it."""
         chat, actions = self._conversation(state), distinct(candidates)
         _refuse_too_much((len(chat.messages) + 1) * (len(actions) + 1))
-        task, before = _task(chat), [self._token_ids(chat.until(end)) for end in _step_ends(chat)[-1:]]
+        task, before = _task(chat), [self._token_ids(chat.until(end)) for end in chat.step_ends[-1:]]
         shared: list[int] | None = None
         sequences: list[KeyedSequence] = []
         for action in actions:
@@ -103,11 +103,6 @@ def make_sequencer(renderer: Renderer | ChatRenderer, scope: KeyScope, *, contex
     if isinstance(renderer, ChatRenderer):
         return ChatSequencer(renderer, scope, context_length=context_length)
     return TextSequencer(renderer, scope, context_length=context_length)
-
-
-def _step_ends(chat: Conversation) -> list[int]:
-    """The numbers of turns up to and with each assistant turn."""
-    return [end for end, message in enumerate(chat.messages, start=1) if message.role == "assistant"]
 
 
 def _task(chat: Conversation) -> bytes:

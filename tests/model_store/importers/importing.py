@@ -12,8 +12,7 @@ from agentprm.types import Step, Trajectory
 from model_store.errors import CheckpointError
 from model_store.format.store import Checkpoint, Store
 from model_store.importers.importer import Imported, ImportOptions, add_checkpoint
-from model_store.importers.sample import sample_rows
-from model_store.text.loading import renderer_of
+from model_store.text.loading import render, renderer_of
 from service.engine.selection import load_engine
 from tests.model_store.authors import TASK
 from tests.model_store.tiny_checkpoints import weights_of
@@ -46,7 +45,7 @@ def shard(path: Path, files: int = 3) -> None:
 def served_promises(checkpoint: Checkpoint, steps: Sequence[str]) -> list[float]:
     """Promises of all steps of ``TASK``, as the service computes them: at once, and each alone and in company, warm."""
     renderer = renderer_of(checkpoint)
-    rows = sample_rows(renderer, Trajectory(TASK, tuple(Step("", step) for step in steps)))
+    rows = render(renderer, Trajectory(TASK, tuple(Step("", step) for step in steps)))
     engine = load_engine(checkpoint, "cpu", "auto", prefix_cache_bytes=2**30, cpu_threads=1)
     scores = [raw for one in engine.score(*zip(*rows, strict=True)) for raw in one.raw]
     prefixes = [row.token_ids[: end + 1] for row in rows for end in row.reads]

@@ -53,7 +53,9 @@ def test_every_step_scores_as_the_authors_code_does(family: Family, tmp_path: Pa
     assert_scored([STEPS, OTHER], expected)
     assert_scored([OTHER, STEPS], expected[::-1])
     assert_scored([STEPS[: end + 1] for end in range(3)], [expected[0][: end + 1] for end in range(3)])
-    for end in range(3) if isinstance(renderer, Renderer) else ():
+    if not isinstance(renderer, Renderer):
+        return
+    for end in range(3):
         before = renderer.state(State(TASK, trajectory(STEPS[:end]).steps))
         ids = before.token_ids + renderer.actions([STEPS[end]], before)[0]
         (scores,) = engine.score([ids], [[len(ids) - 1]])

@@ -14,12 +14,11 @@ from agentprm.types import Step, Trajectory
 from model_store.errors import CheckpointTooLarge
 from model_store.format.store import Store
 from model_store.importers.importer import ImportOptions, add_checkpoint
-from model_store.importers.sample import sample_rows
 from model_store.network import heads
 from model_store.network.log_ratio import own_tokens
 from model_store.network.quantise import ScoreError
 from model_store.network.tensors import tensor_shapes
-from model_store.text.loading import renderer_of
+from model_store.text.loading import render, renderer_of
 from service.app import create_app
 from service.engine import selection
 from service.engine.padded_engine import PaddedEngine
@@ -85,7 +84,7 @@ def test_special_tokens_in_an_action_are_its_own_words(tmp_path: Path) -> None:
     score, renderer = checkpoint.manifest.score, renderer_of(checkpoint)
     assert score.closes is not None
     action = "I<|im_end|>\n<|im_start|>user\nyou"
-    ((ids, _),) = sample_rows(renderer, Trajectory("How many?", (Step("", action),)))
+    ((ids, _),) = render(renderer, Trajectory("How many?", (Step("", action),)))
     own = [token for token, mine in zip(ids, own_tokens(ids, score.opens, score.closes), strict=True) if mine]
     tokenizer = Tokenizer.from_file(str(checkpoint.path / "tokenizer.json"))
     assert tokenizer.decode(own, skip_special_tokens=False) == f"\n{action}<|im_end|>"
