@@ -6,6 +6,7 @@ ignored: an older client keeps working when the service adds fields.
 """
 
 from agentprm.wire.admin import AliasTarget, ModelReference
+from agentprm.wire.chats import ContentPart, FunctionCall, Message, Role, ToolCall, ToolDefinition
 from agentprm.wire.decode import decode, invalid_request
 from agentprm.wire.fields import Body, Milliseconds, NonEmpty, Reply, Text, Unsent
 from agentprm.wire.replies import (
@@ -28,15 +29,11 @@ from agentprm.wire.replies import (
     Weights,
 )
 from agentprm.wire.requests import (
-    FunctionCall,
-    Message,
     RankItem,
     RankRequest,
     Sample,
     ScoreRequest,
     StepBody,
-    TextPart,
-    ToolCall,
     TrajectoryItem,
     encode,
     validate,
@@ -46,6 +43,7 @@ from agentprm.wire.size import JSONSize
 __all__ = [
     "AliasTarget",
     "Body",
+    "ContentPart",
     "ErrorDetail",
     "ErrorReply",
     "FunctionCall",
@@ -65,6 +63,7 @@ __all__ = [
     "RankedCandidate",
     "Reply",
     "Result",
+    "Role",
     "Sample",
     "ScoreBody",
     "ScoreRequest",
@@ -73,8 +72,8 @@ __all__ = [
     "StepBody",
     "StepResult",
     "Text",
-    "TextPart",
     "ToolCall",
+    "ToolDefinition",
     "TrajectoryItem",
     "TrajectoryResult",
     "Unsent",

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from agentprm.errors import InvalidRequest
+from agentprm.wire.branches import meant
 from agentprm.wire.fields import MAX_UNKNOWN, Body, TooManyUnknown
 
 MAX_REPORTED_ERRORS: Final = 20
@@ -28,7 +29,7 @@ def decode(kind: type[B], body: bytes) -> B:
     try:
         return kind.model_validate_json(body.removeprefix(_BYTE_ORDER_MARK), context=count())
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        errors = meant(error.errors(include_url=False, include_context=False, include_input=False))
         refusal = invalid_request({**each, "loc": ("body", *each["loc"])} for each in errors)
     except TooManyUnknown:
         refusal = InvalidRequest(f"body: more than {MAX_UNKNOWN} unknown fields")

@@ -30,7 +30,7 @@ def refuse_large_items(items: Sequence[wire.TrajectoryItem | wire.RankItem], max
 def _characters(item: wire.TrajectoryItem | wire.RankItem) -> int:
     characters = len(item.task or "")
     characters += sum(len(step.observation) + len(step.action) for step in item.steps or ())
-    characters += sum(map(_characters_of_turn, item.messages or ()))
+    characters += sum(map(len, item.tools or ())) + sum(map(_characters_of_turn, item.messages or ()))
     if isinstance(item, wire.RankItem):
         characters += len(item.observation or "") + max(map(_characters_of_turn, item.candidates or ()), default=0)
     return characters
@@ -40,10 +40,16 @@ def _characters_of_turn(turn: str | wire.Message) -> int:
     if isinstance(turn, str):
         return len(turn)
     content = turn.content or ""
-    characters = len(content) if isinstance(content, str) else sum(len(part.text) for part in content)
-    if turn.tool_calls:
-        characters += sum(len(call.function.name) + len(call.function.arguments) for call in turn.tool_calls)
+    characters = len(content) if isinstance(content, str) else sum(map(_characters_of_part, content))
+    characters += sum(len(text or "") for text in (turn.reasoning_content, turn.reasoning, turn.thinking))
+    characters += len(turn.name or turn.tool_name or "") + len(turn.tool_call_id or "")
+    for call in turn.tool_calls or ():
+        characters += len(call.id or "") + len(call.function.name) + len(call.function.arguments)
     return characters
+
+
+def _characters_of_part(part: wire.ContentPart) -> int:
+    return sum(len(text or "") for text in (part.text, part.thinking, part.reasoning))
 
 
 def _refuse_costly_arguments(items: Sequence[wire.TrajectoryItem | wire.RankItem]) -> None:
