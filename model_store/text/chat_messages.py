@@ -19,6 +19,10 @@ _WRITTEN, _WITHIN_TOKEN = _MARK + "\ue001", _MARK + "\ue002"
 """The private character where a text has it itself, and where it keeps a token from being one."""
 
 
+REASONING: Final = ("thinking", "reasoning_content")
+"""The names under which templates read what a model thought. A turn has it under both, as transformers gives it."""
+
+
 class SpecialText:
     """Marks special tokens in texts that are said, and takes the marks out again.
 
@@ -60,13 +64,10 @@ def _with_mark(token: re.Match[str]) -> str:
 
 
 def as_values(message: Message, chat: ChatTemplate) -> dict[str, Any]:
-    """A turn as a template reads it: with the keys of an OpenAI chat, without those that are absent.
-
-    Reasoning stands under both names that templates read, as transformers gives it to them.
-    """
+    """A turn as a template reads it: with the keys of an OpenAI chat, without those that are absent."""
     values: dict[str, Any] = {"role": message.role}
     if message.reasoning is not None:
-        values |= {"thinking": message.reasoning, "reasoning_content": message.reasoning}
+        values |= dict.fromkeys(REASONING, message.reasoning)
     if message.content is not None or chat.empty_content:
         values["content"] = _content(message, chat)
     if message.tool_calls:

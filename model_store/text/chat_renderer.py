@@ -17,7 +17,7 @@ from agentprm.types import Conversation
 from model_store.errors import CheckpointCorrupt, ManifestInvalid, one_line
 from model_store.format.chat import CHAT_TEMPLATE, ChatTemplate
 from model_store.format.store import Checkpoint
-from model_store.text.chat_messages import SpecialText, as_values, tools_as_values
+from model_store.text.chat_messages import REASONING, SpecialText, as_values, tools_as_values
 from model_store.text.jinja import JinjaTemplate
 from model_store.text.renderer import load_tokenizer
 from model_store.text.runs import UNLIMITED, Place, Run, RunTokenizer, TooManyTokens, Unrenderable
@@ -98,6 +98,11 @@ class ChatRenderer:
         Raises:
             Unrenderable: the template refuses the chat.
         """
+        thinks = conversation.include_reasoning and any(message.reasoning for message in conversation.messages)
+        if thinks and not any(name in self._source for name in REASONING):
+            raise Unrenderable(
+                'reasoning: the chat template of this checkpoint has no place for it; "drop" leaves it out'
+            )
         messages = [self._special.marked(as_values(message, self.chat)) for message in conversation.messages]
         tools = self._special.marked(tools_as_values(conversation))
         return self._template.render(messages, tools, self.chat.variables, 8 * said_chars(conversation) + WRITTEN_CHARS)

@@ -119,3 +119,12 @@ def _message(message: dict[str, Any]) -> Message:
     )
     rest = {key: message[key] for key in ("content", "tool_call_id", "name") if key in message}
     return Message(message["role"], tool_calls=calls, reasoning=message.get("reasoning_content"), **rest)
+
+
+def sent(chat: Chat) -> dict[str, Any]:
+    """A chat as a client sends it: arguments are JSON text."""
+    item: dict[str, Any] = json.loads(json.dumps(chat))
+    for message in item["messages"]:
+        for one in message.get("tool_calls", ()):
+            one["function"]["arguments"] = json.dumps(one["function"]["arguments"])
+    return item

@@ -1,5 +1,6 @@
 """A chat has the token ids that transformers gives to it, at every place where a score is read."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -181,3 +182,12 @@ def test_recent_chats_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch) -
     first = [list(renderer.token_ids(chat)) for chat in chats]
     assert len(renderer._kept._chats) < 20
     assert [renderer.token_ids(chat) for chat in chats] == first
+
+
+def test_reasoning_that_must_be_scored_is_refused_by_a_template_without_a_place_for_it() -> None:
+    said = as_conversation(CHATS["thinking"]).until(2)
+    wanted = replace(said, include_reasoning=True)
+    for name in ("qwen3", "gptoss"):
+        assert renderer_for(name).token_ids(wanted) == renderer_for(name).token_ids(said)
+    with pytest.raises(Unrenderable, match="has no place for it"):
+        renderer_for("llama3_2").token_ids(wanted)

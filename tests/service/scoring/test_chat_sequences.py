@@ -95,9 +95,8 @@ def test_chats_that_differ_in_tools_reasoning_or_ids_have_keys_of_their_own() ->
     chat = chat_of(CHATS["system, tools, thinking"])
     without_tools = Conversation(chat.messages)
     without_thought = Conversation(tuple(Message(turn.role, turn.content) for turn in chat.messages), chat.tools)
-    keys = {
-        read_tokens(sequencer_of(CHANGING).trajectory(one, 1))[0][1] for one in (chat, without_tools, without_thought)
-    }
+    sequencer = sequencer_of(CHANGING)
+    keys = {read_tokens(sequencer.trajectory(one, 1))[0][1] for one in (chat, without_tools, without_thought)}
     assert len(keys) == 2, "this template leaves out the thoughts of earlier turns, and shows tools"
     thought = chat.until(3)
     assert sequencer.trajectory(thought, 1) != sequencer.trajectory(without_thought.until(3), 1)
