@@ -5,25 +5,26 @@ transformers. A template may render a turn differently once others follow, so ea
 text is cut at special tokens, and the runs between them are tokenised once: a chat that grew has few new ones.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from threading import Lock
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tokenizers import Tokenizer
 
-from agentprm.types import Conversation
+from agentprm.types import Conversation, Message
 from model_store.errors import CheckpointCorrupt, ManifestInvalid, one_line
 from model_store.format.chat import CHAT_TEMPLATE, ChatTemplate
 from model_store.format.store import Checkpoint
 from model_store.text.chat_messages import REASONING, SpecialText, as_values, tools_as_values
 from model_store.text.jinja import JinjaTemplate
+from model_store.text.recent import Recent
 from model_store.text.renderer import load_tokenizer
 from model_store.text.runs import UNLIMITED, Place, Run, RunTokenizer, TooManyTokens, Unrenderable
 
 KEPT: Final = 8_000_000
-"""Most characters and tokens, together, of chats that are kept rendered."""
+"""Most characters and tokens, together, of chats that are kept rendered; and of turns that are kept marked."""
+TURN_CHARS: Final = 256
+"""Characters that each turn counts in addition to its text, so that the number of short turns is bounded too."""
 WRITTEN_CHARS: Final = 1_000_000
 """Characters that a template may write in addition to eight for each of the chat: JSON escapes take up to six."""
 
@@ -58,7 +59,8 @@ class ChatRenderer:
         except ValueError as error:
             raise CheckpointCorrupt(f"the chat template cannot be used: {error}") from error
         self._source = source
-        self._kept = _RenderedChats()
+        self._chats = Recent[Conversation, list[int]](KEPT, _chat_size)
+        self._turns = Recent[Message, dict[str, Any]](KEPT, _turn_size)
 
     def count_unknown(self, token_ids: Sequence[int]) -> int:
         """The tokens that stand for text outside the tokenizer's vocabulary; 0 if it has none for such text."""
@@ -84,10 +86,10 @@ class ChatRenderer:
             TooManyTokens: there are more than ``max_tokens``.
             Unrenderable: the template refuses the chat, or nothing is left of it.
         """
-        token_ids = self._kept.find(conversation)
+        (token_ids,) = self._chats.find([conversation])
         if token_ids is None:
             token_ids = self._tokenised(self.text(conversation), max_tokens)
-            self._kept.keep(conversation, token_ids)
+            self._chats.keep({conversation: token_ids})
         if len(token_ids) > max_tokens:
             raise TooManyTokens(len(token_ids))
         return token_ids
@@ -103,9 +105,19 @@ class ChatRenderer:
             raise Unrenderable(
                 'reasoning: the chat template of this checkpoint has no place for it; "drop" leaves it out'
             )
-        messages = [self._special.marked(as_values(message, self.chat)) for message in conversation.messages]
+        messages = self._values(conversation.messages)
         tools = self._special.marked(tools_as_values(conversation))
         return self._template.render(messages, tools, self.chat.variables, 8 * said_chars(conversation) + WRITTEN_CHARS)
+
+    def _values(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """The turns as the template reads them. Agents send their history with every step, so most are known."""
+        known = self._turns.find(messages)
+        values = [
+            self._special.marked(as_values(message, self.chat)) if value is None else value
+            for message, value in zip(messages, known, strict=True)
+        ]
+        self._turns.keep(dict(zip(messages, values, strict=True)))
+        return values
 
     def _tokenised(self, text: str, max_tokens: int) -> list[int]:
         parts, place, items = self._runs.split_at_special(text), Place.ALONE, list[Run | int]()
@@ -133,37 +145,22 @@ def merged(chats: Iterable[list[int]]) -> list[ReadTokens]:
     return sequences
 
 
-class _RenderedChats:
-    """The token ids of recent chats; the least recently used are dropped."""
+def _chat_size(conversation: Conversation, token_ids: Sequence[int]) -> int:
+    return said_chars(conversation) + len(token_ids)
 
-    def __init__(self) -> None:
-        self._chats: OrderedDict[Conversation, list[int]] = OrderedDict()
-        self._size = 0
-        self._lock = Lock()
 
-    def find(self, conversation: Conversation) -> list[int] | None:
-        with self._lock:
-            if (known := self._chats.get(conversation)) is not None:
-                self._chats.move_to_end(conversation)
-            return known
-
-    def keep(self, conversation: Conversation, token_ids: list[int]) -> None:
-        with self._lock:
-            if conversation not in self._chats:
-                self._chats[conversation] = token_ids
-                self._size += said_chars(conversation) + len(token_ids)
-            while self._size > KEPT:
-                dropped, ids = self._chats.popitem(last=False)
-                self._size -= said_chars(dropped) + len(ids)
+def _turn_size(message: Message, _: object) -> int:
+    return 2 * _turn_chars(message) + TURN_CHARS
 
 
 def said_chars(conversation: Conversation) -> int:
     """The characters of a chat and its tools."""
-    said = sum(
-        len(message.text) + len(message.reasoning or "") + sum(len(call.arguments) for call in message.tool_calls)
-        for message in conversation.messages
-    )
-    return said + sum(map(len, conversation.tools))
+    return sum(map(_turn_chars, conversation.messages)) + sum(map(len, conversation.tools))
+
+
+def _turn_chars(message: Message) -> int:
+    calls = sum(len(call.arguments) for call in message.tool_calls)
+    return len(message.text) + len(message.reasoning or "") + calls
 
 
 def load_chat_renderer(checkpoint: Checkpoint) -> ChatRenderer:

@@ -7,17 +7,15 @@ cached. Some tokenizers put a space or a "▁" before a text; whether they do de
 import json
 import re
 import sys
-from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
-from threading import Lock
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from tokenizers import Encoding, Tokenizer
 
 from model_store.errors import ManifestInvalid, one_line
+from model_store.text.recent import Recent
 
-T = TypeVar("T")
 CACHED_CHARS: Final = 2_000_000
 """Most characters of cached runs: their ids take 20 MB at four characters a token, 80 MB at a single one."""
 RUN_CHARS: Final = 64
@@ -84,9 +82,10 @@ class RunTokenizer:
         added = tokenizer.get_added_tokens_decoder()
         self._added = {token.content: index for index, token in added.items()}
         self._greedy = {token.content for token in added.values() if token.lstrip or token.rstrip}
-        self._special = {index: token for index, token in added.items() if token.special}
-        self._special_pattern = any_of([token.content for token in self._special.values()])
-        self._ids, self._ends = _RunCache[list[int]](), _RunCache[int]()
+        self._special = {token.content: (index, token) for index, token in added.items() if token.special}
+        self._special_pattern = any_of(self._special)
+        self._ids = Recent[Run, list[int]](CACHED_CHARS, _chars)
+        self._ends = Recent[Run, int](CACHED_CHARS, _chars)
 
     @property
     def largest_id(self) -> int:
@@ -98,16 +97,16 @@ class RunTokenizer:
     @property
     def special(self) -> dict[str, int]:
         """The ids of special tokens, by their texts."""
-        return {token.content: index for index, token in self._special.items()}
+        return {text: index for text, (index, _) in self._special.items()}
 
     def split_at_special(self, text: str) -> list[str | int]:
         """A text as the tokenizer cuts it first: the ids of its special tokens and the text between them."""
         if self._special_pattern is None:
             return [text] if text else []
-        parts, ids, begin = list[str | int](), self.special, 0
+        parts, begin = list[str | int](), 0
         for found in self._special_pattern.finditer(text):
-            token_id = ids[found[0]]
-            before, token = text[begin : found.start()], self._special[token_id]
+            token_id, token = self._special[found[0]]
+            before = text[begin : found.start()]
             parts += [before.rstrip(_WHITE_SPACE) if token.lstrip else before, token_id]
             begin = found.end()
             if token.rstrip:
@@ -227,31 +226,8 @@ def _refuse_too_many(tokens: int, max_tokens: int) -> None:
         raise TooManyTokens(tokens)
 
 
-class _RunCache(Generic[T]):
-    """Values of recent runs, within a bound of characters; the least recently used are dropped."""
-
-    def __init__(self) -> None:
-        self.values: OrderedDict[Run, T] = OrderedDict()
-        self.chars = 0
-        self._lock = Lock()
-
-    def find(self, runs: Sequence[Run]) -> list[T | None]:
-        with self._lock:
-            found = [self.values.get(run) for run in runs]
-            for run, known in zip(runs, found, strict=True):
-                if known is not None:
-                    self.values.move_to_end(run)
-        return found
-
-    def keep(self, new: Mapping[Run, T]) -> None:
-        with self._lock:
-            for run, value in new.items():
-                if run not in self.values:
-                    self.values[run] = value
-                    self.chars += len(run.text) + RUN_CHARS
-            while self.chars > CACHED_CHARS:
-                run, _ = self.values.popitem(last=False)
-                self.chars -= len(run.text) + RUN_CHARS
+def _chars(run: Run, _: object) -> int:
+    return len(run.text) + RUN_CHARS
 
 
 def _unknown_id(tokenizer: Tokenizer, model: Mapping[str, Any]) -> int | None:

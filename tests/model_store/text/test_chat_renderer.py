@@ -180,7 +180,7 @@ def test_recent_chats_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch) -
     renderer = renderer_for("smollm2")
     chats = [Conversation((Message("user", f"{number}" * 100), Message("assistant", "x"))) for number in range(30)]
     first = [list(renderer.token_ids(chat)) for chat in chats]
-    assert len(renderer._kept._chats) < 20
+    assert len(renderer._chats) < 20
     assert [renderer.token_ids(chat) for chat in chats] == first
 
 
