@@ -8,9 +8,8 @@ from tokenizers import Tokenizer
 from agentprm.types import State, Trajectory
 from model_store.format.store import Checkpoint
 from model_store.format.template import Template
-from model_store.importers.sample import AGENT_CHAT, SAMPLE, left_out
+from model_store.importers.sample import AGENT_CHAT, SAMPLE, SAMPLE_CHAT, left_out, sample_for
 from model_store.text.chat_renderer import ChatRenderer
-from model_store.text.conversations import as_conversation
 from model_store.text.loading import render, renderer_of
 from model_store.text.renderer import Renderer, load_tokenizer
 from model_store.text.runs import Unrenderable
@@ -33,7 +32,7 @@ class ShownSample(NamedTuple):
 def show_sample(checkpoint: Checkpoint, raws: Sequence[float]) -> ShownSample:
     """Shows the sample of a checkpoint, whose steps have these raw scores."""
     renderer, tokenizer = renderer_of(checkpoint), load_tokenizer(checkpoint.path)
-    rows = render(renderer, SAMPLE)
+    rows = render(renderer, sample_for(renderer))
     read_at = [tokenizer.id_to_token(token_ids[read]) for token_ids, reads in rows for read in reads]
     steps = [
         {"action": step.action, "read_at": token, "raw": raw, "promise": checkpoint.manifest.score.promise(raw)}
@@ -61,8 +60,7 @@ def _agent_chat(renderer: ChatRenderer) -> tuple[str | None, tuple[str, ...]]:
 def _same_tokens(renderer: ChatRenderer, tokenizer: Tokenizer, token_ids: Sequence[int]) -> bool:
     """Whether the sample's text, tokenised at once, begins with its tokens; only padding may follow."""
     tokenizer.encode_special_tokens = False
-    text = renderer.text(as_conversation(SAMPLE, renderer.chat.observation))
-    whole = tokenizer.encode(text, add_special_tokens=False).ids
+    whole = tokenizer.encode(renderer.text(SAMPLE_CHAT), add_special_tokens=False).ids
     return whole[: len(token_ids)] == token_ids and set(whole[len(token_ids) :]) <= {renderer.pad_token_id}
 
 

@@ -32,7 +32,7 @@ from model_store.importers.notes import notes
 from model_store.importers.own_logits import refuse_other_logits
 from model_store.importers.padding import pad_token
 from model_store.importers.presets import PRESETS
-from model_store.importers.sample import SAMPLE, refuse_unread_steps
+from model_store.importers.sample import refuse_unread_steps, sample_for
 from model_store.importers.sources import readable
 from model_store.importers.text_tower import text_config
 from model_store.importers.unread_tensors import refuse_unread_tensors
@@ -199,7 +199,7 @@ def sample_scores(checkpoint: Checkpoint) -> list[float]:
     renderer.refuse_too_few_rows(model.vocabulary)
     refuse_unread_tensors(model.unread)
     found: list[float] = []
-    for token_ids, reads in render(renderer, SAMPLE):
+    for token_ids, reads in render(renderer, sample_for(renderer)):
         refuse_unread_steps(token_ids, reads, checkpoint.manifest.score)
         (raw,) = score_rows(model, [token_ids], [reads])
         if not all(map(math.isfinite, raw)):

@@ -9,11 +9,21 @@ from model_store.errors import CheckpointError
 from model_store.format.recipe import ScoreRecipe
 from model_store.network.log_ratio import own_tokens
 from model_store.text.chat_renderer import ChatRenderer
+from model_store.text.renderer import Renderer
 
 SAMPLE: Final = Trajectory(
     "There are 3 apples in a basket and 4 more on the table. How many are there?",
     (Step("", "There are 3 apples in the basket."), Step("", "3 + 4 = 7, so there are 7 apples.")),
 )
+SAMPLE_CHAT: Final = Conversation(
+    (
+        Message("user", SAMPLE.task),
+        Message("assistant", SAMPLE.steps[0].action),
+        Message("user", "Go on."),
+        Message("assistant", SAMPLE.steps[1].action),
+    )
+)
+"""The sample for chat templates: some refuse two turns of the assistant in a row."""
 _CALL: Final = ToolCall("count", '{"place": "table", "what": "apples"}', "call00001")
 _TOOL: Final = (
     '{"type": "function", "function": {"name": "count", "description": "Counts things in a place.", "parameters": '
@@ -31,6 +41,11 @@ AGENT_CHAT: Final = Conversation(
     (_TOOL,),
 )
 """A chat as agents have it, for people to look at."""
+
+
+def sample_for(renderer: Renderer | ChatRenderer) -> Trajectory | Conversation:
+    """The sample that a template has a place for."""
+    return SAMPLE if isinstance(renderer, Renderer) else SAMPLE_CHAT
 
 
 def left_out(renderer: ChatRenderer) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from jinja2 import TemplateError, meta, nodes
+from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -26,7 +26,7 @@ _SENTENCE: Final = 300
 class JinjaTemplate:
     """One compiled template; safe to call from several threads.
 
-    ``reads`` are the names that it reads and does not set itself.
+    ``reads`` are all names in it, its own among them.
 
     Raises:
         ValueError: the source is no template.
@@ -35,7 +35,7 @@ class JinjaTemplate:
     def __init__(self, source: str, date: str | None) -> None:
         environment = _environment(date)
         try:
-            self.reads = frozenset(meta.find_undeclared_variables(environment.parse(source)))
+            self.reads = frozenset(name.name for name in environment.parse(source).find_all(nodes.Name))
             self._template = environment.from_string(source)
         except (TemplateError, RecursionError) as error:
             raise ValueError(f"it is no Jinja template: {one_line(str(error), _SENTENCE)}") from error
