@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig, Qwen2Config
 
 from model_store.errors import CheckpointError
+from model_store.format.chat import ChatTemplate
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Store
 from model_store.format.template import Template
@@ -95,7 +96,11 @@ DOCS = (Path(__file__).parents[3] / "docs" / "checkpoints.md").read_text(encodin
 
 
 def test_the_docs_know_every_preset_text_tower_and_field() -> None:
-    names = [*PRESETS, *TOWERS, *(field.name for kind in (ScoreRecipe, Template) for field in fields(kind))]
+    names = [
+        *PRESETS,
+        *TOWERS,
+        *(field.name for kind in (ScoreRecipe, Template, ChatTemplate) for field in fields(kind)),
+    ]
     assert [name for name in names if f"`{name}`" not in DOCS] == []
 
 
