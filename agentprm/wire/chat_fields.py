@@ -77,6 +77,8 @@ _OF_A_REPLY: Final = (
     "type",
     "status",
     "index",
+    "phase",
+    "raw",
     "model",
     "created",
     "created_at",
