@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from agentprm import wire
-from agentprm.chats.objects import as_fields, is_object
+from agentprm.chats.objects import MessageObject, as_fields, is_object
 from agentprm.errors import InvalidRequest
 from agentprm.types import State, Step, Trajectory
 
-ChatMessage = Mapping[str, Any] | wire.Message | Any
-"""One turn in OpenAI chat form: a mapping, a pydantic model or a dataclass."""
+ChatMessage = MessageObject
+"""One turn in OpenAI chat form: a mapping, a pydantic model such as ``wire.Message``, or a dataclass."""
 Chat = Sequence[ChatMessage] | Mapping[str, Any]
 """Turns in order, or a mapping with them as ``messages`` beside ``tools`` and ``reasoning``."""
 TrajectoryLike = Trajectory | Chat | wire.TrajectoryItem

@@ -74,10 +74,11 @@ def _parts(place: str, content: Any) -> tuple[list[Part], list[str]]:
     """Returns the texts and the thoughts of a content, whose blocks may be texts themselves."""
     if isinstance(content, str):
         return [text_part(content)], []
-    blocks = [text_part(block) if isinstance(block, str) else block for block in content]
+    if isinstance(content, list | tuple):
+        content = [text_part(block) if isinstance(block, str) else block for block in content]
     parts: list[Part] = []
     thoughts: list[str] = []
-    for where, block in objects(place, blocks):
+    for where, block in objects(place, content):
         kind = block.get("type")
         if kind == "text":
             parts.append(text_part(block["text"]))

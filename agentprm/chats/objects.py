@@ -3,11 +3,25 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from agentprm.errors import InvalidRequest
 
 Fields = dict[str, Any]
+
+
+class _Model(Protocol):
+    """A pydantic model."""
+
+    def model_dump(self, *, exclude_none: bool = False) -> Fields: ...
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+MessageObject = Mapping[str, Any] | _Model | _Dataclass
+"""A message as any library holds it."""
 
 
 class Object(Fields):
@@ -21,7 +35,7 @@ class Object(Fields):
         raise InvalidRequest(f"{self._place}: {name} is missing")
 
 
-def from_objects(messages: Iterable[Any]) -> list[Fields]:
+def from_objects(messages: Iterable[MessageObject]) -> list[Fields]:
     """Returns messages that are pydantic models, dataclasses or mappings as dictionaries, without fields that are None.
 
     Raises:
