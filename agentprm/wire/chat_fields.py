@@ -133,7 +133,7 @@ PART: Final = Level(
 TOOL_CALL: Final = Level(
     "tool call",
     read={
-        "id": "Binds the tool message that answers. It is not part of the action.",
+        "id": "Binds the tool message that answers.",
         "type": "`function`, or absent.",
         "function": "The function that is called.",
     },
