@@ -14,9 +14,7 @@ from agentprm.errors import InvalidRequest
 from agentprm.tool_results import in_call_order
 from agentprm.types import Conversation, Message, State, Step, ToolCall, Trajectory
 from agentprm.wire.chat_fields import FUNCTION, MESSAGE, TOOL_CALL, Level
-
-MAX_DEPTH: Final = 200
-"""Deepest nesting of a call's arguments, as deep as a body itself may nest."""
+from agentprm.wire.size import MAX_DEPTH
 
 _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
 
