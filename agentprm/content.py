@@ -16,20 +16,20 @@ def text_and_reasoning(place: str, message: wire.Message) -> tuple[str | tuple[s
         InvalidRequest: a part of the content cannot be scored, or two places hold different reasoning.
     """
     content = message.content
-    thoughts = [message.reasoning_content, message.reasoning, message.thinking]
+    thoughts = {message.reasoning_content, message.reasoning, message.thinking}
     if isinstance(content, list):
         parts = [_part(f"{place}.content.{at}", part) for at, part in enumerate(content)]
         texts = tuple(text for kind, text in parts if kind == "text")
-        thoughts.append("\n".join(text for kind, text in parts if kind == "reasoning"))
+        thoughts.add("\n".join(text for kind, text in parts if kind == "reasoning"))
         return texts if texts or not parts else None, _the_one(place, thoughts)
     return content, _the_one(place, thoughts)
 
 
-def _the_one(place: str, thoughts: list[str | None]) -> str | None:
-    different = {thought for thought in thoughts if thought}
+def _the_one(place: str, thoughts: set[str | None]) -> str | None:
+    different = thoughts - {None, ""}
     if len(different) > 1:
         raise InvalidRequest(f"{place}: reasoning stands in two fields with different texts")
-    return different.pop() if different else None
+    return next(iter(different), None)
 
 
 def _part(place: str, part: wire.ContentPart) -> tuple[Kind, str]:

@@ -6,17 +6,15 @@ names the turn, and what would go unread is refused (``agentprm.wire.chat_fields
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from agentprm import wire
 from agentprm.content import text_and_reasoning
 from agentprm.errors import InvalidRequest
 from agentprm.tool_results import in_call_order
 from agentprm.types import Conversation, Message, State, Step, ToolCall, Trajectory
-from agentprm.wire.chat_fields import FUNCTION, MESSAGE, TOOL_CALL
-
-MAX_DEPTH: Final = 200
-"""Deepest nesting of a call's arguments, as deep as a body itself may nest."""
+from agentprm.wire.chat_fields import FUNCTION, MESSAGE, TOOL_CALL, Level
+from agentprm.wire.size import MAX_DEPTH
 
 _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
 
@@ -93,8 +91,7 @@ def _message(place: str, turn: wire.Message, role: wire.Role, *, keeps_reasoning
 
 
 def _refuse_unread(place: str, turn: wire.Message, role: wire.Role, reasoning: str | None) -> None:
-    if turn.model_extra and (unread := MESSAGE.unread(turn.model_extra, has_reasoning=reasoning is not None)):
-        raise InvalidRequest(f"{place}: {MESSAGE.refusal(unread)}")
+    _refuse_unread_fields(place, MESSAGE, turn.model_extra, has_reasoning=reasoning is not None)
     if role != "assistant" and turn.tool_calls:
         raise InvalidRequest(f"{place}: only an assistant message may hold tool_calls")
     if role != "assistant" and reasoning is not None:
@@ -108,13 +105,19 @@ def _refuse_unread(place: str, turn: wire.Message, role: wire.Role, reasoning: s
 def _call(place: str, call: wire.ToolCall) -> ToolCall:
     if call.type not in (None, "function"):
         raise InvalidRequest(f"{place}: only calls of type function are scored")
-    for where, level, body in ((place, TOOL_CALL, call), (f"{place}.function", FUNCTION, call.function)):
-        if body.model_extra and (unread := level.unread(body.model_extra)):
-            raise InvalidRequest(f"{where}: {level.refusal(unread)}")
+    _refuse_unread_fields(place, TOOL_CALL, call.model_extra)
+    if call.function is None:
+        raise InvalidRequest(f"{place}: a tool call needs function with name and arguments")
+    _refuse_unread_fields(f"{place}.function", FUNCTION, call.function.model_extra)
     arguments = call.function.arguments
     if _nests_deeper(arguments, MAX_DEPTH):
         raise InvalidRequest(f"{place}.function.arguments: they nest deeper than {MAX_DEPTH}")
     return ToolCall(call.function.name, arguments, call.id or None)
+
+
+def _refuse_unread_fields(place: str, level: Level, others: dict[str, Any] | None, **turn: bool) -> None:
+    if others and (unread := level.unread(others, **turn)):
+        raise InvalidRequest(f"{place}: {level.refusal(unread)}")
 
 
 def _nests_deeper(text: str, limit: int) -> bool:

@@ -52,7 +52,7 @@ class Level:
     def refusal(self, names: Iterable[str]) -> str:
         """A sentence that names unread fields, with the advice of the table."""
         shown = list(names)[:MAX_NAMES]
-        advice = "; ".join(self.refused[name] for name in shown if name in self.refused)
+        advice = "; ".join(dict.fromkeys(self.refused[name] for name in shown if name in self.refused))
         listed = ", ".join(name[:MAX_NAME] for name in shown)
         return f"{self.name} fields that are not scored: {listed}" + (f" ({advice})" if advice else "")
 
@@ -77,6 +77,8 @@ _OF_A_REPLY: Final = (
     "type",
     "status",
     "index",
+    "phase",
+    "raw",
     "model",
     "created",
     "created_at",
@@ -131,12 +133,17 @@ PART: Final = Level(
 TOOL_CALL: Final = Level(
     "tool call",
     read={
-        "id": "Binds the tool message that answers. It is not part of the action.",
+        "id": "Binds the tool message that answers.",
         "type": "`function`, or absent.",
         "function": "The function that is called.",
     },
     ignored=(*_MARKS, "caller", "index", "status"),
-    refused={"custom": "only calls of functions are scored", "args": "send function with name and arguments"},
+    refused={
+        "args": "send function with name and arguments",
+        "arguments": "send function with name and arguments",
+        "custom": "only calls of functions are scored",
+        "name": "send function with name and arguments",
+    },
 )
 FUNCTION: Final = Level(
     "function",
@@ -153,7 +160,12 @@ TOOL: Final = Level(
         "function": "Name, description, parameters and whatever else it holds: the template gets all of it.",
     },
     ignored=("cache_control", "defer_loading", "eager_input_streaming", "allowed_callers"),
-    refused={"name": "send function with name, description and parameters"},
+    refused={
+        "description": "send function with name, description and parameters",
+        "input_schema": "send function with name, description and parameters",
+        "name": "send function with name, description and parameters",
+        "parameters": "send function with name, description and parameters",
+    },
 )
 LEVELS: Final = (MESSAGE, PART, TOOL_CALL, FUNCTION, TOOL)
 

@@ -78,7 +78,7 @@ class FunctionCall(_ChatObject):
 class ToolCall(_ChatObject):
     id: CallId | None = None
     type: str | None = None
-    function: FunctionCall
+    function: FunctionCall | None = Field(None, description="Needed: only calls of functions are scored.")
 
 
 class Message(_ChatObject):

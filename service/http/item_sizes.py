@@ -44,7 +44,8 @@ def _characters_of_turn(turn: str | wire.Message) -> int:
     characters += sum(len(text or "") for text in (turn.reasoning_content, turn.reasoning, turn.thinking))
     characters += len(turn.name or turn.tool_name or "") + len(turn.tool_call_id or "")
     for call in turn.tool_calls or ():
-        characters += len(call.id or "") + len(call.function.name) + len(call.function.arguments)
+        characters += len(call.id or "")
+        characters += len(call.function.name) + len(call.function.arguments) if call.function else 0
     return characters
 
 
@@ -64,5 +65,4 @@ def _arguments(item: wire.TrajectoryItem | wire.RankItem) -> Iterator[str]:
     turns = [*(item.messages or ()), *((item.candidates or ()) if isinstance(item, wire.RankItem) else ())]
     for turn in turns:
         if isinstance(turn, wire.Message):
-            for call in turn.tool_calls or ():
-                yield call.function.arguments
+            yield from (call.function.arguments for call in turn.tool_calls or () if call.function)

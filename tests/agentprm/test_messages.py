@@ -190,6 +190,14 @@ def test_a_candidate_is_the_assistants_and_obeys_reasoning() -> None:
             "messages.1.content.0: content part fields that are not scored: thinking",
         ),
         (
+            {"role": "assistant", "tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "x"}}]},
+            "messages.1.tool_calls.0: only calls of type function are scored",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"type": "function"}]},
+            "messages.1.tool_calls.0: a tool call needs function with name and arguments",
+        ),
+        (
             {"role": "assistant", "tool_calls": [{"type": "custom", "function": {"name": "f", "arguments": "x"}}]},
             "messages.1.tool_calls.0: only calls of type function are scored",
         ),

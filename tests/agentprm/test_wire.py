@@ -107,7 +107,6 @@ def test_a_misspelt_field_and_an_empty_model_are_refused(fields: dict[str, Any])
             {"tool_calls": [{"function": {"name": "f", "arguments": {"a": float("inf")}}}]},
             {".tool_calls.0.function.arguments": "finite"},
         ),
-        ({"tool_calls": [{"type": "custom", "custom": {}}]}, {".tool_calls.0.function": "required"}),
     ],
 )
 def test_an_error_names_the_branch_that_was_meant_and_its_place(candidate: Any, errors: dict[str, str]) -> None:

@@ -45,16 +45,20 @@ class Sent:
         return f"{self.path} {self.content[:1000]!r} {str(self.headers)[:200]}"
 
 
+OBJECT = {"index": 0, "id": "1", "function": {"name": "f", "arguments": {"said": [MARKER, 1.5, None]}}}
+THINKING = {"type": "thinking", "thinking": MARKER, "signature": "x"}
+THINKS = {"role": "assistant", "content": [THINKING, {"type": "text", "text": MARKER}], "tool_calls": [OBJECT]}
 CALL = {"type": "function", "function": {"name": "f", "arguments": json.dumps({"said": MARKER})}}
 TURNS = [
     {"role": "system", "content": [{"type": "text", "text": MARKER}]},
     {"role": "user", "content": MARKER, "name": None},
-    {"role": "assistant", "content": MARKER, "tool_calls": [CALL]},
+    {"role": "assistant", "content": MARKER, "tool_calls": [CALL], "reasoning_content": MARKER},
     {"role": "tool", "content": MARKER, "tool_call_id": "1"},
 ]
 REQUESTS: list[tuple[str, Body]] = [
     ("/score_step", {"model": "echo", "items": [item(MARKER, MARKER, id="a"), item("Craft.", MARKER, MARKER)]}),
     ("/score_step", {"items": [{"messages": TURNS[:3]}]}),
+    ("/score_step", {"items": [{"messages": [*TURNS[:2], THINKS], "reasoning": "drop", "tools": []}]}),
     ("/score_trajectory", {"items": [item("Craft.", MARKER), {"messages": TURNS[:3]}]}),
     ("/rank_actions", {"items": [proposal(MARKER, TURNS[2]), {"messages": TURNS, "candidates": [MARKER]}]}),
 ]
