@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import Final, Generic, Literal, TypeVar
 
 from agentprm import wire
+from agentprm.aggregate import Aggregate
 from agentprm.items import RankLike, TrajectoryLike, rank_items, trajectory_items
 from agentprm.matching import SentItem
 
@@ -38,8 +39,11 @@ def score_step(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.
     return _post("/score_step", wire.ScoreStepReply, request)
 
 
-def score_trajectory(items: Iterable[TrajectoryLike], model: str | None) -> Call[wire.ScoreTrajectoryReply]:
-    request = wire.validate(wire.ScoreRequest, {"model": model, "items": trajectory_items(items)})
+def score_trajectory(
+    items: Iterable[TrajectoryLike], model: str | None, aggregate: Aggregate | None
+) -> Call[wire.ScoreTrajectoryReply]:
+    fields = {"model": model, "aggregate": aggregate, "items": trajectory_items(items)}
+    request = wire.validate(wire.ScoreTrajectoryRequest, fields)
     return _post("/score_trajectory", wire.ScoreTrajectoryReply, request)
 
 

@@ -7,6 +7,7 @@ from typing import Self
 
 from agentprm import calls, wire
 from agentprm.address import address
+from agentprm.aggregate import Aggregate
 from agentprm.calls import R
 from agentprm.connections import AsyncConnections, Connections
 from agentprm.errors import ConnectionFailed, NotReady, UnexpectedReply
@@ -97,10 +98,18 @@ class Client:
         return self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     def score_trajectory(
-        self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
+        self,
+        items: Iterable[TrajectoryLike],
+        *,
+        aggregate: Aggregate | None = None,
+        deadline_ms: float | None = None,
+        request_id: str | None = None,
     ) -> wire.ScoreTrajectoryReply:
-        """Promise, progress and raw score of every step: ``results[i].steps[t]`` is step t of item i."""
-        call = calls.score_trajectory(items, self._model)
+        """Promise, progress and raw score of every step: ``results[i].steps[t]`` is step t of item i.
+
+        With ``aggregate`` each result has that number of its promises too.
+        """
+        call = calls.score_trajectory(items, self._model, aggregate)
         return self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     def rank_actions(
@@ -209,10 +218,18 @@ class AsyncClient:
         return await self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     async def score_trajectory(
-        self, items: Iterable[TrajectoryLike], *, deadline_ms: float | None = None, request_id: str | None = None
+        self,
+        items: Iterable[TrajectoryLike],
+        *,
+        aggregate: Aggregate | None = None,
+        deadline_ms: float | None = None,
+        request_id: str | None = None,
     ) -> wire.ScoreTrajectoryReply:
-        """Promise, progress and raw score of every step: ``results[i].steps[t]`` is step t of item i."""
-        call = calls.score_trajectory(items, self._model)
+        """Promise, progress and raw score of every step: ``results[i].steps[t]`` is step t of item i.
+
+        With ``aggregate`` each result has that number of its promises too.
+        """
+        call = calls.score_trajectory(items, self._model, aggregate)
         return await self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     async def rank_actions(

@@ -33,6 +33,20 @@ def to_history(item: wire.TrajectoryItem) -> Trajectory | Conversation:
     return _conversation(item)
 
 
+def to_steps(item: wire.TrajectoryItem) -> Trajectory | Conversation:
+    """The history of an item up to its last assistant turn: later turns change the score of no step before them.
+
+    Raises:
+        InvalidRequest: a chat without an assistant turn, or with a turn that says nothing.
+    """
+    if item.messages is None or item.messages[-1].role == "assistant":
+        return to_history(item)
+    conversation = _conversation(item)
+    if not conversation.step_ends:
+        raise InvalidRequest("a chat needs at least one assistant message: each is a step")
+    return conversation.until(conversation.step_ends[-1])
+
+
 def to_proposal(item: wire.RankItem) -> tuple[State | Conversation, list[str | Message]]:
     """The state of an item and the candidate actions proposed in it; no candidates if the service is to sample them.
 

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Overflow = Literal["error", "drop_oldest", "shorten_observations"]
+"""What becomes of a history that has more tokens than the model reads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -118,7 +121,8 @@ class Usage:
 
     ``computed`` went through the model, ``prefix_cache`` had their keys and values on the device, and the scores of
     ``score_cache`` were known already. ``tokens`` is the sum of the three. ``unknown`` of them stand for text that the
-    model's tokenizer has no tokens for.
+    model's tokenizer has no tokens for. ``dropped_steps`` and ``cut_tokens`` are not among them: they were cut from a
+    history that was too long.
     """
 
     tokens: int
@@ -126,6 +130,8 @@ class Usage:
     prefix_cache: int = 0
     score_cache: int = 0
     unknown: int = 0
+    dropped_steps: int = 0
+    cut_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -134,4 +140,6 @@ class Usage:
             self.prefix_cache + other.prefix_cache,
             self.score_cache + other.score_cache,
             self.unknown + other.unknown,
+            self.dropped_steps + other.dropped_steps,
+            self.cut_tokens + other.cut_tokens,
         )

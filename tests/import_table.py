@@ -3,7 +3,8 @@
 INTERNAL: dict[str, set[str]] = {
     "agentprm.types": set(),
     "agentprm.errors": set(),
-    "agentprm.wire": {"agentprm.errors", "agentprm.wire"},
+    "agentprm.aggregate": set(),
+    "agentprm.wire": {"agentprm.aggregate", "agentprm.errors", "agentprm.types", "agentprm.wire"},
     "agentprm.chats": {"agentprm.chats", "agentprm.errors"},
     "agentprm.content": {"agentprm.errors", "agentprm.wire"},
     "agentprm.tool_results": {"agentprm.errors", "agentprm.types"},

@@ -40,8 +40,26 @@ Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
 Unsent = SkipJsonSchema[None]  # a header that is absent: no header can hold null, so the schema does not offer it
 
 
-class TooManyUnknown(Exception):
+class TooManyErrors(Exception):
     """Ends a validation at once: pydantic collects ValueErrors only."""
+
+
+class ErrorCounts:
+    """Context of a validation: the errors of which a body may have only so many."""
+
+    def __init__(self) -> None:
+        self._unknown = 0
+        self._refused_items = 0
+
+    def count_unknown(self, most: int) -> None:
+        self._unknown += 1
+        if self._unknown > most:
+            raise TooManyErrors(f"more than {most} unknown fields")
+
+    def count_refused_item(self, most: int) -> None:
+        self._refused_items += 1
+        if self._refused_items > most:
+            raise TooManyErrors(f"more than {most} wrong items")
 
 
 def _refuse_unknown(_: str, info: ValidationInfo) -> Never:
@@ -49,8 +67,8 @@ def _refuse_unknown(_: str, info: ValidationInfo) -> Never:
 
     The context of a validation, if it has one, counts them.
     """
-    if info.context is not None and next(info.context) == MAX_UNKNOWN:
-        raise TooManyUnknown
+    if info.context is not None:
+        info.context.count_unknown(MAX_UNKNOWN)
     raise PydanticCustomError("extra_forbidden", "Extra inputs are not permitted")
 
 

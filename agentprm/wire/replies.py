@@ -7,6 +7,14 @@ from pydantic import Field
 from agentprm.wire.fields import Reply
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_zero(value: int) -> bool:
+    return value == 0
+
+
 class ModelIdentity(Reply):
     name: str
     version: str
@@ -21,6 +29,17 @@ class UsageBody(Reply):
     unknown: int = Field(
         0, description="Tokens that stand for text outside the tokenizer's vocabulary; always 0 for a judge."
     )
+    dropped_steps: int = Field(
+        0,
+        exclude_if=_is_zero,
+        description="Steps that the last step's history lacks because of `overflow`; only if there are any.",
+    )
+    cut_tokens: int = Field(
+        0,
+        exclude_if=_is_zero,
+        description="Tokens that were cut from the last step's history because of `overflow`, counted text by text; "
+        "only if there are any. They are not among `tokens`.",
+    )
 
 
 class ScoreBody(Reply):
@@ -33,17 +52,30 @@ class Result(Reply):
     id: str | None = Field(description="The item's id, null if it had none.")
 
 
+class ErrorDetail(Reply):
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class ItemError(Result):
+    """Result of an item that got no score; only in replies to requests whose `on_error` is `item`."""
+
+    error: ErrorDetail
+
+
 class StepResult(ScoreBody, Result):
     usage: UsageBody
 
 
 class TrajectoryResult(Result):
     steps: list[ScoreBody]
+    aggregate: float | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="`aggregate` of the steps' promises, in [0, 1]; only if the request has one.",
+    )
     usage: UsageBody
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 class RankedCandidate(ScoreBody):
@@ -75,6 +107,31 @@ class ScoreTrajectoryReply(Reply):
 class RankActionsReply(Reply):
     model: ModelIdentity
     results: list[RankResult]
+
+
+class ScoreStepOutcomes(Reply):
+    """Results in the order of the items; errors only if the request's `on_error` is `item`."""
+
+    model: ModelIdentity
+    results: list[StepResult | ItemError]
+
+
+class ScoreTrajectoryOutcomes(Reply):
+    """Results in the order of the items; errors only if the request's `on_error` is `item`."""
+
+    model: ModelIdentity
+    results: list[TrajectoryResult | ItemError]
+
+
+class RankActionsOutcomes(Reply):
+    """Results in the order of the items; errors only if the request's `on_error` is `item`."""
+
+    model: ModelIdentity
+    results: list[RankResult | ItemError]
+
+
+ScoresReply = ScoreStepOutcomes | ScoreTrajectoryOutcomes | RankActionsOutcomes
+"""A reply as the service makes it; without errors of items it is a ``ScoreStepReply`` and so on too."""
 
 
 class Limits(Reply):
@@ -126,12 +183,6 @@ class ModelInfo(ModelIdentity):
 
 class ModelsReply(Reply):
     models: list[ModelInfo]
-
-
-class ErrorDetail(Reply):
-    code: str
-    message: str
-    details: dict[str, Any]
 
 
 class ErrorReply(Reply):

@@ -5,10 +5,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from agentprm.aggregate import Aggregate
 from agentprm.errors import InvalidRequest
+from agentprm.types import Overflow
 from agentprm.wire import branches
 from agentprm.wire.chats import Message, ToolDefinition
 from agentprm.wire.fields import Body, FailFastList, Id, Milliseconds, Name, NonEmpty, Text
+from agentprm.wire.per_item import OnError, OrRefused, RefusedItem, on_error_field
 from agentprm.wire.size import JSONSize
 
 
@@ -35,6 +38,14 @@ class _Item(Body):
         "the checkpoint's template leaves no place for, `drop` leaves all of it out. Absent: as the template does.",
     )
 
+    overflow: Overflow = Field(
+        "error",
+        exclude_if=lambda overflow: overflow == "error",
+        description="What becomes of a history with more tokens than the model reads: `error` refuses the item, "
+        "`drop_oldest` drops whole steps, the oldest first, and `shorten_observations` cuts the middle of the longest "
+        "observations. The task stays.",
+    )
+
     @model_validator(mode="after")
     def _one_form_of_history(self) -> Self:
         if (self.task is None) == (self.messages is None):
@@ -47,7 +58,10 @@ class _Item(Body):
 
 
 class TrajectoryItem(_Item):
-    """A trajectory with at least one step; in `messages` form the last message is the assistant's."""
+    """A trajectory with at least one step.
+
+    In `messages` form the last message is the assistant's; `/score_trajectory` leaves later ones out.
+    """
 
     @model_validator(mode="after")
     def _has_a_step(self) -> Self:
@@ -88,6 +102,8 @@ class RankItem(_Item):
 
 
 class _Request(Body):
+    # Declared before the items: their validation reads it.
+    on_error: OnError = on_error_field()
     model: Name | None = Field(None, description="Name, `name@version` or alias; the default model if absent.")
     deadline_ms: Milliseconds | None = Field(
         None,
@@ -96,18 +112,26 @@ class _Request(Body):
 
 
 class ScoreRequest(_Request):
-    """Body of `/score_step` and `/score_trajectory`."""
+    """Body of `/score_step`."""
 
-    items: FailFastList[TrajectoryItem] = Field(min_length=1)
+    items: FailFastList[Annotated[TrajectoryItem | RefusedItem, OrRefused()]] = Field(min_length=1)
+
+
+class ScoreTrajectoryRequest(ScoreRequest):
+    """Body of `/score_trajectory`."""
+
+    aggregate: Aggregate | None = Field(
+        None, description="Which one number of all promises each result has besides its steps; none if absent."
+    )
 
 
 class RankRequest(_Request):
     """Body of `/rank_actions`."""
 
-    items: FailFastList[RankItem] = Field(min_length=1)
+    items: FailFastList[Annotated[RankItem | RefusedItem, OrRefused()]] = Field(min_length=1)
 
 
-Request = TypeVar("Request", ScoreRequest, RankRequest)
+Request = TypeVar("Request", ScoreRequest, ScoreTrajectoryRequest, RankRequest)
 
 
 def validate(request: type[Request], fields: Mapping[str, Any]) -> Request:

@@ -109,7 +109,9 @@ def _histories(file: CheckFile) -> list[Trajectory | Conversation]:
         request = validate(ScoreRequest, {"items": [item.history for item in file.items]})
     except InvalidRequest as error:
         raise CheckpointError(f"check: {error}") from error
-    return [_history(item, f"items.{index}") for index, item in enumerate(request.items)]
+    return [
+        _history(item, f"items.{index}") for index, item in enumerate(request.items) if isinstance(item, TrajectoryItem)
+    ]
 
 
 def _history(item: TrajectoryItem, place: str) -> Trajectory | Conversation:

@@ -67,6 +67,10 @@ class ChatRenderer:
         unknown = self._runs.unknown_id
         return 0 if unknown is None else token_ids.count(unknown)
 
+    def count_tokens(self, text: str, max_tokens: int) -> int:
+        """The tokens of a text on its own, ``max_tokens + 1`` if there are more."""
+        return self._runs.count(Run(text, Place.WITHIN), max_tokens)
+
     def refuse_too_few_rows(self, rows: int) -> None:
         """Checks that every token id that a chat can produce is below ``rows``, the size of the embedding.
 

@@ -161,6 +161,14 @@ class RunTokenizer:
             found |= ids_of_piece
         return [found[run] if known is None else known for run, known in zip(runs, ids, strict=True)]
 
+    def count(self, run: Run, max_tokens: int) -> int:
+        """The tokens of a run, ``max_tokens + 1`` if there are more."""
+        try:
+            (token_ids,) = self.encode([run], max_tokens)
+        except TooManyTokens:
+            return max_tokens + 1
+        return len(token_ids)
+
     def token_end(self, run: Run, at: int, max_tokens: int = UNLIMITED) -> int:
         """The first place in a run's text, ``at`` or after it, where a token ends if a word follows.
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agentprm import wire
-from agentprm.errors import UpstreamFailed
+from agentprm.errors import RequestError, UpstreamFailed
 from agentprm.types import Conversation, Message, State
 from service.generation.server import GenerationClient
-from service.queue.calls import CallQueue
+from service.queue.calls import Answers, CallQueue
 from service.queue.terms import Terms, within_deadline
 
 
@@ -53,10 +53,11 @@ class Policy:
 
     async def sample(
         self, requests: Sequence[tuple[State | Conversation, wire.Sample]], terms: Terms
-    ) -> tuple[list[list[SampledAction]], float]:
+    ) -> tuple[list[list[SampledAction] | RequestError], float]:
         """Returns the requested number of actions for each state, and the seconds that this took.
 
-        Every action is a call of its own: not every server can sample several in one.
+        Every action is a call of its own: not every server can sample several in one. With ``terms.per_item`` a failed
+        call's error takes the place of its state's actions.
 
         Raises:
             UpstreamFailed: the server's reply cannot be read, or an action is empty.
@@ -66,7 +67,7 @@ class Policy:
         draws = [[_Draw(chat, sample) for _ in range(sample.n)] for chat, sample in chats]
         async with within_deadline(terms.deadline, "sample"):
             answers = await self._calls.submit({draw: draw for item in draws for draw in item}, terms)
-        return [[answers.results[draw] for draw in item] for item in draws], answers.queue + answers.forward
+        return [_actions(item, answers) for item in draws], answers.queue + answers.forward
 
     async def _draw(self, draw: _Draw) -> SampledAction:
         sample = draw.sample
@@ -80,6 +81,13 @@ class Policy:
         if not completion.text.strip():
             raise UpstreamFailed("the policy's server sent an empty action")
         return SampledAction(completion.text, completion.complete)
+
+
+def _actions(draws: Sequence[_Draw], answers: Answers[_Draw, SampledAction]) -> list[SampledAction] | RequestError:
+    for draw in draws:
+        if error := answers.failed.get(draw):
+            return error
+    return [answers.results[draw] for draw in draws]
 
 
 def to_chat(state: State | Conversation) -> list[dict[str, Any]]:

@@ -10,21 +10,25 @@ from agentprm import wire
 from agentprm.errors import TooLong
 
 
-def refuse_large_items(items: Sequence[wire.TrajectoryItem | wire.RankItem], max_characters: int) -> None:
-    """Checks every item before the first is converted.
+def refuse_large_item(index: int, item: wire.TrajectoryItem | wire.RankItem, max_characters: int) -> None:
+    """Raises TooLong if the item has more than ``max_characters``, its longest candidate included."""
+    characters = _characters(item)
+    if characters > max_characters:
+        raise TooLong(
+            f"item {index} has {characters} characters, {max_characters} are allowed",
+            details={"item": index, "characters": characters, "limit": max_characters},
+        )
 
-    Raises:
-        TooLong: an item has more than ``max_characters``, its longest candidate included, or the arguments of all tool
-            calls hold more JSON values than a body may.
+
+def refuse_costly_arguments(items: Sequence[wire.TrajectoryItem | wire.RankItem]) -> None:
+    """Raises TooLong if the arguments of all tool calls hold more JSON values than a body may.
+
+    They are JSON in a string of the body, where their values were not counted.
     """
-    for index, item in enumerate(items):
-        characters = _characters(item)
-        if characters > max_characters:
-            raise TooLong(
-                f"item {index} has {characters} characters, {max_characters} are allowed",
-                details={"item": index, "characters": characters, "limit": max_characters},
-            )
-    _refuse_costly_arguments(items)
+    size = wire.JSONSize()
+    for item in items:
+        for arguments in _arguments(item):
+            size.add_whole(arguments.encode())
 
 
 def _characters(item: wire.TrajectoryItem | wire.RankItem) -> int:
@@ -51,14 +55,6 @@ def _characters_of_turn(turn: str | wire.Message) -> int:
 
 def _characters_of_part(part: wire.ContentPart) -> int:
     return sum(len(text or "") for text in (part.text, part.thinking, part.reasoning))
-
-
-def _refuse_costly_arguments(items: Sequence[wire.TrajectoryItem | wire.RankItem]) -> None:
-    """Arguments are JSON in a string of the body, where its values were not counted."""
-    size = wire.JSONSize()
-    for item in items:
-        for arguments in _arguments(item):
-            size.add_whole(arguments.encode())
 
 
 def _arguments(item: wire.TrajectoryItem | wire.RankItem) -> Iterator[str]:

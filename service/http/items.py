@@ -1,45 +1,82 @@
 """Converts the items of a request to trajectories, states and candidates."""
 
 import json
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from agentprm import wire
-from agentprm.errors import InvalidRequest, TooLong
-from agentprm.messages import to_history, to_proposal
+from agentprm.errors import InvalidRequest, RequestError, TooLong
+from agentprm.messages import to_history, to_proposal, to_steps
 from agentprm.types import Conversation, Message, State, Trajectory
-from service.generation.policy import Policy, SampledAction
-from service.http.item_sizes import refuse_large_items
-from service.queue.terms import Terms
+from service.http.item_sizes import refuse_costly_arguments, refuse_large_item
 
 Item = TypeVar("Item", wire.TrajectoryItem, wire.RankItem)
+A = TypeVar("A")
 T = TypeVar("T")
+Proposal = tuple[State | Conversation, list[str | Message]]
+"""A state and the actions proposed in it."""
+
+
+class ItemLimits(NamedTuple):
+    """Most items of a request, most characters of an item, and most candidates of one to rank."""
+
+    items: int
+    characters: int
+    candidates: int
 
 
 def convert_items(
-    items: Sequence[Item], convert: Callable[[Item], T], *, max_items: int, max_characters: int
-) -> list[T]:
-    """Converts each item to what the scorer takes.
+    items: Sequence[Item | wire.RefusedItem], convert: Callable[[Item], T], limits: ItemLimits, *, per_item: bool
+) -> list[T | RequestError]:
+    """Converts each item to what the scorer takes; with ``per_item`` the error of an item takes its place.
 
     Raises:
-        TooLong: there are more than ``max_items``, or an item has more than ``max_characters``.
-        InvalidRequest: an item cannot be converted; the details have its index.
+        TooLong: there are too many items; unless ``per_item`` also if an item is too large.
+        InvalidRequest: unless ``per_item``: an item cannot be converted; the details have its index.
     """
-    if len(items) > max_items:
+    if len(items) > limits.items:
         raise TooLong(
-            f"{len(items)} items in one request, {max_items} are allowed",
-            details={"items": len(items), "limit": max_items},
+            f"{len(items)} items in one request, {limits.items} are allowed",
+            details={"items": len(items), "limit": limits.items},
         )
-    refuse_large_items(items, max_characters)
-    converted = []
+    # Every item is measured before the first is converted.
+    measured = _each(items, partial(_measured, limits), per_item=per_item)
+    refuse_costly_arguments([item for item in measured if not isinstance(item, RequestError)])
+    return _each(measured, partial(_converted, convert), per_item=per_item)
+
+
+def _each(
+    items: Iterable[A | RequestError], function: Callable[[int, A], T], *, per_item: bool
+) -> list[T | RequestError]:
+    """Applies a function to the index and each item without an error. ``per_item``: returns its errors in place."""
+    results: list[T | RequestError] = []
     for index, item in enumerate(items):
         try:
-            converted.append(convert(item))
-        except InvalidRequest as error:
-            raise InvalidRequest(error.message, details={"item": index, **error.details}) from error
-        except RecursionError as error:
-            raise InvalidRequest("the arguments of a tool call nest too deeply", details={"item": index}) from error
-    return converted
+            results.append(item if isinstance(item, RequestError) else function(index, item))
+        except RequestError as error:
+            if not per_item:
+                raise
+            results.append(error)
+    return results
+
+
+def _measured(limits: ItemLimits, index: int, item: Item | wire.RefusedItem) -> Item:
+    if isinstance(item, wire.RefusedItem):
+        raise item.error(index)
+    refuse_large_item(index, item, limits.characters)
+    if isinstance(item, wire.RankItem):
+        _refuse_too_many_candidates(index, item, limits.candidates)
+    return item
+
+
+def _converted(convert: Callable[[Item], T], index: int, item: Item) -> T:
+    try:
+        return convert(item)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, details={"item": index, **error.details}) from error
+    except RecursionError as error:
+        raise InvalidRequest("the arguments of a tool call nest too deeply", details={"item": index}) from error
 
 
 def history_of(item: wire.TrajectoryItem) -> Trajectory | Conversation:
@@ -48,7 +85,13 @@ def history_of(item: wire.TrajectoryItem) -> Trajectory | Conversation:
     return history
 
 
-def proposal_of(item: wire.RankItem) -> tuple[State | Conversation, list[str | Message]]:
+def steps_of(item: wire.TrajectoryItem) -> Trajectory | Conversation:
+    history = to_steps(item)
+    _refuse_surrogates(history)
+    return history
+
+
+def proposal_of(item: wire.RankItem) -> Proposal:
     state, candidates = to_proposal(item)
     _refuse_surrogates(state, *candidates)
     return state, candidates
@@ -77,26 +120,10 @@ def _refuse_escaped_surrogate(arguments: str) -> None:
             return  # no JSON: kept as written
 
 
-def refuse_too_many_candidates(items: Sequence[wire.RankItem], limit: int) -> None:
-    for index, item in enumerate(items):
-        count = item.sample.n if item.sample is not None else len(item.candidates or ())
-        if count > limit:
-            raise TooLong(
-                f"{count} candidates in one item, {limit} are allowed",
-                details={"item": index, "candidates": count, "limit": limit},
-            )
-
-
-async def sample_actions(
-    policy: Policy | None, items: Sequence[wire.RankItem], states: Sequence[State | Conversation], terms: Terms
-) -> tuple[dict[int, list[SampledAction]], float]:
-    """Samples actions for the items that ask for them. Returns the actions by item index, and the seconds it took."""
-    samples: dict[int, tuple[State | Conversation, wire.Sample]] = {
-        index: (states[index], item.sample) for index, item in enumerate(items) if item.sample is not None
-    }
-    if not samples:
-        return {}, 0.0
-    if policy is None:
-        raise InvalidRequest("no policy is set to sample from: send candidates", details={"item": min(samples)})
-    sampled, seconds = await policy.sample(list(samples.values()), terms)
-    return dict(zip(samples, sampled, strict=True)), seconds
+def _refuse_too_many_candidates(index: int, item: wire.RankItem, limit: int) -> None:
+    count = item.sample.n if item.sample is not None else len(item.candidates or ())
+    if count > limit:
+        raise TooLong(
+            f"{count} candidates in one item, {limit} are allowed",
+            details={"item": index, "candidates": count, "limit": limit},
+        )

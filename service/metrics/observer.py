@@ -34,5 +34,8 @@ class CountingObserver:
         for stage, seconds in zip(self._stages, timings, strict=True):
             stage.observe(seconds)
 
+    def on_item_errors(self, codes: Sequence[str]) -> None:
+        self._scores.count_item_errors(self._model, codes)
+
     def on_warm_up(self, seconds: float) -> None:
         self._process.set_load_seconds(self._model, seconds)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Generic, NamedTuple, TypeVar
 
-from agentprm.errors import InternalError, NotReady, RequestError
+from agentprm.errors import InternalError, NotReady, RequestError, UpstreamFailed
 from service.queue.admission import Admission
 from service.queue.fair_queue import Entry, FairQueue, Priority
 from service.queue.terms import Terms
@@ -28,9 +28,13 @@ R = TypeVar("R")
 
 
 class Answers(NamedTuple, Generic[K, R]):
-    """Results by key. ``shared``: keys that another request called for. ``queue``: seconds to its first call."""
+    """Results by key. ``shared``: keys that another request called for. ``queue``: seconds to its first call.
+
+    ``failed``: the errors of calls that got no usable answer; empty unless the request's items may fail alone.
+    """
 
     results: dict[K, R]
+    failed: dict[K, RequestError]
     shared: set[K]
     queue: float
     forward: float
@@ -41,21 +45,41 @@ class _Request(Entry, Generic[K, W, R]):
     work: list[tuple[K, W]]
     arrived: float
     answered: asyncio.Future[None]
+    per_item: bool
     results: dict[K, R] = field(default_factory=dict)
+    failed: dict[K, RequestError] = field(default_factory=dict)
     shared: set[K] = field(default_factory=set)
     began: float = float("inf")
 
+    def has(self, key: K) -> bool:
+        return key in self.results or key in self.failed
+
     def receive(self, key: K, result: R, began: float, *, shared: bool) -> None:
+        if key in self.failed:
+            return  # another request's later call
         self.results[key] = result
         self.began = min(self.began, max(began, self.arrived))
         if shared:
             self.shared.add(key)
-        if len(self.results) == len(self.work) and not self.answered.done():
-            self.answered.set_result(None)
+        self._answer_if_complete()
+
+    def fail_call(self, key: K, error: RequestError) -> bool:
+        """Takes the error of one call. Returns whether it ends the whole request."""
+        if not (self.per_item and isinstance(error, UpstreamFailed)):
+            self.fail(error)
+            return True
+        if key not in self.results:
+            self.failed[key] = error
+        self._answer_if_complete()
+        return False
 
     def fail(self, error: RequestError) -> None:
         if not self.answered.done():
             self.answered.set_exception(error)
+
+    def _answer_if_complete(self) -> None:
+        if len(self.results) + len(self.failed) == len(self.work) and not self.answered.done():
+            self.answered.set_result(None)
 
 
 class CallQueue(Generic[K, W, R]):
@@ -107,7 +131,7 @@ class CallQueue(Generic[K, W, R]):
                 it waits, if a caller that holds less pushes it out.
             DeadlineExceeded: its turn is expected to come after its deadline.
             NotReady: not open.
-            RequestError: one of its calls raised it.
+            RequestError: one of its calls raised it. With ``terms.per_item`` an UpstreamFailed is that call's alone.
         """
         self.refuse_unless_open()
         loop = asyncio.get_running_loop()
@@ -119,6 +143,7 @@ class CallQueue(Generic[K, W, R]):
             work=list(work.items()),
             arrived=perf_counter(),
             answered=loop.create_future(),
+            per_item=terms.per_item,
         )
         self._enter(request)
         try:
@@ -126,7 +151,7 @@ class CallQueue(Generic[K, W, R]):
         finally:
             self._leave(request)
         began = min(request.began, perf_counter())
-        return Answers(request.results, request.shared, began - request.arrived, perf_counter() - began)
+        return Answers(request.results, request.failed, request.shared, began - request.arrived, perf_counter() - began)
 
     def _enter(self, request: _Request[K, W, R]) -> None:
         self._queue.add(request)
@@ -150,7 +175,7 @@ class CallQueue(Generic[K, W, R]):
         while len(self._tasks) < self._max_concurrent and self._queue:
             for part in self._queue.take(1):
                 request, (key, work) = part.entry, part.entry.work[part.index]
-                if key not in request.results and key not in self._running and not request.answered.done():
+                if not request.has(key) and key not in self._running and not request.answered.done():
                     task = asyncio.create_task(self._run(key, work, request), name="call")
                     self._running[key] = task
                     self._tasks.add(task)
@@ -173,8 +198,8 @@ class CallQueue(Generic[K, W, R]):
     def _fail(self, key: K, error: RequestError) -> None:
         self._running.pop(key, None)
         for request in list(self._waiting.get(key, ())):
-            self._queue.discard(request)
-            request.fail(error)
+            if request.fail_call(key, error):
+                self._queue.discard(request)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

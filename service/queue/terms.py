@@ -11,12 +11,16 @@ from service.queue.fair_queue import Priority
 
 
 class Terms(NamedTuple):
-    """Caller, priority, arrival and deadline of a request; both times are those of the event loop's clock."""
+    """Caller, priority, arrival and deadline of a request; both times are those of the event loop's clock.
+
+    With ``per_item`` the error of one item is that item's answer, and not the request's.
+    """
 
     caller: str = ""
     priority: Priority = Priority.INTERACTIVE
     arrived: float = 0.0
     deadline: float | None = None
+    per_item: bool = False
 
     def with_timeout(self, milliseconds: int | None) -> "Terms":
         """Lowers the deadline to ``milliseconds`` after the arrival, unless it is earlier. None changes nothing."""

@@ -41,6 +41,9 @@ class ChatSequencer:
     def context_length(self) -> int:
         return self._context_length
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [self._renderer.count_tokens(text, self._context_length) for text in texts]
+
     def trajectory(self, history: Trajectory | Conversation, reads: int | None) -> list[KeyedSequence]:
         """One sequence for all steps if the template is stable on this chat, else up to one for each step."""
         chat = self._conversation(history)

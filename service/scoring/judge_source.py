@@ -8,8 +8,9 @@ from hashlib import blake2b
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from agentprm.types import Conversation, Message, State, Step, Trajectory, Usage
+from agentprm.types import Conversation, Message, Overflow, State, Step, Trajectory, Usage
 from model_store.text.conversations import action_text, as_state, as_trajectory
+from model_store.text.runs import Unrenderable
 from service.generation.judge import Judgement, Prefix, RemoteJudge
 from service.queue.calls import Answers, CallQueue
 from service.queue.fair_queue import Priority
@@ -17,7 +18,7 @@ from service.queue.observer import BatchObserver
 from service.queue.terms import Terms
 from service.queue.work import Batch
 from service.score_cache.keys import Key, KeyChain, KeyScope
-from service.scoring.source import Computed, distinct
+from service.scoring.source import Computed, ItemQuestions, distinct
 
 _NO_USAGE: Final = Usage(0, 0)
 
@@ -73,16 +74,23 @@ class JudgeSource:
         await self._calls.close()
         await self._judge.close()
 
-    def trajectory(self, history: Trajectory | Conversation, last: int | None) -> list[JudgedStep]:
+    def trajectory(
+        self, history: Trajectory | Conversation, last: int | None, overflow: Overflow = "error"
+    ) -> ItemQuestions[JudgedStep]:
         """One call per step."""
+        _refuse_cuts(overflow)
         trajectory = as_trajectory(history)
         chain = self._begin(trajectory.task)
         keys = [_extended(chain, step.observation, step.action).key for step in trajectory.steps]
         first = 0 if last is None else max(0, len(keys) - last)
-        return [JudgedStep((key,), Prefix(trajectory, end)) for end, key in enumerate(keys[first:], start=first + 1)]
+        steps = [JudgedStep((key,), Prefix(trajectory, end)) for end, key in enumerate(keys[first:], start=first + 1)]
+        return ItemQuestions(steps)
 
-    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> list[JudgedStep]:
+    def candidates(
+        self, state: State | Conversation, candidates: Sequence[str | Message], overflow: Overflow = "error"
+    ) -> ItemQuestions[JudgedStep]:
         """One call per distinct candidate, after one for the step before if there is one."""
+        _refuse_cuts(overflow)
         state = as_state(state)
         past = Trajectory(state.task, state.steps)
         chain, steps = self._begin(state.task), list[JudgedStep]()
@@ -92,14 +100,14 @@ class JudgeSource:
         for action in map(action_text, distinct(candidates)):
             key = _extended(chain.branch(), state.observation, action).key
             steps.append(JudgedStep((key,), Prefix(past, len(state.steps), Step(state.observation, action))))
-        return steps
+        return ItemQuestions(steps)
 
     async def compute(self, questions: Sequence[JudgedStep], known: Mapping[Key, float], terms: Terms) -> Computed:
         """Calls the judge once for each key that is not known."""
         missing = {key: step.prefix for step in questions for key in step.keys if key not in known}
-        answers = await self._calls.submit(missing, terms) if missing else Answers[Key, Judgement]({}, set(), 0, 0)
+        answers = await self._calls.submit(missing, terms) if missing else Answers[Key, Judgement]({}, {}, set(), 0, 0)
         scores = {key: judgement.raw for key, judgement in answers.results.items()}
-        return Computed(scores, list(_usages(questions, answers)), answers.queue, answers.forward)
+        return Computed(scores, list(_usages(questions, answers)), answers.queue, answers.forward, answers.failed)
 
     async def _call(self, prefix: Prefix) -> Judgement:
         began = perf_counter()
@@ -109,6 +117,13 @@ class JudgeSource:
 
     def _begin(self, task: str) -> KeyChain:
         return self._scope.begin(_digest(task))
+
+
+def _refuse_cuts(overflow: Overflow) -> None:
+    if overflow != "error":
+        raise Unrenderable(
+            "overflow: a judge's own server decides how long a prompt may be, so nothing is cut here; leave it out"
+        )
 
 
 def _extended(chain: KeyChain, *segments: str) -> KeyChain:

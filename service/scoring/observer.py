@@ -19,6 +19,10 @@ class ModelObserver(BatchObserver, Protocol):
         """Called per answered request with all its scores and where its time went."""
         ...
 
+    def on_item_errors(self, codes: Sequence[str]) -> None:
+        """Called per answered request with the codes of the errors that are results of its items."""
+        ...
+
     def on_warm_up(self, seconds: float) -> None:
         """Called once, with the seconds from the checkpoint on disk to the end of the warm-up."""
         ...

@@ -1,9 +1,10 @@
 """Scores, rankings and timings, and their derivation from raw scores. Knows neither models nor caches."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+from agentprm.errors import RequestError
 from agentprm.types import Message, StepScore, Usage
 
 Promise = Callable[[float], float]
@@ -20,10 +21,11 @@ class Timings(NamedTuple):
 
 
 class ItemScores(NamedTuple):
-    """Scores of consecutive steps of one item."""
+    """Scores of consecutive steps of one item; none if it has an error."""
 
     steps: list[StepScore]
     usage: Usage
+    error: RequestError | None = None
 
 
 class Scores(NamedTuple):
@@ -46,10 +48,11 @@ class RankedAction:
 
 
 class ItemRanking(NamedTuple):
-    """The candidates of one item, best promise first."""
+    """The candidates of one item, best promise first; none if it has an error."""
 
     ranking: list[RankedAction]
     usage: Usage
+    error: RequestError | None = None
 
 
 class Rankings(NamedTuple):
@@ -66,11 +69,14 @@ class Rankings(NamedTuple):
 Answered = TypeVar("Answered", Scores, Rankings)
 
 
-def step_scores(raws: Sequence[float], promise: Promise) -> list[StepScore]:
-    """Derives the scores of consecutive steps. The first of them has no progress."""
+def step_scores(raws: Sequence[float], promise: Promise, apart: Collection[int] = ()) -> list[StepScore]:
+    """Derives the scores of consecutive steps. The first of them has no progress.
+
+    Nor have those at the places of ``apart``, whose step before was read in another cut of the history.
+    """
     scores: list[StepScore] = []
-    for raw in raws:
-        scores.append(_step_score(promise(raw), raw, scores[-1].promise if scores else None))
+    for place, raw in enumerate(raws):
+        scores.append(_step_score(promise(raw), raw, scores[-1].promise if place and place not in apart else None))
     return scores
 
 

@@ -5,8 +5,8 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
-from agentprm.errors import InvalidRequest, TooLong
-from agentprm.types import Conversation, Message, State, Trajectory, Usage
+from agentprm.errors import InvalidRequest, RequestError, TooLong
+from agentprm.types import Conversation, Message, Overflow, State, Trajectory, Usage
 from model_store.text.runs import Unrenderable
 from service.queue.terms import Terms, within_deadline
 from service.queue.texts import TextQueue
@@ -24,22 +24,33 @@ from service.scoring.results import (
     rank,
     step_scores,
 )
-from service.scoring.source import Question, Source, distinct
+from service.scoring.source import ItemQuestions, Source, distinct
 
 TEXT_CHARS: Final = 16
 """Characters that each text counts in addition: cutting and looking it up takes as long as tokenising these."""
-Rendering = Callable[[], Sequence[Question]]
+CUT_COST: Final = 4
+"""Times that an item's characters count if its history may be cut: cuts at quarters of the context overlap so often."""
+Rendering = Callable[[], ItemQuestions[Any]]
+History = Trajectory | Conversation
 
 
 class ItemRawScores(NamedTuple):
-    """The raw scores of one item, in the order of its questions' keys, and their usage."""
+    """The raw scores of one item in the order of its questions' keys, and their usage. With an error it has none.
+
+    ``apart`` are the places of those that were read in another cut than the one before.
+    """
 
     raws: list[float]
     usage: Usage
+    error: RequestError | None = None
+    apart: frozenset[int] = frozenset()
 
 
 class Scorer:
     """Scores trajectories and ranks actions with one model, whichever source computes its raw scores.
+
+    Where a request's items may fail alone (``Terms.per_item``), an item can be the error that it has already, and the
+    answer to an item can be an error.
 
     Args:
         source: renders items and computes what is not known.
@@ -64,36 +75,63 @@ class Scorer:
         self._promise = promise
         self._observer = observer
 
-    async def score_steps(self, trajectories: Sequence[Trajectory | Conversation], terms: Terms) -> Scores:
-        """Scores the last step of each trajectory, with the step before it for its progress."""
-        scores = await self._score_trajectories(trajectories, terms, last=2)
-        return self._report(Scores([ItemScores(item.steps[-1:], item.usage) for item in scores.items], scores.timings))
+    async def score_steps(
+        self, trajectories: Sequence[History | RequestError], terms: Terms, overflow: Sequence[Overflow] = ()
+    ) -> Scores:
+        """Scores the last step of each trajectory, with the step before it for its progress.
 
-    async def score_trajectories(self, trajectories: Sequence[Trajectory | Conversation], terms: Terms) -> Scores:
+        ``overflow`` is that of each item; without it a history that is too long is an error.
+        """
+        scores = await self._score_trajectories(trajectories, terms, overflow, last=2)
+        last = [item._replace(steps=item.steps[-1:]) for item in scores.items]
+        return self._report(Scores(last, scores.timings))
+
+    async def score_trajectories(
+        self, trajectories: Sequence[History | RequestError], terms: Terms, overflow: Sequence[Overflow] = ()
+    ) -> Scores:
         """Scores every step of each trajectory."""
-        return self._report(await self._score_trajectories(trajectories, terms, last=None))
+        return self._report(await self._score_trajectories(trajectories, terms, overflow, last=None))
 
     async def rank(
-        self, states: Sequence[State | Conversation], candidates: Sequence[Sequence[str | Message]], terms: Terms
+        self,
+        states: Sequence[State | Conversation | RequestError],
+        candidates: Sequence[Sequence[str | Message]],
+        terms: Terms,
+        overflow: Sequence[Overflow] = (),
     ) -> Rankings:
-        """Ranks the candidates of each state, best promise first."""
-        asked = list(zip(states, candidates, strict=True))
-        renderings = [partial(self.source.candidates, state, proposed) for state, proposed in asked]
-        chars = [_chars(state, *proposed) for state, proposed in asked]
+        """Ranks the candidates of each state, best promise first. Those of an error are not looked at."""
+        asked = list(zip(states, candidates, overflow or ["error"] * len(states), strict=True))
+        renderings = [
+            state if isinstance(state, RequestError) else partial(self.source.candidates, state, proposed, how)
+            for state, proposed, how in asked
+        ]
+        chars = [_chars(state, *proposed, overflow=how) for state, proposed, how in asked]
         items, timings = await self._score(renderings, chars, terms)
         rankings = [self._ranking(proposed, item) for proposed, item in zip(candidates, items, strict=True)]
         return self._report(Rankings(rankings, timings))
 
     async def _score_trajectories(
-        self, trajectories: Sequence[Trajectory | Conversation], terms: Terms, *, last: int | None
+        self,
+        trajectories: Sequence[History | RequestError],
+        terms: Terms,
+        overflow: Sequence[Overflow],
+        *,
+        last: int | None,
     ) -> Scores:
-        renderings = [partial(self.source.trajectory, trajectory, last) for trajectory in trajectories]
-        chars = list(map(_chars, trajectories))
+        asked = list(zip(trajectories, overflow or ["error"] * len(trajectories), strict=True))
+        renderings = [
+            item if isinstance(item, RequestError) else partial(self.source.trajectory, item, last, how)
+            for item, how in asked
+        ]
+        chars = [_chars(item, overflow=how) for item, how in asked]
         items, timings = await self._score(renderings, chars, terms)
-        return Scores([ItemScores(step_scores(item.raws, self._promise), item.usage) for item in items], timings)
+        scored = [
+            ItemScores(step_scores(item.raws, self._promise, item.apart), item.usage, item.error) for item in items
+        ]
+        return Scores(scored, timings)
 
     async def _score(
-        self, renderings: Sequence[Rendering], chars: Sequence[int], terms: Terms
+        self, renderings: Sequence[Rendering | RequestError], chars: Sequence[int], terms: Terms
     ) -> tuple[list[ItemRawScores], Timings]:
         """Renders items, looks up their scores, and has the source compute the missing ones as one request.
 
@@ -105,10 +143,11 @@ class Scorer:
         """
         self.source.refuse_unless_open()
         async with within_deadline(terms.deadline) as stages:
-            named = [partial(_render, index, rendering) for index, rendering in enumerate(renderings)]
+            render = _outcome if terms.per_item else _render
+            named = [partial(render, index, rendering) for index, rendering in enumerate(renderings)]
             items = await self._texts.each(named, chars, terms)
             stages.enter("cache")
-            questions = [question for item in items for question in item]
+            questions = [question for item in items if isinstance(item, ItemQuestions) for question in item.questions]
             known = await self._cache.get(list({key: None for question in questions for key in question.keys}))
             stages.enter("queue")
             computed = await self.source.compute(questions, known, terms)
@@ -116,9 +155,17 @@ class Scorer:
         self._observer.on_cached(sum(usage.score_cache for usage in computed.usages))
         scores, usages = known | computed.scores, iter(computed.usages)
         timings = Timings(**stages.seconds, queue=computed.queue, forward=computed.forward)
-        return [_item_raw_scores(item, scores, usages) for item in items], timings
+        raws = [
+            ItemRawScores([], Usage(0, 0), item)
+            if isinstance(item, RequestError)
+            else _item_raw_scores(index, item, scores, computed.failed, usages)
+            for index, item in enumerate(items)
+        ]
+        return raws, timings
 
     def _ranking(self, candidates: Sequence[str | Message], item: ItemRawScores) -> ItemRanking:
+        if item.error is not None:
+            return ItemRanking([], item.usage, item.error)
         actions = distinct(candidates)
         before, of_actions = item.raws[: -len(actions)], item.raws[-len(actions) :]
         raws = dict(zip(actions, of_actions, strict=True))
@@ -126,13 +173,19 @@ class Scorer:
 
     def _report(self, answer: Answered) -> Answered:
         self._observer.on_answer(answer.all_scores, answer.timings)
+        if codes := [item.error.code for item in answer.items if item.error is not None]:
+            self._observer.on_item_errors(codes)
         return answer
 
 
-def _chars(history: Trajectory | State | Conversation, *candidates: str | Message) -> int:
-    """The characters of an item, a measure of what rendering it costs."""
+def _chars(
+    history: Trajectory | State | Conversation | RequestError, *candidates: str | Message, overflow: Overflow
+) -> int:
+    """The characters of an item, a measure of what rendering it costs; 0 for an error."""
+    if isinstance(history, RequestError):
+        return 0
     texts = [*_texts(history), *chain.from_iterable(map(_texts, candidates))]
-    return sum(map(len, texts)) + TEXT_CHARS * len(texts)
+    return (1 if overflow == "error" else CUT_COST) * (sum(map(len, texts)) + TEXT_CHARS * len(texts))
 
 
 def _texts(part: Trajectory | State | Conversation | Message | str) -> Iterator[str]:
@@ -153,8 +206,18 @@ def _texts(part: Trajectory | State | Conversation | Message | str) -> Iterator[
             yield part.observation if isinstance(part, State) else ""
 
 
-def _render(index: int, rendering: Rendering) -> Sequence[Question]:
+def _outcome(index: int, rendering: Rendering | RequestError) -> ItemQuestions[Any] | RequestError:
+    """Renders one item, or returns the error that it has."""
+    try:
+        return _render(index, rendering)
+    except RequestError as error:
+        return error
+
+
+def _render(index: int, rendering: Rendering | RequestError) -> ItemQuestions[Any]:
     """Renders one item. An error names its position in the request."""
+    if isinstance(rendering, RequestError):
+        raise rendering
     try:
         return rendering()
     except TooLong as error:
@@ -165,7 +228,18 @@ def _render(index: int, rendering: Rendering) -> Sequence[Question]:
         raise InvalidRequest("the arguments of a tool call nest too deeply", details={"item": index}) from error
 
 
-def _item_raw_scores(item: Sequence[Question], scores: Mapping[Key, float], usages: Iterator[Usage]) -> ItemRawScores:
+def _item_raw_scores(
+    index: int,
+    item: ItemQuestions[Any],
+    scores: Mapping[Key, float],
+    failed: Mapping[Key, RequestError],
+    usages: Iterator[Usage],
+) -> ItemRawScores:
     """Takes the usages of the item's questions off ``usages``, which has those of all items in order."""
-    raws = [scores[key] for question in item for key in question.keys]
-    return ItemRawScores(raws, sum(islice(usages, len(item)), Usage(0, 0)))
+    cut = Usage(0, 0, dropped_steps=item.dropped_steps, cut_tokens=item.cut_tokens)
+    usage = sum(islice(usages, len(item.questions)), cut)
+    keys: list[Key] = [key for question in item.questions for key in question.keys]
+    for key in keys:
+        if error := failed.get(key):
+            return ItemRawScores([], usage, type(error)(error.message, details={"item": index, **error.details}))
+    return ItemRawScores([scores[key] for key in keys], usage, apart=item.apart)

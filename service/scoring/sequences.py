@@ -46,6 +46,10 @@ class Sequencer(Protocol):
         """Most tokens of a sequence."""
         ...
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text on its own; of a text that is longer than the context one more than that holds."""
+        ...
+
     def trajectory(self, history: Trajectory | Conversation, reads: int | None) -> list[KeyedSequence]:
         """The sequences with the last ``reads`` steps' scores, in the order of the steps; None: with all of them.
 
@@ -80,6 +84,9 @@ class TextSequencer:
     @property
     def context_length(self) -> int:
         return self._context_length
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [self._renderer.count_tokens(text, self._context_length) for text in texts]
 
     def trajectory(self, history: Trajectory | Conversation, reads: int | None) -> list[KeyedSequence]:
         """One sequence, read at the last ``reads`` step ends; None: at every step end."""

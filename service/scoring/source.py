@@ -1,9 +1,11 @@
 """The contract of a source: it renders items to keyed questions and computes those whose scores are not known."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from agentprm.types import Conversation, Message, State, Trajectory, Usage
+from agentprm.errors import RequestError
+from agentprm.types import Conversation, Message, Overflow, State, Trajectory, Usage
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 from service.score_cache.keys import Key
@@ -18,19 +20,33 @@ class Question(Protocol):
         ...
 
 
+Q = TypeVar("Q", bound=Question)
+
+
+class ItemQuestions(NamedTuple, Generic[Q]):
+    """The questions about one item, and what was cut from its history for them.
+
+    ``apart`` are the places, among the item's scores, of steps that were read in another cut than the step before.
+    """
+
+    questions: Sequence[Q]
+    dropped_steps: int = 0
+    cut_tokens: int = 0
+    apart: frozenset[int] = frozenset()
+
+
 class Computed(NamedTuple):
     """The scores of one request that were not known, and the usage of all its scores.
 
-    ``usages`` has one entry per question. ``queue`` and ``forward`` are seconds.
+    ``usages`` has one entry per question. ``queue`` and ``forward`` are seconds. ``failed`` are the errors of keys that
+    got no score, where items may fail alone.
     """
 
     scores: dict[Key, float]
     usages: list[Usage]
     queue: float
     forward: float
-
-
-Q = TypeVar("Q", bound=Question)
+    failed: Mapping[Key, RequestError] = MappingProxyType({})
 
 
 class Source(Protocol[Q]):
@@ -45,18 +61,22 @@ class Source(Protocol[Q]):
         """False once only a new process can score again."""
         ...
 
-    def trajectory(self, history: Trajectory | Conversation, last: int | None) -> Sequence[Q]:
+    def trajectory(
+        self, history: Trajectory | Conversation, last: int | None, overflow: Overflow = "error"
+    ) -> ItemQuestions[Q]:
         """Renders the questions about the ``last`` steps of a history; None: about every step.
 
         Called on the event loop for a short text, else on the tokenizer thread. Both may happen at once.
 
         Raises:
-            TooLong: the item has more tokens than the model reads.
+            TooLong: the item has more tokens than the model reads, also after the cut that ``overflow`` allows.
             Unrenderable: the checkpoint's template has no place for the history.
         """
         ...
 
-    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> Sequence[Q]:
+    def candidates(
+        self, state: State | Conversation, candidates: Sequence[str | Message], overflow: Overflow = "error"
+    ) -> ItemQuestions[Q]:
         """Renders the questions about the candidates of a state. Called and raises as ``trajectory``."""
         ...
 
@@ -64,7 +84,8 @@ class Source(Protocol[Q]):
         """Submits the questions whose scores are not ``known`` as one request.
 
         Raises:
-            RequestError: the queue refuses the request, or its computation fails.
+            RequestError: the queue refuses the request, or its computation fails. With ``terms.per_item`` what
+                concerns single scores is in ``failed`` instead.
         """
         ...
 

@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from agentprm.types import Conversation, Message, State, Trajectory, Usage
+from agentprm.types import Conversation, Message, Overflow, State, Trajectory, Usage
 from service.queue.batcher import Batcher
 from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 from service.queue.texts import TextQueue
 from service.queue.work import Answer, Work
 from service.score_cache.keys import Key
+from service.scoring.overflow import Overflowing
 from service.scoring.sequences import KeyedSequence, Sequencer
-from service.scoring.source import Computed
+from service.scoring.source import Computed, ItemQuestions
 
 TOKENS_PER_CHARACTER: Final = 4
 """Tokens whose cost is estimated in the time that tokenising a character takes: 0.1 us, 25 ns for each token."""
@@ -31,6 +32,7 @@ class TokenSource:
 
     def __init__(self, sequencer: Sequencer, batcher: Batcher, texts: TextQueue) -> None:
         self._sequencer = sequencer
+        self._overflowing = Overflowing(sequencer)
         self._batcher = batcher
         self._texts = texts
 
@@ -54,11 +56,19 @@ class TokenSource:
     async def close(self) -> None:
         await self._batcher.close()
 
-    def trajectory(self, history: Trajectory | Conversation, last: int | None) -> list[KeyedSequence]:
-        return self._sequencer.trajectory(history, last)
+    def trajectory(
+        self, history: Trajectory | Conversation, last: int | None, overflow: Overflow = "error"
+    ) -> ItemQuestions[KeyedSequence]:
+        if overflow == "error":
+            return ItemQuestions(self._sequencer.trajectory(history, last))
+        return self._overflowing.trajectory(history, last, overflow)
 
-    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> list[KeyedSequence]:
-        return self._sequencer.candidates(state, candidates)
+    def candidates(
+        self, state: State | Conversation, candidates: Sequence[str | Message], overflow: Overflow = "error"
+    ) -> ItemQuestions[KeyedSequence]:
+        if overflow == "error":
+            return ItemQuestions(self._sequencer.candidates(state, candidates))
+        return self._overflowing.candidates(state, candidates, overflow)
 
     async def compute(self, questions: Sequence[KeyedSequence], known: Mapping[Key, float], terms: Terms) -> Computed:
         """Submits the sequences with unknown scores as one request to the batcher."""

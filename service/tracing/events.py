@@ -12,10 +12,8 @@ from agentprm import wire
 MAX_EVENTS: Final = 16
 """Most events of one request; of a ranking, its first places. An event costs 45 us of CPU, more than a cached score."""
 
-ScoresReply = wire.ScoreStepReply | wire.ScoreTrajectoryReply | wire.RankActionsReply
 
-
-def emit(events: Logger, reply: ScoresReply, judged: Context, timestamp: int) -> int:
+def emit(events: Logger, reply: wire.ScoresReply, judged: Context, timestamp: int) -> int:
     """Emits the first ``MAX_EVENTS`` scores of a reply and returns how many it has.
 
     Args:
@@ -39,7 +37,7 @@ def emit(events: Logger, reply: ScoresReply, judged: Context, timestamp: int) ->
     return len(scores)
 
 
-def _scores(reply: ScoresReply) -> Iterator[tuple[dict[str, int], wire.ScoreBody]]:
+def _scores(reply: wire.ScoresReply) -> Iterator[tuple[dict[str, int], wire.ScoreBody]]:
     """Yields each score with its position in the request, as attributes."""
     for item, result in enumerate(reply.results):
         match result:

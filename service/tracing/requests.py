@@ -13,8 +13,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from agentprm import wire
 from service.http.middleware.asgi import CLIENT_LEFT, App, Message, Receive, Scope, Send, header
-from service.tracing.events import MAX_EVENTS, ScoresReply, emit
+from service.tracing.events import MAX_EVENTS, emit
 from service.tracing.exports import Exports
 
 _W3C: Final = TraceContextTextMapPropagator()
@@ -64,7 +65,7 @@ class RequestTrace:
         self._began, self._epoch = perf_counter(), time_ns()
         self.status = CLIENT_LEFT
         self._answered = 0.0
-        self._reply: ScoresReply | None = None
+        self._reply: wire.ScoresReply | None = None
         self._seconds: Mapping[str, float] = {}
         self._caller = _W3C.extract({name: header(scope, name.encode()).decode("latin-1") for name in _PROPAGATED})
         method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
@@ -80,7 +81,7 @@ class RequestTrace:
     def trace_id(self) -> str:
         return format_trace_id(self._span.get_span_context().trace_id)
 
-    def on_answer(self, reply: ScoresReply, seconds: Mapping[str, float]) -> None:
+    def on_answer(self, reply: wire.ScoresReply, seconds: Mapping[str, float]) -> None:
         """Takes the reply with its scores, and the seconds of each stage in order."""
         self._answered, self._reply, self._seconds = perf_counter(), reply, seconds
 
@@ -96,7 +97,7 @@ class RequestTrace:
             self._set_scores(self._reply, state["scored"], ended)
         self._span.end(self._at(ended))
 
-    def _set_scores(self, reply: ScoresReply, scored: Mapping[str, Any], ended: float) -> None:
+    def _set_scores(self, reply: wire.ScoresReply, scored: Mapping[str, Any], ended: float) -> None:
         context = set_span_in_context(self._span, self._caller)
         self._add_stages(context)
         scores = 0

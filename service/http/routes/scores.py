@@ -1,24 +1,20 @@
 """The routes that score: validated bodies in, scores out. Knows HTTP and the wire bodies, and no tokens."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Body, Header, Request, Response
 
 from agentprm import wire
+from agentprm.errors import RequestError
+from agentprm.types import Overflow
 from service.http import examples
-from service.http.items import (
-    Item,
-    convert_items,
-    history_of,
-    proposal_of,
-    refuse_too_many_candidates,
-    sample_actions,
-)
+from service.http.items import ItemLimits, convert_items, history_of, proposal_of, steps_of
 from service.http.openapi import documented
 from service.http.replies import rank_result, reply_with, step_result, trajectory_result
 from service.http.routes.probes import PROBE_ROUTES
+from service.http.sampling import with_samples
 from service.http.state import route_state
 from service.models.served import ServedModel
 from service.queue.fair_queue import Priority
@@ -28,6 +24,7 @@ SCORE_ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions")
 ROUTES: Final = (*SCORE_ROUTES, "/models", *PROBE_ROUTES)
 
 ScoreBody = Annotated[wire.ScoreRequest, Body(openapi_examples=examples.SCORE_REQUESTS)]
+TrajectoryBody = Annotated[wire.ScoreTrajectoryRequest, Body(openapi_examples=examples.SCORE_REQUESTS)]
 RankBody = Annotated[wire.RankRequest, Body(openapi_examples=examples.RANK_REQUESTS)]
 Deadline = Annotated[
     wire.Milliseconds | wire.Unsent,
@@ -35,72 +32,72 @@ Deadline = Annotated[
 ]
 XPriority = Annotated[Priority, Header(description="`interactive` is computed before `bulk`; neither starves.")]
 
-T = TypeVar("T")
-
 router = APIRouter(tags=["scores"])
 
 
-@router.post("/score_step", **documented(wire.ScoreStepReply, examples.STEP_REPLY))
+@router.post("/score_step", **documented(wire.ScoreStepOutcomes, examples.STEP_REPLY))
 async def score_step(
     request: Request, body: ScoreBody, x_deadline_ms: Deadline = None, x_priority: XPriority = Priority.INTERACTIVE
 ) -> Response:
     """Promise and progress of the last step of each trajectory."""
-    terms = _terms(request, x_priority, x_deadline_ms, body.deadline_ms)
+    terms = _terms(request, body, x_priority, x_deadline_ms)
     with _leased_model(request, body.model) as model:
-        trajectories = _converted(request, model, body.items, history_of)
-        scores = await model.scorer.score_steps(trajectories, terms)
+        trajectories = convert_items(body.items, history_of, _limits(request, model), per_item=terms.per_item)
+        scores = await model.scorer.score_steps(trajectories, terms, _overflows(body.items))
         results = [step_result(item.id, score) for item, score in zip(body.items, scores.items, strict=True)]
-        return reply_with(request, wire.ScoreStepReply(model=model.identity, results=results), scores.timings)
+        return reply_with(request, wire.ScoreStepOutcomes(model=model.identity, results=results), scores.timings)
 
 
-@router.post("/score_trajectory", **documented(wire.ScoreTrajectoryReply, examples.TRAJECTORY_REPLY))
+@router.post("/score_trajectory", **documented(wire.ScoreTrajectoryOutcomes, examples.TRAJECTORY_REPLY))
 async def score_trajectory(
-    request: Request, body: ScoreBody, x_deadline_ms: Deadline = None, x_priority: XPriority = Priority.BULK
+    request: Request, body: TrajectoryBody, x_deadline_ms: Deadline = None, x_priority: XPriority = Priority.BULK
 ) -> Response:
     """Promise and progress of every step of each trajectory, in one pass."""
-    terms = _terms(request, x_priority, x_deadline_ms, body.deadline_ms)
+    terms = _terms(request, body, x_priority, x_deadline_ms)
     with _leased_model(request, body.model) as model:
-        trajectories = _converted(request, model, body.items, history_of)
-        scores = await model.scorer.score_trajectories(trajectories, terms)
-        results = [trajectory_result(item.id, score) for item, score in zip(body.items, scores.items, strict=True)]
-        return reply_with(request, wire.ScoreTrajectoryReply(model=model.identity, results=results), scores.timings)
+        trajectories = convert_items(body.items, steps_of, _limits(request, model), per_item=terms.per_item)
+        scores = await model.scorer.score_trajectories(trajectories, terms, _overflows(body.items))
+        answered = zip(body.items, scores.items, strict=True)
+        results = [trajectory_result(item.id, score, body.aggregate) for item, score in answered]
+        reply = wire.ScoreTrajectoryOutcomes(model=model.identity, results=results)
+        return reply_with(request, reply, scores.timings)
 
 
-@router.post("/rank_actions", **documented(wire.RankActionsReply, examples.RANK_REPLY))
+@router.post("/rank_actions", **documented(wire.RankActionsOutcomes, examples.RANK_REPLY))
 async def rank_actions(
     request: Request, body: RankBody, x_deadline_ms: Deadline = None, x_priority: XPriority = Priority.INTERACTIVE
 ) -> Response:
     """The candidates of each state, best promise first; with `sample`, the policy's own."""
-    terms = _terms(request, x_priority, x_deadline_ms, body.deadline_ms)
-    state = route_state(request)
+    terms = _terms(request, body, x_priority, x_deadline_ms)
     with _leased_model(request, body.model) as model:
-        refuse_too_many_candidates(body.items, state.max_candidates)
-        proposals = _converted(request, model, body.items, proposal_of)
-        histories, candidates = [history for history, _ in proposals], [actions for _, actions in proposals]
-        sampled, seconds = await sample_actions(state.policy, body.items, histories, terms)
-        for index, actions in sampled.items():
-            candidates[index] = [action.text for action in actions]
-        rankings = await model.scorer.rank(histories, candidates, terms)
+        proposals = convert_items(body.items, proposal_of, _limits(request, model), per_item=terms.per_item)
+        proposals, sampled, seconds = await with_samples(route_state(request).policy, body.items, proposals, terms)
+        states = [proposal if isinstance(proposal, RequestError) else proposal[0] for proposal in proposals]
+        candidates = [[] if isinstance(proposal, RequestError) else proposal[1] for proposal in proposals]
+        rankings = await model.scorer.rank(states, candidates, terms, _overflows(body.items))
         results = [
             rank_result(item.id, ranking, sampled.get(index))
             for index, (item, ranking) in enumerate(zip(body.items, rankings.items, strict=True))
         ]
-        reply = wire.RankActionsReply(model=model.identity, results=results)
+        reply = wire.RankActionsOutcomes(model=model.identity, results=results)
         return reply_with(request, reply, rankings.timings, **({"sample": seconds} if sampled else {}))
 
 
-def _terms(request: Request, priority: Priority, *milliseconds: int | None) -> Terms:
-    """Terms of a request. ``milliseconds``: the caller's deadlines, None where one is not sent; the earliest counts."""
-    terms = Terms(request.state.caller, priority, request.state.arrived)
-    for limit in milliseconds:
-        terms = terms.with_timeout(limit)
-    return terms
+def _terms(
+    request: Request, body: wire.ScoreRequest | wire.RankRequest, priority: Priority, header_ms: int | None
+) -> Terms:
+    """Terms of a request. Of the deadlines in header and body, None where one is not sent, the earlier counts."""
+    terms = Terms(request.state.caller, priority, request.state.arrived, per_item=body.on_error == "item")
+    return terms.with_timeout(header_ms).with_timeout(body.deadline_ms)
 
 
-def _converted(request: Request, model: ServedModel, items: Sequence[Item], convert: Callable[[Item], T]) -> list[T]:
-    """Converts items within the limits of the service and of the model."""
-    most = route_state(request).max_items
-    return convert_items(items, convert, max_items=most, max_characters=model.info.limits.characters)
+def _overflows(items: Sequence[wire.TrajectoryItem | wire.RankItem | wire.RefusedItem]) -> list[Overflow]:
+    return ["error" if isinstance(item, wire.RefusedItem) else item.overflow for item in items]
+
+
+def _limits(request: Request, model: ServedModel) -> ItemLimits:
+    state = route_state(request)
+    return ItemLimits(state.max_items, model.info.limits.characters, state.max_candidates)
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from model_store.__main__ import main
 from model_store.errors import CheckpointError, ManifestInvalid
 from model_store.format.chat import ChatTemplate, check_chat
 from model_store.format.store import Store
-from model_store.importers import chat_trial
 from model_store.importers.chat_template import chat_source, chat_texts
 from model_store.importers.sample import left_out
 from model_store.text.chat_renderer import load_chat_renderer
+from model_store.text.jinja import JinjaTemplate
 from tests.model_store.importers.importing import add
 from tests.model_store.text.agent_chats import CHATS, TEMPLATES, as_conversation, fast_tokenizer, tokenizer_for
 from tests.model_store.tiny_checkpoints import config_of, save
@@ -74,7 +74,7 @@ def test_of_several_templates_the_one_for_tools_is_used_with_tools(tmp_path: Pat
     fast = fast_tokenizer(tokenizer_for(str(templates)), templates)
     for chat in (CHATS["system, one call"], CHATS["system, tools, one call"]):
         said = [turn for turn in chat["messages"] if "content" in turn]
-        ours = chat_trial.JinjaTemplate(source.text, None).render(said, chat.get("tools"), {}, 10**6)
+        ours = JinjaTemplate(source.text, None).render(said, chat.get("tools"), {}, 10**6)
         assert ours == fast.apply_chat_template(said, tools=chat.get("tools"), tokenize=False)
 
 

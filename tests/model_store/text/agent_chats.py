@@ -31,7 +31,7 @@ def tokenizer_for(template: str) -> Tokenizer:
     return byte_level([BOS, EOS, *sorted({*_SPECIAL.findall(template), "<|im_start|>", "<|im_end|>"})])
 
 
-def fast_tokenizer(tokenizer: Tokenizer, template: str) -> Any:
+def fast_tokenizer(tokenizer: Tokenizer, template: str | dict[str, str]) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, chat_template=template, bos_token=BOS, eos_token=EOS, pad_token=EOS
     )

@@ -5,6 +5,8 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from model_store.format.judge import Judge
 from model_store.format.recipe import ScoreRecipe
 from tests.service.echo_app import PATIENCE, item, metric, pass_time, proposal
@@ -196,5 +198,17 @@ def test_metrics_count_the_calls_of_a_judge_and_models_tell_where_it_is(server: 
             assert "queue;dur=" in reply.headers["server-timing"]
             assert (await client.get("/models")).json()["models"][0]["device"] == "remote"
             assert (await client.get("/ready")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("route", ["/score_step", "/rank_actions"])
+def test_a_judge_cuts_no_history_and_says_so(server: Server, route: str) -> None:
+    async def scenario() -> None:
+        async with judging(server) as client:
+            body = item() if route == "/score_step" else proposal("go")
+            reply = await client.post(route, json={"items": [{**body, "overflow": "drop_oldest"}]})
+            assert reply.status_code == 422
+            assert reply.json()["error"]["message"].startswith("overflow: a judge's own server decides")
 
     asyncio.run(scenario())

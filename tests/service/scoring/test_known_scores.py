@@ -177,7 +177,7 @@ def test_keys_of_random_trajectories_never_meet() -> None:
     async def use(scorer: Scorer) -> set[str]:
         found: set[str] = set()
         for trajectory in seen:
-            (sequence,) = scorer.source.trajectory(trajectory, None)
+            (sequence,) = scorer.source.trajectory(trajectory, None).questions
             found |= {key.decode() for key in sequence.keys}
         return found
 

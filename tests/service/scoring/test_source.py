@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import pytest
 
 from agentprm.errors import NotReady, Overloaded
-from agentprm.types import Conversation, Message, State, Step, StepScore, Trajectory, Usage
+from agentprm.types import Conversation, Message, Overflow, State, Step, StepScore, Trajectory, Usage
 from model_store.text.conversations import action_text, as_state, as_trajectory
 from service.metrics import Metrics
 from service.queue.fair_queue import Priority
@@ -18,7 +18,7 @@ from service.score_cache.keys import Key
 from service.score_cache.memory_tier import MemoryTier
 from service.scoring.results import Timings
 from service.scoring.scorer import Scorer
-from service.scoring.source import Computed, distinct
+from service.scoring.source import Computed, ItemQuestions, distinct
 from tests.service.null_observer import NullObserver
 
 T = TypeVar("T")
@@ -44,15 +44,21 @@ class LengthSource:
         self.refusal: Exception | None = None
         self.rendered = 0
 
-    def trajectory(self, history: Trajectory | Conversation, last: int | None) -> list[LengthQuestion]:
+    def trajectory(
+        self, history: Trajectory | Conversation, last: int | None, overflow: Overflow = "error"
+    ) -> ItemQuestions[LengthQuestion]:
+        assert overflow == "error"
         self.rendered += 1
         trajectory = as_trajectory(history)
         first = 0 if last is None else -last
-        return [LengthQuestion(step.action) for step in trajectory.steps[first:]]
+        return ItemQuestions([LengthQuestion(step.action) for step in trajectory.steps[first:]])
 
-    def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> list[LengthQuestion]:
+    def candidates(
+        self, state: State | Conversation, candidates: Sequence[str | Message], overflow: Overflow = "error"
+    ) -> ItemQuestions[LengthQuestion]:
+        assert overflow == "error"
         texts = [*(step.action for step in as_state(state).steps[-1:]), *map(action_text, distinct(candidates))]
-        return list(map(LengthQuestion, texts))
+        return ItemQuestions(list(map(LengthQuestion, texts)))
 
     async def compute(self, questions: Sequence[LengthQuestion], known: Mapping[Key, float], terms: Terms) -> Computed:
         if self.refusal is not None:
