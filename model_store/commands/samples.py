@@ -11,8 +11,9 @@ from model_store.format.template import Template
 from model_store.importers.sample import AGENT_CHAT, SAMPLE, SAMPLE_CHAT, left_out, sample_for
 from model_store.text.chat_renderer import ChatRenderer
 from model_store.text.loading import render, renderer_of
-from model_store.text.renderer import Renderer, load_tokenizer
+from model_store.text.renderer import Renderer
 from model_store.text.runs import Unrenderable
+from model_store.text.tokenizer_file import load_tokenizer
 
 
 class ShownSample(NamedTuple):

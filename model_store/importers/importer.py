@@ -40,7 +40,7 @@ from model_store.importers.weights import link_or_copy, stage_weights
 from model_store.network.model import load_model, score_rows
 from model_store.network.tensors import tensor_shapes
 from model_store.text.loading import render, renderer_of
-from model_store.text.renderer import load_tokenizer
+from model_store.text.tokenizer_file import load_tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tokenizers import AddedToken
 
 from model_store.importers.layout import CONFIG, TOKENIZER, read_object
 from model_store.network.tensors import tensor_shapes
-from model_store.text.renderer import load_tokenizer
+from model_store.text.tokenizer_file import load_tokenizer
 
 _EMBEDDINGS: Final = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 

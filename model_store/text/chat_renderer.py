@@ -18,8 +18,8 @@ from model_store.format.store import Checkpoint
 from model_store.text.chat_messages import REASONING, SpecialText, as_values, tools_as_values
 from model_store.text.jinja import JinjaTemplate
 from model_store.text.recent import Recent
-from model_store.text.renderer import load_tokenizer
 from model_store.text.runs import UNLIMITED, Place, Run, RunTokenizer, TooManyTokens, Unrenderable
+from model_store.text.tokenizer_file import load_tokenizer
 
 KEPT: Final = 8_000_000
 """Most characters and tokens, together, of chats that are kept rendered; and of turns that are kept marked."""

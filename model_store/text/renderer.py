@@ -8,7 +8,6 @@ cannot end an action.
 
 from collections.abc import Sequence
 from itertools import accumulate, chain, islice, pairwise
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from tokenizers import Tokenizer
@@ -18,6 +17,7 @@ from model_store.errors import CheckpointCorrupt, ManifestInvalid
 from model_store.format.store import Checkpoint
 from model_store.format.template import Template
 from model_store.text.runs import UNLIMITED, Parts, Place, Run, RunTokenizer, TooManyTokens, Unrenderable
+from model_store.text.tokenizer_file import load_tokenizer
 
 EMPTY: Final = Run("", Place.ALONE)
 TOKEN_CHARS: Final = 64
@@ -293,11 +293,3 @@ def load_renderer(checkpoint: Checkpoint) -> Renderer:
     except CheckpointCorrupt as error:
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference}: {error}") from error
     return Renderer(tokenizer, template, checkpoint.manifest.score.pad_token_id)
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The ``tokenizer.json`` of a directory. Raises CheckpointCorrupt if there is none that can be read."""
-    try:
-        return Tokenizer.from_file(str(path / "tokenizer.json"))
-    except Exception as error:
-        raise CheckpointCorrupt(f"tokenizer.json cannot be read: {error}") from error

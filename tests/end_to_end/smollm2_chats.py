@@ -28,7 +28,8 @@ from model_store.importers.chat_template import chat_texts
 from model_store.importers.importer import ImportOptions, add_checkpoint
 from model_store.text.chat_renderer import load_chat_renderer
 from model_store.text.conversations import as_trajectory
-from model_store.text.renderer import Renderer, load_tokenizer
+from model_store.text.renderer import Renderer
+from model_store.text.tokenizer_file import load_tokenizer
 from service.app import create_app
 from service.models.load import load_models
 from service.settings import Settings
