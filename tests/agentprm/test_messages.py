@@ -214,7 +214,7 @@ def test_a_turn_that_cannot_be_scored_as_it_is_is_refused_with_its_place(turn: d
 @pytest.mark.parametrize("arguments", ['{"a": "' + "[" * 500 + '"}', "[]" * 500, '"' + '\\"{' * 500 + '"'])
 def test_brackets_in_texts_or_side_by_side_do_not_nest(arguments: str) -> None:
     call = {"function": {"name": "f", "arguments": arguments}}
-    assert conversation(USER, {"role": "assistant", "tool_calls": [call]})
+    assert len(conversation(USER, {"role": "assistant", "tool_calls": [call]}).messages) == 2
 
 
 @pytest.mark.parametrize(
