@@ -91,13 +91,13 @@ def test_a_misspelt_field_and_an_empty_model_are_refused(fields: dict[str, Any])
 @pytest.mark.parametrize(
     ("candidate", "errors"),
     [
-        (5, {"": "valid string or a"}),
+        (5, {"": "valid string or an object"}),
         ("", {"": "at least 1 character"}),
-        ({"content": 5}, {".content": "valid string or a valid list"}),
-        ({"content": ["a"]}, {".content.0": "an object|valid dictionary"}),
+        ({"content": 5}, {".content": "valid string or a valid array"}),
+        ({"content": ["a"]}, {".content.0": "an object"}),
         ({"content": [{"text": 5}]}, {".content.0.text": "valid string"}),
         ({"content": "a", "role": "critic"}, {".role": "'assistant'"}),
-        ({"content": 5, "role": "critic"}, {".content": "valid string or a valid list", ".role": "'assistant'"}),
+        ({"content": 5, "role": "critic"}, {".content": "valid string or a valid array", ".role": "'assistant'"}),
         ({"tool_calls": [{"function": {"name": "f"}}]}, {".tool_calls.0.function.arguments": "required"}),
         (
             {"tool_calls": [{"function": {"name": "f", "arguments": [1]}}]},
