@@ -71,7 +71,10 @@ def _proposal(where: str, item: Any) -> Fields | wire.RankItem:
         raise _unlike(where, _PAIR, item)
     state, candidates = item
     proposed = "sample" if isinstance(candidates, wire.Sample) else "candidates"
-    return {**_state(where, state), proposed: _candidates(f"{where}.candidates", candidates)}
+    history = _state(where, state)
+    if "candidates" in history or "sample" in history:
+        raise InvalidRequest(f"{where}.state must hold no candidates: they are the second of the pair")
+    return {**history, proposed: _candidates(f"{where}.candidates", candidates)}
 
 
 def _state(where: str, state: Any) -> Fields:
@@ -135,7 +138,7 @@ def _candidates(where: str, candidates: Any) -> Any:
 def _message(where: str, turn: Any, expected: str) -> Any:
     if isinstance(turn, wire.Message):
         return turn
-    if isinstance(turn, Trajectory | State | Step) or not is_object(turn):
+    if isinstance(turn, Trajectory | State | Step | wire.Body) or not is_object(turn):
         raise _unlike(where, expected, turn)
     return as_fields(where, turn)
 

@@ -16,6 +16,8 @@ MESSAGE: Final = Tag("<message>")
 _TAGS: Final = frozenset(tag.tag for tag in (TEXT, PARTS, MESSAGE))
 _WRONG_TYPES: Final = frozenset({"string_type", "list_type", "model_type", "dict_type", "model_attributes_type"})
 _EXPECTED: Final = "Input should be "
+_JSON_WORDS: Final = {"model_type": "Input should be an object", "list_type": "Input should be a valid array"}
+"""What pydantic says of JSON text. Of Python's objects it says "dictionary" and "list", and names our classes."""
 
 
 def meant(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -23,17 +25,21 @@ def meant(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     A branch of another type than the value is one. If all are, one error lists their types.
     """
-    kept: dict[tuple[int | str, ...], dict[str, Any]] = {}
-    wrong = [error for error in errors if _is_wrong_branch(error)]
+    errors = [{**error, "msg": _JSON_WORDS.get(error["type"], error["msg"])} for error in errors]
+    kept: list[dict[str, Any]] = []
+    unions: dict[tuple[int | str, ...], dict[str, Any]] = {}  # those no branch of which was meant, by their places
     for error in errors:
-        if error in wrong and any(_is_meant(other, error["loc"][:-1]) for other in errors):
-            continue
         place = tuple(part for part in error["loc"] if part not in _TAGS)
-        if error in wrong and place in kept:
-            kept[place]["msg"] += f" or {error['msg'].removeprefix(_EXPECTED)}"
+        if not _is_wrong_branch(error):
+            kept.append({**error, "loc": place})
+        elif any(_is_meant(other, error["loc"][:-1]) for other in errors):
+            continue
+        elif place in unions:
+            unions[place]["msg"] += f" or {error['msg'].removeprefix(_EXPECTED)}"
         else:
-            kept[(*place, len(kept)) if place in kept else place] = {**error, "loc": place}
-    return list(kept.values())
+            unions[place] = {**error, "loc": place}
+            kept.append(unions[place])
+    return kept
 
 
 def _is_wrong_branch(error: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ MAX_NAMES: Final = 5
 """Most fields that one error names."""
 MAX_NAME: Final = 64
 """Most characters of a field's name in an error."""
+_CONTAINERS: Final = (dict, list, tuple)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Level:
         if not others:
             return []
         skipped = {*self.ignored, *(self.beside_reasoning if has_reasoning else ())}
-        names = [name for name, value in others.items() if name not in skipped and not holds_nothing(value)]
+        names = [name for name, value in others.items() if value and name not in skipped and not holds_nothing(value)]
         if NESTED in names and isinstance(others[NESTED], dict):
             names.remove(NESTED)
             nested = {name: value for name, value in others[NESTED].items() if name not in skipped}
@@ -59,16 +60,21 @@ class Level:
 
 def holds_nothing(value: Any) -> bool:
     """Returns whether a value is null, false, a number or empty, or an array or object of such values alone."""
+    if not isinstance(value, _CONTAINERS):
+        return _is_nothing(value)
     waiting = [value]
     while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            waiting += part.values()
-        elif isinstance(part, list | tuple):
-            waiting += part
-        elif part is True or not (part is None or part == "" or isinstance(part, int | float)):
-            return False
+        held = waiting.pop()
+        for part in held.values() if isinstance(held, dict) else held:
+            if isinstance(part, _CONTAINERS):
+                waiting.append(part)
+            elif not _is_nothing(part):
+                return False
     return True
+
+
+def _is_nothing(value: Any) -> bool:
+    return not value or (isinstance(value, int | float) and value is not True)
 
 
 _OF_A_REPLY: Final = (

@@ -78,7 +78,7 @@ class FunctionCall(_ChatObject):
 class ToolCall(_ChatObject):
     id: CallId | None = None
     type: str | None = None
-    function: FunctionCall | None = Field(None, description="Needed: only calls of functions are scored.")
+    function: FunctionCall | None = Field(default=None, description="Needed: only calls of functions are scored.")
 
 
 class Message(_ChatObject):
@@ -88,12 +88,14 @@ class Message(_ChatObject):
     that is not read would change the score silently.
     """
 
-    role: Role | None = Field(None, description="Needed in `messages`; a candidate is the assistant's without it.")
+    role: Role | None = Field(
+        default=None, description="Needed in `messages`; a candidate is the assistant's without it."
+    )
     content: Annotated[Text, branches.TEXT] | Annotated[FailFastList[ContentPart], branches.PARTS] | None = None
-    reasoning_content: Text | None = Field(None, description="What the assistant thought before it spoke.")
-    reasoning: Text | None = Field(None, description="Same as `reasoning_content`.")
-    thinking: Text | None = Field(None, description="Same as `reasoning_content`.")
+    reasoning_content: Text | None = Field(default=None, description="What the assistant thought before it spoke.")
+    reasoning: Text | None = Field(default=None, description="Same as `reasoning_content`.")
+    thinking: Text | None = Field(default=None, description="Same as `reasoning_content`.")
     tool_calls: FailFastList[ToolCall] | None = None
     tool_call_id: CallId | None = None
     name: Id | None = None
-    tool_name: Id | None = Field(None, description="Same as `name`, of a tool message.")
+    tool_name: Id | None = Field(default=None, description="Same as `name`, of a tool message.")

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from agentprm import wire
 from agentprm.wire.chat_fields import (
     FUNCTION,
@@ -29,8 +31,13 @@ def test_the_documentation_shows_every_field() -> None:
 
 
 def test_the_table_reads_exactly_the_fields_that_the_bodies_declare() -> None:
-    bodies = [(MESSAGE, wire.Message), (PART, wire.ContentPart), (TOOL_CALL, wire.ToolCall)]
-    for level, body in [*bodies, (FUNCTION, wire.FunctionCall)]:
+    bodies: list[tuple[Level, type[BaseModel]]] = [
+        (MESSAGE, wire.Message),
+        (PART, wire.ContentPart),
+        (TOOL_CALL, wire.ToolCall),
+    ]
+    bodies.append((FUNCTION, wire.FunctionCall))
+    for level, body in bodies:
         assert level.read.keys() == body.model_fields.keys(), level.name
     assert TOOL.read.keys() == {"type", "function"}
 

@@ -86,6 +86,27 @@ def test_a_refused_field_comes_with_advice(level: str, name: str) -> None:
     assert conversation(USER, with_field(level, name, None)) == conversation(USER, PLAIN)
 
 
+@st.composite
+def littered(draw: st.DrawFn, value: Any) -> Any:
+    """``value`` with fields that hold nothing in each of its objects."""
+    if isinstance(value, list):
+        return [draw(littered(part)) for part in value]
+    if not isinstance(value, dict):
+        return value
+    litter = draw(
+        st.dictionaries(st.sampled_from(["novel", "refusal", "audio", "function_call"]), st.sampled_from(NOTHING))
+    )
+    return {**litter, **{name: draw(littered(part)) for name, part in value.items()}}
+
+
+CHAT = [USER, calls("a", "b", reasoning="Hm."), result("2", "b"), result("1", "a"), PLAIN]
+
+
+@given(littered(CHAT))
+def test_fields_that_hold_nothing_change_no_chat_wherever_they_stand(chat: list[dict[str, Any]]) -> None:
+    assert conversation(*chat) == conversation(*CHAT)
+
+
 def test_no_field_is_in_two_columns_of_the_table() -> None:
     for level in LEVELS:
         names = [*level.read, *level.ignored, *level.refused]
@@ -214,7 +235,7 @@ def test_a_turn_that_cannot_be_scored_as_it_is_is_refused_with_its_place(turn: d
 @pytest.mark.parametrize("arguments", ['{"a": "' + "[" * 500 + '"}', "[]" * 500, '"' + '\\"{' * 500 + '"'])
 def test_brackets_in_texts_or_side_by_side_do_not_nest(arguments: str) -> None:
     call = {"function": {"name": "f", "arguments": arguments}}
-    assert conversation(USER, {"role": "assistant", "tool_calls": [call]})
+    assert len(conversation(USER, {"role": "assistant", "tool_calls": [call]}).messages) == 2
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ CALL = {"function": {"name": "look", "arguments": {"where": None}}, "id": "1", "
 
 
 def test_dataclasses_models_and_mappings_become_dictionaries() -> None:
-    given = [
+    given: list[Any] = [
         Message(Role.ASSISTANT, [{"type": "text", "text": "Hi."}], [Call(Function("look", {"where": None}), "1")]),
         Model(role="assistant", tool_calls=[CALL]),
         {"role": "tool", "content": "x"},

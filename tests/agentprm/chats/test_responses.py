@@ -16,7 +16,7 @@ REASONING = {
     "encrypted_content": None,
     "status": None,
 }
-SAYS = {
+SAYS: dict[str, Any] = {
     "id": "m",
     "content": [{"annotations": [], "text": "I look there.", "type": "output_text", "logprobs": None}],
     "role": "assistant",

@@ -20,6 +20,7 @@ from tests.service.echo_app import item, proposal, serving
 
 MARKER = "XYZZY-the-agents-own-words"
 JSON = {b"content-type": b"application/json"}
+BRANCHES = ("function-", "constrained-str", "<text>", "<parts>", "<message>")  # what pydantic calls them
 LONGEST_ERROR = 40_000  # bytes: twenty complaints, each with the beginnings of a few names
 
 fuzzed = settings(
@@ -100,6 +101,7 @@ def check(exchange: Exchange, good_scores: Any, caplog: pytest.LogCaptureFixture
             error = wire.ErrorReply.model_validate_json(reply.content).error
             assert BY_CODE[error.code].status == reply.status_code < 500
             assert len(reply.content) < LONGEST_ERROR
+            assert not [name for name in BRANCHES if name in reply.text]
         logged = "\n".join(str(vars(record)) for record in caplog.records)
         for secret in (MARKER, "Traceback"):
             assert secret not in reply.text

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.models.load import load_models
+from model_store.format.store import Store
+from service.models.load import Loaded, load_checkpoint
 from service.settings import Settings
 from tests.service.echo_app import loaded, serving
 from tests.service.http.chats.telling_engine import TellingEngine
@@ -21,12 +22,17 @@ Post = Callable[[str, Any], httpx.Response]
 
 @pytest.fixture(scope="module", params=["every text differs", "the bundled checkpoint"])
 def post(request: pytest.FixtureRequest) -> Iterator[Post]:
-    models = [loaded(TellingEngine())] if request.param == "every text differs" else load_models(Settings(device="cpu"))
+    model = loaded(TellingEngine()) if request.param == "every text differs" else bundled()
     with asyncio.Runner() as runner:
         service = AsyncExitStack()
-        client = runner.run(service.enter_async_context(serving(*models, aliases={})))
+        client = runner.run(service.enter_async_context(serving(model, aliases={})))
         yield lambda path, body: runner.run(client.post(path, json=body))
         runner.run(service.aclose())
+
+
+def bundled() -> Loaded:
+    settings = Settings(device="cpu")
+    return load_checkpoint(Store(settings.model_store).resolve("textcraft-demo"), settings)
 
 
 def case(name: str) -> Any:

@@ -9,9 +9,12 @@ import httpx
 import pytest
 
 from tests.service.echo_app import serving
-from tests.service.http.chats.odd_chats import ODD_CHATS, OTHER, SAME, OddChat, item_of
+from tests.service.http.chats.odd_chats_of_libraries import CALLS_AND_RESULTS, OTHER_APIS
+from tests.service.http.chats.odd_chats_of_servers import GATEWAYS, OPENAI
+from tests.service.http.chats.shapes import OTHER, SAME, OddChat, item_of
 from tests.service.http.chats.telling_engine import TellingEngine
 
+ODD_CHATS = [*OPENAI, *GATEWAYS, *OTHER_APIS, *CALLS_AND_RESULTS]
 CHATS = Path(__file__).parents[4] / "docs" / "chats.md"
 JSON = {"content-type": "application/json"}
 HEAD = ("from", "what is odd", "answer")
