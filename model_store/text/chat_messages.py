@@ -90,6 +90,7 @@ def _content(message: Message, chat: ChatTemplate) -> str | list[dict[str, str]]
 
 
 def _tool_call(call: ToolCall, chat: ChatTemplate) -> dict[str, Any]:
-    arguments = parsed_arguments(call.arguments) if chat.arguments == "object" else call.arguments
+    said = call.arguments or "{}"  # as vLLM hands over a call without arguments
+    arguments = parsed_arguments(said) if chat.arguments == "object" else said
     function = {"name": call.name, "arguments": arguments}
     return {**({} if call.id is None else {"id": call.id}), "type": "function", "function": function}
