@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from agentprm import wire
+from agentprm.chats.objects import MessageObject, as_fields, is_object
 from agentprm.errors import InvalidRequest
 from agentprm.types import State, Step, Trajectory
 
-ChatMessage = Mapping[str, Any] | wire.Message
-"""One turn in OpenAI chat form."""
-Chat = Sequence[ChatMessage]
+ChatMessage = MessageObject
+"""One turn in OpenAI chat form: a mapping, a pydantic model such as ``wire.Message``, or a dataclass."""
+Chat = Sequence[ChatMessage] | Mapping[str, Any]
+"""Turns in order, or a mapping with them as ``messages`` beside ``tools`` and ``reasoning``."""
 TrajectoryLike = Trajectory | Chat | wire.TrajectoryItem
 Candidate = str | ChatMessage
 """A proposed action: text, or an assistant's turn."""
@@ -24,8 +26,8 @@ Fields = dict[str, Any]
 
 _ONE_THING: Final = (str, bytes, bytearray, Mapping, wire.Body, wire.Message)
 """Types that Python can iterate over though they are one value and no list."""
-_TRAJECTORY: Final = "a Trajectory, a chat (a list of messages) or a TrajectoryItem"
-_STATE: Final = "a State or a chat (a list of messages)"
+_TRAJECTORY: Final = "a Trajectory, a chat (a list of messages, or a dict with them) or a TrajectoryItem"
+_STATE: Final = "a State or a chat (a list of messages, or a dict with them)"
 _PAIR: Final = "a pair (state, candidates) or a RankItem"
 
 
@@ -59,7 +61,7 @@ def _trajectory(where: str, item: Any) -> Fields | wire.TrajectoryItem:
         )
     if isinstance(item, Trajectory):
         return _history(where, item)
-    return {"messages": _chat(where, item, _TRAJECTORY)}
+    return _chat(where, item, _TRAJECTORY)
 
 
 def _proposal(where: str, item: Any) -> Fields | wire.RankItem:
@@ -69,7 +71,10 @@ def _proposal(where: str, item: Any) -> Fields | wire.RankItem:
         raise _unlike(where, _PAIR, item)
     state, candidates = item
     proposed = "sample" if isinstance(candidates, wire.Sample) else "candidates"
-    return {**_state(where, state), proposed: _candidates(f"{where}.candidates", candidates)}
+    history = _state(where, state)
+    if "candidates" in history or "sample" in history:
+        raise InvalidRequest(f"{where}.state must hold no candidates: they are the second of the pair")
+    return {**history, proposed: _candidates(f"{where}.candidates", candidates)}
 
 
 def _state(where: str, state: Any) -> Fields:
@@ -79,7 +84,7 @@ def _state(where: str, state: Any) -> Fields:
         )
     if isinstance(state, State):
         return {**_history(where, state), "observation": state.observation}
-    return {"messages": _chat(f"{where}.state", state, _STATE)}
+    return _chat(f"{where}.state", state, _STATE)
 
 
 def _history(where: str, history: Trajectory | State) -> Fields:
@@ -96,7 +101,13 @@ def _step(where: str, step: Any) -> Fields:
         raise _unlike(where, "a Step(observation, action)", step) from None
 
 
-def _chat(where: str, chat: Any, expected: str) -> list[Any]:
+def _chat(where: str, chat: Any, expected: str) -> Fields:
+    if isinstance(chat, Mapping) and "messages" in chat:
+        return {**chat, "messages": _turns(where, chat["messages"], "a list of messages")}
+    return {"messages": _turns(where, chat, expected)}
+
+
+def _turns(where: str, chat: Any, expected: str) -> list[Any]:
     if isinstance(chat, wire.Message) or (isinstance(chat, Mapping) and "role" in chat):
         raise InvalidRequest(
             f"{where}.messages must be a list of messages, not one message: score takes a chat, score_step several"
@@ -125,13 +136,11 @@ def _candidates(where: str, candidates: Any) -> Any:
 
 
 def _message(where: str, turn: Any, expected: str) -> Any:
-    if not _is_message(turn):
+    if isinstance(turn, wire.Message):
+        return turn
+    if isinstance(turn, Trajectory | State | Step | wire.Body) or not is_object(turn):
         raise _unlike(where, expected, turn)
-    return dict(turn) if isinstance(turn, Mapping) else turn
-
-
-def _is_message(value: object) -> bool:
-    return isinstance(value, Mapping | wire.Message)
+    return as_fields(where, turn)
 
 
 def _listed(where: str, value: Any, expected: str) -> list[Any]:

@@ -88,6 +88,11 @@ class Conversation:
     tools: tuple[str, ...] = ()
     include_reasoning: bool = False
 
+    @property
+    def step_ends(self) -> list[int]:
+        """The number of turns up to and with each assistant turn."""
+        return [end for end, message in enumerate(self.messages, start=1) if message.role == "assistant"]
+
     def take(self, action: Message) -> "Conversation":
         """The chat in which the agent says ``action`` next."""
         return self.until(len(self.messages), action)

@@ -71,6 +71,7 @@ def create_app(
     loaded: Sequence[Loaded],
     settings: Settings,
     *,
+    failed: Mapping[str, str] | None = None,
     aliases: Mapping[str, str] | None = None,
     load: Load = load_checkpoint,
     tracing: Tracing | None = None,
@@ -81,6 +82,7 @@ def create_app(
     Args:
         loaded: the first models, the default one first.
         settings: everything else.
+        failed: reference of each model that could not be loaded -> why.
         aliases: alias -> ``name@version``; None: those of the store.
         load: loads a checkpoint while the application runs.
         tracing: sends traces; None: no traces are sent.
@@ -91,7 +93,7 @@ def create_app(
     cache, rate_limiter = _caches(settings, metrics)
     builder = ModelBuilder(settings, cache, metrics)
     models = Models()
-    models.swap(list(map(builder.build, loaded)), store.aliases() if aliases is None else aliases)
+    models.swap(list(map(builder.build, loaded)), store.aliases() if aliases is None else aliases, failed)
     registry = _registry(store, models, settings, load=load, builder=builder, metrics=metrics)
     policy = _policy(settings)
     lifecycle = Lifecycle(models, registry, cache, rate_limiter, policy)
@@ -182,6 +184,7 @@ def _limit(models: Models, in_flight: InFlightRequests, rate_limiter: RateLimite
 
 def _watch(metrics: Metrics, settings: Settings, lifecycle: Lifecycle, in_flight: InFlightRequests) -> None:
     metrics.process.watch_ready(lambda: lifecycle.why_not_ready() is None)
+    metrics.process.watch_failed_models(lambda: lifecycle.failed_models)
     metrics.process.watch_gpu_memory(gpu_memory)
     metrics.engine.set_queue_limit(settings.max_queue_tokens)
     metrics.requests.watch_running(lambda: in_flight.running)

@@ -21,6 +21,11 @@ class Lifecycle:
         self._phase = "the service is warming up"
         self._started = False
 
+    @property
+    def failed_models(self) -> list[str]:
+        """References of the wanted models that could not be loaded or warmed up. The others answer."""
+        return list(self._models.failed)
+
     def why_broken(self) -> str | None:
         """Returns why only a new process can help; None if nothing is broken."""
         dead = [model.reference for model in self._models.all if self._started and not model.alive]
@@ -38,8 +43,7 @@ class Lifecycle:
         """Connects the caches and warms up the models; ``/ready`` turns green at the end."""
         await self._cache.start()
         await self._rate_limiter.start()
-        for model in self._models.all:
-            await model.start()
+        await self._registry.start()
         if self._policy is not None:
             self._policy.open()
         self._phase, self._started = "", True

@@ -34,10 +34,10 @@ def serve(settings: Settings, listener: socket.socket) -> int:
         CannotStart: the service failed before it was ready.
     """
     tracing = open_tracing(settings.otel)  # before the models too: a package may be missing
-    models = load_models(settings)
+    models, failed = load_models(settings)
     metrics = new_metrics()
     config = server_config(
-        create_app(models, settings, tracing=tracing, metrics=metrics),
+        create_app(models, settings, failed=failed, tracing=tracing, metrics=metrics),
         drain_seconds=DRAIN_SECONDS,
         behind_proxies=names_proxies(),
         certificate=settings.tls_certfile,

@@ -6,6 +6,7 @@ ignored: an older client keeps working when the service adds fields.
 """
 
 from agentprm.wire.admin import AliasTarget, ModelReference
+from agentprm.wire.chats import ContentPart, FunctionCall, Message, Role, ToolCall, ToolDefinition
 from agentprm.wire.decode import decode, invalid_request
 from agentprm.wire.fields import Body, Milliseconds, NonEmpty, Reply, Text, Unsent
 from agentprm.wire.per_item import OnError, RefusedItem
@@ -34,16 +35,12 @@ from agentprm.wire.replies import (
     Weights,
 )
 from agentprm.wire.requests import (
-    FunctionCall,
-    Message,
     RankItem,
     RankRequest,
     Sample,
     ScoreRequest,
     ScoreTrajectoryRequest,
     StepBody,
-    TextPart,
-    ToolCall,
     TrajectoryItem,
     encode,
     validate,
@@ -53,6 +50,7 @@ from agentprm.wire.size import JSONSize
 __all__ = [
     "AliasTarget",
     "Body",
+    "ContentPart",
     "ErrorDetail",
     "ErrorReply",
     "FunctionCall",
@@ -76,6 +74,7 @@ __all__ = [
     "RefusedItem",
     "Reply",
     "Result",
+    "Role",
     "Sample",
     "ScoreBody",
     "ScoreRequest",
@@ -88,8 +87,8 @@ __all__ = [
     "StepBody",
     "StepResult",
     "Text",
-    "TextPart",
     "ToolCall",
+    "ToolDefinition",
     "TrajectoryItem",
     "TrajectoryResult",
     "Unsent",

@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from pydantic import ValidationError
 
 from agentprm.errors import InvalidRequest
+from agentprm.wire.branches import meant
 from agentprm.wire.fields import Body, ErrorCounts, TooManyErrors
 
 MAX_REPORTED_ERRORS: Final = 20
@@ -30,7 +31,7 @@ def decode(kind: type[B], body: bytes) -> B:
     try:
         return kind.model_validate_json(body, context=ErrorCounts())
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        errors = meant(error.errors(include_url=False, include_context=False, include_input=False))
         refusal = invalid_request({**each, "loc": ("body", *each["loc"])} for each in errors)
     except TooManyErrors as error:
         refusal = InvalidRequest(f"body: {error}")

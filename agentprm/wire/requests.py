@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from agentprm.aggregate import Aggregate
 from agentprm.errors import InvalidRequest
 from agentprm.types import Overflow
-from agentprm.wire.fields import Body, CallId, FailFastList, Id, Milliseconds, Name, NonEmpty, Text
+from agentprm.wire import branches
+from agentprm.wire.chats import Message, ToolDefinition
+from agentprm.wire.fields import Body, FailFastList, Id, Milliseconds, Name, NonEmpty, Text
 from agentprm.wire.per_item import OnError, OrRefused, RefusedItem, on_error_field
 from agentprm.wire.size import JSONSize
 
@@ -16,48 +18,6 @@ from agentprm.wire.size import JSONSize
 class StepBody(Body):
     observation: Text = Field("", description="What the environment showed before the action.")
     action: NonEmpty = Field(description="What the agent did or said, thought included, verbatim.")
-
-
-class TextPart(Body):
-    type: Literal["text"]
-    text: Text
-
-
-class FunctionCall(Body):
-    name: Name
-    arguments: Text = Field(description="The arguments as the JSON text that the model wrote.")
-
-
-class ToolCall(Body):
-    id: CallId | None = None
-    type: Literal["function"] = "function"
-    function: FunctionCall
-
-
-class Message(BaseModel):
-    """One turn of an OpenAI chat. Assistant turns are actions; user and tool turns are observations.
-
-    A field of the chat format that is not listed here must be empty (clients write ``null`` fields): text that is not
-    read would change the score silently.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | FailFastList[TextPart] | None = None
-    tool_calls: FailFastList[ToolCall] | None = None
-    tool_call_id: CallId | None = None
-    name: Id | None = None
-
-    @model_validator(mode="after")
-    def _nothing_goes_unread(self) -> Self:
-        others = self.__pydantic_extra__
-        if others and any(others.values()):
-            unread = sorted(name[:64] for name, value in others.items() if value)
-            raise ValueError(f"message fields that are not scored: {', '.join(unread[:5])}")
-        if self.tool_calls and self.role != "assistant":
-            raise ValueError("only an assistant message may hold tool_calls")
-        return self
 
 
 class _Item(Body):
@@ -68,6 +28,14 @@ class _Item(Body):
     steps: FailFastList[StepBody] | None = Field(None, description="The steps so far, in order.")
     messages: FailFastList[Message] | None = Field(
         None, min_length=1, description="The same history as an OpenAI chat, instead of `task` and `steps`."
+    )
+    tools: FailFastList[ToolDefinition] | None = Field(
+        None, description="Tools that the agent may call, as OpenAI defines them; goes with `messages`."
+    )
+    reasoning: Literal["include", "drop"] | None = Field(
+        None,
+        description="What becomes of the assistant's reasoning in `messages`: `include` refuses a chat whose reasoning "
+        "the checkpoint's template leaves no place for, `drop` leaves all of it out. Absent: as the template does.",
     )
 
     overflow: Overflow = Field(
@@ -84,6 +52,8 @@ class _Item(Body):
             raise ValueError("give either task (with steps) or messages")
         if self.messages is not None and self.steps is not None:
             raise ValueError("steps go with task, not with messages")
+        if self.messages is None and (self.tools or self.reasoning):
+            raise ValueError("tools and reasoning go with messages, not with task")
         return self
 
 
@@ -113,7 +83,7 @@ class RankItem(_Item):
     """A state and the actions proposed in it; in `messages` form the last turns are the current observation."""
 
     observation: Text | None = Field(None, description="The current observation; goes with `task`.")
-    candidates: FailFastList[NonEmpty | Message] | None = Field(
+    candidates: FailFastList[Annotated[NonEmpty, branches.TEXT] | Annotated[Message, branches.MESSAGE]] | None = Field(
         None, min_length=1, description="Proposed actions: text, or assistant messages (tool calls included)."
     )
     sample: Sample | None = Field(None, description="Instead of `candidates`: sample them from the policy.")
@@ -173,7 +143,7 @@ def validate(request: type[Request], fields: Mapping[str, Any]) -> Request:
     try:
         return request.model_validate(fields)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        errors = branches.meant(error.errors(include_url=False, include_context=False, include_input=False))
         where = ".".join(map(str, errors[0]["loc"]))
         raise InvalidRequest(f"{where}: {errors[0]['msg']}", details={"errors": errors}) from error
 

@@ -13,6 +13,8 @@ MAX_VALUES: Final = 131_072
 """Most JSON values of a body: 64 items of 146 steps, each with a tool call and its result (14 values)."""
 MAX_OBJECTS: Final = 24_576
 """Most JSON objects of a body: 64 items of 384 steps. An object costs some eight times as much as a number."""
+MAX_DEPTH: Final = 200
+"""Deepest nesting of the arguments of a tool call, as deep as the parser lets a body nest."""
 
 _PIECE: Final = 64 * 1024  # bytes that are counted at once: it bounds the memory that counting takes
 

@@ -1,34 +1,37 @@
 """``add`` and ``inspect``: a checkpoint of any family, and its scores of a sample."""
 
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from tokenizers import Tokenizer
 
-from agentprm.types import State, Trajectory
+from model_store.commands.comparing import comparison_report
 from model_store.commands.looking import recipe_in_words
 from model_store.commands.options import (
     BUNDLED,
     BaseOption,
     BetaOption,
+    CheckOption,
+    ConfigFromOption,
     ContextOption,
     JsonOption,
     PresetOption,
     RecipeOption,
     ReferenceOption,
+    SeparatorOption,
     SourceArgument,
     StoreOption,
+    SubfolderOption,
 )
 from model_store.commands.report import Report, table
-from model_store.errors import CheckpointNotFound
-from model_store.format.store import Store
-from model_store.format.template import Template
-from model_store.importers.hub import find_source
-from model_store.importers.importer import SAMPLE, Imported, ImportOptions, add_checkpoint, sample_scores, stage
-from model_store.text.renderer import Renderer, load_renderer, load_tokenizer
+from model_store.commands.samples import show_sample
+from model_store.commands.sources import find_sources
+from model_store.errors import CheckpointError, CheckpointNotFound
+from model_store.format.check import read_check_file
+from model_store.format.store import Checkpoint, Store
+from model_store.importers.check import CheckFailed, compare
+from model_store.importers.importer import Imported, ImportOptions, add_checkpoint, sample_scores, stage
 
 
 def add(
@@ -38,24 +41,37 @@ def add(
     version: Annotated[str, typer.Option(help="Version of the checkpoint; a published version never changes.")],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
+    separator: SeparatorOption = None,
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
+    subfolder: SubfolderOption = "",
+    config_from: ConfigFromOption = None,
     context_length: ContextOption = None,
+    check: CheckOption = None,
     store: StoreOption = BUNDLED,
     as_json: JsonOption = False,
 ) -> None:
     """Import a checkpoint from a directory or the hub.
 
-    It is published after it has been loaded and has scored a sample.
+    It is published after it has been loaded and has scored a sample; with --check, only if its scores agree with those
+    of its authors' code.
     """
     _refuse_both(preset, recipe)
-    path, base_path = find_source(source), find_source(base) if base else None
-    options = ImportOptions(name, version, preset, recipe, context_length, beta=beta)
-    imported = add_checkpoint(Store(store), path, _with_origins(options, source, base, reference), base_path)
-    found = _findings(imported)
-    text = f"published {imported.checkpoint.manifest.reference}\n{_in_words(found)}"
-    Report(found, text).show(as_json=as_json)
+    expected = read_check_file(check) if check else None
+    sources = find_sources(source, subfolder, base, reference, config_from)
+    options = sources.options(
+        ImportOptions(name, version, preset, recipe, context_length, separator=separator, beta=beta, check=expected)
+    )
+    try:
+        imported = add_checkpoint(Store(store), sources.path, options, sources.base)
+    except CheckFailed as failed:
+        compared = comparison_report(failed.comparison)
+        Report({"check": compared.data}, compared.text).show(as_json=as_json)
+        raise
+    report = _report(imported)
+    published = f"published {imported.checkpoint.manifest.reference}"
+    report._replace(text=f"{published}\n{report.text}").show(as_json=as_json)
 
 
 def inspect(
@@ -65,10 +81,14 @@ def inspect(
     ],
     preset: PresetOption = None,
     recipe: RecipeOption = None,
+    separator: SeparatorOption = None,
     base: BaseOption = None,
     reference: ReferenceOption = None,
     beta: BetaOption = None,
+    subfolder: SubfolderOption = "",
+    config_from: ConfigFromOption = None,
     context_length: ContextOption = None,
+    check: CheckOption = None,
     store: StoreOption = BUNDLED,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,17 +97,21 @@ def inspect(
     The source is a checkpoint to import, which is not published, or a version of the store.
     """
     _refuse_both(preset, recipe)
+    expected = read_check_file(check) if check else None
     try:
         checkpoint = Store(store).resolve(source)
     except CheckpointNotFound:
-        options = ImportOptions("inspected", "0", preset, recipe, context_length, beta=beta)
+        options = ImportOptions(
+            "inspected", "0", preset, recipe, context_length, separator=separator, beta=beta, check=expected
+        )
         with TemporaryDirectory(prefix="agentprm-inspect-") as scratch:
-            path, base_path = find_source(source), find_source(base) if base else None
-            staged = stage(path, Path(scratch), _with_origins(options, source, base, reference), base_path)
-            found = _findings(staged)
+            sources = find_sources(source, subfolder, base, reference, config_from)
+            report = _report(stage(sources.path, Path(scratch), sources.options(options), sources.base))
     else:
-        found = _findings(Imported(checkpoint, "as published", sample_scores(checkpoint)))
-    Report(found, _in_words(found)).show(as_json=as_json)
+        _refuse_judge(checkpoint)
+        comparison = compare(checkpoint, expected) if expected else None
+        report = _report(Imported(checkpoint, "as published", sample_scores(checkpoint), comparison=comparison))
+    report.show(as_json=as_json)
 
 
 def _refuse_both(preset: str | None, recipe: Path | None) -> None:
@@ -95,60 +119,37 @@ def _refuse_both(preset: str | None, recipe: Path | None) -> None:
         raise typer.BadParameter("--preset and --recipe exclude each other")
 
 
-def _with_origins(options: ImportOptions, source: str, base: str | None, reference: str | None) -> ImportOptions:
-    base_model = " merged into ".join(_origin(given) for given in (source, base) if given)
-    return replace(options, base_model=base_model, reference=find_source(reference) if reference else None)
+def _refuse_judge(checkpoint: Checkpoint) -> None:
+    if checkpoint.manifest.judge is not None:
+        reference = checkpoint.manifest.reference
+        raise CheckpointError(f"{reference} is a judge, whose server gives the scores; show prints its manifest")
 
 
-def _origin(source: str) -> str:
-    """The source as callers of the service may see it: a directory's name without its path."""
-    return Path(source).resolve().name if Path(source).is_dir() else source
+def _report(imported: Imported) -> Report:
+    """Returns what was found out about a checkpoint; no success if its scores disagree with the authors' numbers."""
+    found = _findings(imported)
+    if imported.comparison is None:
+        return Report(found, _in_words(found))
+    compared = comparison_report(imported.comparison)
+    return Report({**found, "check": compared.data}, f"{_in_words(found)}\n{compared.text}", compared.success)
 
 
 def _findings(imported: Imported) -> dict[str, Any]:
     checkpoint = imported.checkpoint
     manifest = checkpoint.manifest
-    renderer, tokenizer = load_renderer(checkpoint), load_tokenizer(checkpoint.path)
-    rendered = renderer.trajectory(SAMPLE)
-    steps = [
-        {
-            "action": step.action,
-            "read_at": tokenizer.id_to_token(rendered.token_ids[end]),
-            "raw": raw,
-            "promise": manifest.score.promise(raw),
-        }
-        for step, end, raw in zip(SAMPLE.steps, rendered.step_ends, imported.raw, strict=True)
-    ]
+    shown = show_sample(checkpoint, imported.raw)
     return {
         "checkpoint": manifest.reference,
+        "source": manifest.base_model,
+        "notes": [*imported.notes, *shown.notes],
         "preset": imported.preset,
         "recipe": recipe_in_words(manifest.score),
         "digest": manifest.digest,
-        "sample": steps,
-        "prefix_stable": is_prefix_stable(renderer, SAMPLE),
-        "as_whole_text": is_as_whole_text(renderer, manifest.template, tokenizer, SAMPLE),
+        "sample": shown.steps,
+        "prefix_stable": shown.prefix_stable,
+        "as_whole_text": shown.as_whole_text,
+        "agent_chat": shown.agent_chat,
     }
-
-
-def is_prefix_stable(renderer: Renderer, trajectory: Trajectory) -> bool:
-    """Returns whether each step, alone and as a proposed action, has the tokens that it has in the whole."""
-    whole = renderer.trajectory(trajectory)
-    for index, (step, end) in enumerate(zip(trajectory.steps, whole.step_ends, strict=True)):
-        before = renderer.state(State(trajectory.task, trajectory.steps[:index], step.observation))
-        if before.token_ids + renderer.actions([step.action], before)[0] != whole.token_ids[: end + 1]:
-            return False
-    return True
-
-
-def is_as_whole_text(
-    renderer: Renderer, template: Template, tokenizer: Tokenizer, trajectory: Trajectory
-) -> bool | None:
-    """Returns whether tokenising the whole text at once gives the same tokens; None if the recipe cuts it up."""
-    if template.tokenise != "text":
-        return None
-    tokenizer.encode_special_tokens = False
-    whole = tokenizer.encode(template.whole_text(trajectory), add_special_tokens=False)
-    return bool(whole.ids == renderer.trajectory(trajectory).token_ids)
 
 
 def _in_words(found: dict[str, Any]) -> str:
@@ -159,9 +160,12 @@ def _in_words(found: dict[str, Any]) -> str:
     ]
     whole = {True: "the same", False: "NOT the same", None: "not compared: segments are tokenised on their own"}
     lines = [
+        f"source: {found['source']}",
         f"preset: {found['preset']}",
         f"score: {found['recipe']}",
         f"tokens as from the whole text at once: {whole[found['as_whole_text']]}",
         f"prefix stable: {'yes' if found['prefix_stable'] else 'NO'}",
     ]
-    return "\n".join([*lines, table(rows)])
+    chat = found["agent_chat"]
+    lines += [] if chat is None else [f"a chat with tools:\n{chat}"]
+    return "\n".join([*lines, *found["notes"], table(rows)])

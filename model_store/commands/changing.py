@@ -63,8 +63,9 @@ def convert_weights(
     with TemporaryDirectory(dir=into.parent, prefix=".convert-") as scratch:
         staged = Path(scratch) / "checkpoint"
         files = convert(source, staged)
-        for file in (*source.glob("*.json"), *source.glob("*.jinja")):
-            if not (staged / file.name).exists() and not file.name.endswith(".bin.index.json"):
+        others = [*source.glob("*.json"), *source.glob("*.jinja"), source / "tokenizer.model", source / "merges.txt"]
+        for file in others:
+            if file.exists() and not (staged / file.name).exists() and not file.name.endswith(".bin.index.json"):
                 (staged / file.name).write_bytes(file.read_bytes())
         if into.exists():
             raise CheckpointError(f"{into} is there already")

@@ -8,6 +8,9 @@ import typer
 from model_store.commands.options import BUNDLED, JsonOption, StoreOption
 from model_store.commands.report import Report, table
 from model_store.errors import CheckpointError
+from model_store.format.chat import CHAT_TEMPLATE
+from model_store.format.check import Check
+from model_store.format.manifest import Manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Store
 
@@ -37,21 +40,29 @@ def show_checkpoint(
     """Show the manifest of one version."""
     checkpoints = Store(store)
     manifest = checkpoints.read_manifest(checkpoints.reference(reference))
-    template = manifest.template
     lines = [
         ("checkpoint", manifest.reference),
         ("base model", manifest.base_model),
         ("score", recipe_in_words(manifest.score)),
-        *(
-            (f"text of {name}", repr(getattr(template, name)))
-            for name in ("begin", "task", "observation", "action", "next")
-        ),
-        ("tokenised by", template.tokenise),
+        *_rendering_in_words(manifest),
         ("dtype", manifest.dtype),
         ("context", f"{manifest.context_length:,} tokens"),
+        *((("checked", check_in_words(manifest.check)),) if manifest.check else ()),
         ("digest", manifest.digest),
     ]
     Report(json.loads(manifest.to_json()), table(lines)).show(as_json=as_json)
+
+
+def _rendering_in_words(manifest: Manifest) -> list[tuple[str, str]]:
+    """Rows about the template of texts, or the chat template."""
+    chat, template = manifest.chat, manifest.template
+    if chat is not None:
+        rows = [("text", f"the chat template in {CHAT_TEMPLATE}"), ("observations", f"turns of the {chat.observation}")]
+        return [*rows, *([] if chat.date is None else [("date in its text", chat.date)])]
+    assert template is not None
+    names = ("begin", "task", "observation", "action", "next")
+    rows = [(f"text of {name}", repr(getattr(template, name))) for name in names]
+    return [*rows, ("tokenised by", template.tokenise)]
 
 
 def verify_checkpoints(
@@ -82,6 +93,14 @@ def _error(checkpoints: Store, reference: str) -> str | None:
     return None
 
 
+def check_in_words(check: Check) -> str:
+    """Returns the outcome of a check on one line."""
+    return (
+        f"{check.steps} scores agree with the authors' numbers, largest difference {check.largest_difference:.2g}, "
+        f"tolerance {check.tolerance:g}, items {check.items[:23]}"
+    )
+
+
 def _activation_in_words(score: ScoreRecipe) -> str:
     if score.calibration is None:
         return score.activation
@@ -99,5 +118,6 @@ def recipe_in_words(score: ScoreRecipe) -> str:
     }
     words = [score.head, read.get(score.head, ", ".join(score.layers))]
     words += [f"output {score.output}"] if score.output is not None else []
+    words += [f"never at token {score.pad_token_id}"] if score.pad_token_id is not None else []
     words += [_activation_in_words(score)]
     return "; ".join([*words, *(["lower is better"] if score.direction == "lower" else [])])

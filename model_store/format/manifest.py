@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import TypeAdapter, with_config
 
 from model_store.errors import ManifestInvalid
+from model_store.format.chat import ChatTemplate, check_chat
+from model_store.format.check import Check, refuse_disagreeing
 from model_store.format.judge import Judge, check_judge
 from model_store.format.recipe import ScoreRecipe, check_score
 from model_store.format.template import Template
@@ -23,27 +25,39 @@ MAX_DEPTH: Final = 100
 
 
 @with_config(STRICT)
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The fields of ``prm.json``. ``digest`` covers all the others and every other file of the checkpoint."""
+    """The fields of ``prm.json``. ``digest`` covers all the others and every other file of the checkpoint.
+
+    A checkpoint renders by the texts of ``template``, or by its chat template, with ``chat``.
+    """
 
     format: int
     name: str
     version: str
     base_model: str
     score: ScoreRecipe
-    template: Template
+    template: Annotated[Template | None, NOT_NULL] = None
+    chat: Annotated[ChatTemplate | None, NOT_NULL] = None
     render_version: int
     dtype: Literal["float32", "bfloat16", "float16"]
     context_length: int
     training: dict[str, Any]
     evaluation: dict[str, Any]
     judge: Annotated[Judge | None, NOT_NULL] = None
+    check: Annotated[Check | None, NOT_NULL] = None
     digest: str = ""
 
     @property
     def reference(self) -> str:
         return f"{self.name}@{self.version}"
+
+    @property
+    def texts(self) -> Template:
+        """The template of texts. Raises ManifestInvalid for a checkpoint that renders by its chat template."""
+        if self.template is None:
+            raise ManifestInvalid(f"{self.reference} renders by its chat template, not by texts")
+        return self.template
 
     @property
     def trained_on(self) -> str | None:
@@ -79,14 +93,33 @@ def parse_manifest(text: str) -> Manifest:
         raise ManifestInvalid("prm.json: digest is missing or empty; publish the checkpoint to give it one")
     if manifest.context_length < 1:
         raise ManifestInvalid("prm.json: context_length must be positive")
-    if not manifest.template.action[1]:
-        raise ManifestInvalid("prm.json: template.action must end in a boundary, its second text is empty")
     check_score(manifest.score)
-    if (manifest.judge is not None) != (manifest.score.head == "judge"):
-        raise ManifestInvalid("prm.json: judge must be there for a judge head, and for no other")
-    if manifest.judge is not None:
-        check_judge(manifest.judge)
+    _check_rendering(manifest)
+    _check_judge(manifest)
+    if manifest.check is not None:
+        refuse_disagreeing(manifest.check)
     return manifest
+
+
+def _check_rendering(manifest: Manifest) -> None:
+    if (manifest.template is None) == (manifest.chat is None):
+        raise ManifestInvalid("prm.json: template or chat must be there, and not both")
+    if manifest.chat is not None:
+        check_chat(manifest.chat)
+        if manifest.judge is not None:
+            raise ManifestInvalid("prm.json: chat: a judge has a template of texts, for its history")
+
+
+def _check_judge(manifest: Manifest) -> None:
+    judge = manifest.judge
+    if (judge is not None) != (manifest.score.head == "judge"):
+        raise ManifestInvalid("prm.json: judge must be there for a judge head, and for no other")
+    if judge is not None:
+        check_judge(judge)
+        if (judge.number is None) != (manifest.score.activation == "softmax"):
+            raise ManifestInvalid(
+                "prm.json: score: activation must be identity for a judge's number, softmax for its tokens"
+            )
 
 
 def _checked_json(text: str) -> bytes:

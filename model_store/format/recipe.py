@@ -32,11 +32,12 @@ class ScoreRecipe:
 
     ``activation`` maps raw to promise: ``sigmoid``; ``identity``, clipped into [0, 1]; or ``softmax`` over all outputs,
     tokens or verdicts. With softmax, raw is the log-odds, whose sigmoid is that probability. A ``calibration`` replaces
-    the activation.
+    the activation. A judge that writes a number has ``identity``: raw is the number, mapped to [0, 1].
 
     ``direction`` is ``lower`` for a head that is high for a bad step; raw is then negated, so that higher is better on
     the wire. ``read`` names the token that is read: ``action_end``, the last of the rendered action, or a judge's
-    ``verdict``.
+    ``verdict``. With ``pad_token_id`` it is the last that is not this token: so transformers' sequence classifiers
+    read, also where the token ends a turn.
     """
 
     head: Literal["linear", "mlp", "token", "token_pair", "vocabulary_mean", "judge", "log_ratio"]
@@ -50,6 +51,7 @@ class ScoreRecipe:
     beta: Annotated[float | None, NOT_NULL] = None
     opens: tuple[int, ...] = ()
     closes: Annotated[int | None, NOT_NULL] = None
+    pad_token_id: Annotated[int | None, NOT_NULL] = None
 
     def promise(self, raw: float) -> float:
         """Promise in [0, 1] of one raw score."""
@@ -73,7 +75,8 @@ def check_score(score: ScoreRecipe) -> None:
         "output": score.output is None or (layer_count is not None and score.output >= 0),
         "read": (score.read == "verdict") == (score.head == "judge"),
         "activation": (score.activation == "softmax") == (score.head in ("token_pair", "judge"))
-        or (score.activation == "softmax" and layer_count is not None and score.output is not None),
+        or (score.activation == "softmax" and layer_count is not None and score.output is not None)
+        or (score.activation == "identity" and score.head == "judge"),
         "direction": score.direction == "higher"
         or (
             score.head not in ("judge", "log_ratio")
@@ -83,18 +86,21 @@ def check_score(score: ScoreRecipe) -> None:
         "beta": (score.beta is not None and score.beta > 0) if is_ratio else score.beta is None,
         "opens": bool(score.opens) == is_ratio and min(score.opens, default=0) >= 0,
         "closes": (score.closes is not None and score.closes >= 0) if is_ratio else score.closes is None,
+        "pad_token_id": score.pad_token_id is None or (layer_count is not None and score.pad_token_id >= 0),
     }
     complaints = {
         "layers": f"must name {layer_count or 'nothing'} for a {score.head} head",
         "tokens": f"must hold {token_count} different token ids for a {score.head} head",
         "output": "must be the index of an output of a linear or mlp head",
         "read": "must be verdict for a judge, and action_end for every other head",
-        "activation": "must be softmax for a token_pair or judge head; else it needs an output of a linear or mlp head",
+        "activation": "must be softmax for a token_pair or judge head (or identity for a judge's number); "
+        "else it needs an output of a linear or mlp head",
         "direction": "lower needs a sigmoid, a softmax or a calibration; values, verdicts and ratios have no opposite",
         "calibration": "needs a positive a, or a better raw score would be worse",
         "beta": "must be positive for a log_ratio head, and goes with no other",
         "opens": "must hold the token ids after which the agent speaks, for a log_ratio head and no other",
         "closes": "must be the token id that ends what the agent says, for a log_ratio head and no other",
+        "pad_token_id": "must be a token id, of a linear or mlp head",
     }
     for name, fits in checks.items():
         if not fits:

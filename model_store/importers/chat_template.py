@@ -1,97 +1,110 @@
-"""The texts that a checkpoint's chat template puts around its turns, found by rendering marked conversations.
+"""A checkpoint's chat template: what it makes of chats, tried in a process of its own."""
 
-Some templates render a turn differently once others follow, or change its text. Texts around turns cannot express
-that, and the scores would not be the authors', so such a template is refused.
-"""
-
-from collections.abc import Sequence
-from itertools import cycle
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from transformers import PreTrainedTokenizerFast
-
 from model_store.errors import CheckpointError, one_line
+from model_store.importers.chat_trial import ChatTexts
+from model_store.importers.tokenizer_files import load_fast
+from model_store.text.jinja import NOW
 
-TURNS: Final = 6
-_THINKING: Final = "<think>so</think>then"
+TOOLS_TEMPLATE: Final = "tool_use"
+"""Name of the template for chats with tools, where a tokenizer has several."""
+_SECONDS: Final = 60
 
 
-class ChatTexts(NamedTuple):
-    """``start`` opens the first user turn, ``user`` every later one; ``strip`` cuts off whitespace around turns."""
+class ChatSource(NamedTuple):
+    """The text of a chat template, and the fields of ``chat`` in ``prm.json`` that follow from it."""
 
-    start: str
-    user_end: str
-    user: str
-    assistant: str
-    assistant_end: str
-    strip: bool
+    text: str
+    fields: dict[str, Any]
 
-    def joined(self, turns: Sequence[str]) -> str:
-        """The text of a conversation; user and assistant take turns."""
-        text = ""
-        for index, turn in enumerate(turns):
-            before = self.assistant if index % 2 else self.user if index else self.start
-            text += before + turn + (self.assistant_end if index % 2 else self.user_end)
-        return text
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Every text that can hold the template's special tokens."""
+        return (self.text, *self.fields["variables"].values())
 
 
 def chat_texts(path: Path) -> ChatTexts:
-    """The texts of a checkpoint's chat template.
+    """The texts that a checkpoint's chat template puts around its turns.
 
     Raises:
-        CheckpointError: it has none, or one that is not made of texts around turns.
+        CheckpointError: it has none, or one that is not made of texts around turns. Some templates render a turn
+            differently once others follow.
     """
+    source, variables = _source(path)
+    return ChatTexts(*_found(path, _tried(source, json.dumps(variables)), "texts"))
+
+
+def chat_source(path: Path) -> ChatSource:
+    """A checkpoint's chat template, and how it reads chats.
+
+    Raises:
+        CheckpointError: it has none, or one that renders no chat.
+    """
+    source, variables = _source(path)
+    found = _found(path, _tried(source, json.dumps(variables)), "fields")
+    read = {name: text for name, text in variables.items() if name in found["reads"]}
+    fields = {name: value for name, value in found.items() if name != "reads"} | {"variables": read}
+    date = {"date": _today()} if NOW in found["reads"] else {}
+    return ChatSource(source, fields | date)
+
+
+def _source(path: Path) -> tuple[str, dict[str, str]]:
+    """The template's text, and the special tokens that transformers gives to it."""
+    tokenizer = load_fast(path)
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = _either(path, template)
+    if not template:
+        raise CheckpointError(f"{path} has no chat template, which this preset renders by")
+    return str(template), {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+
+
+def _either(path: Path, templates: dict[str, str]) -> str:
+    """One template that chooses as transformers does: the one for tools if there are some, else the default."""
+    default, tools = templates.get("default"), templates.get(TOOLS_TEMPLATE)
+    if default is None:
+        raise CheckpointError(f"{path} has several chat templates and no default: {one_line(', '.join(templates))}")
+    if tools is None:
+        return default
+    with_tools, without = (text.removesuffix("\n") for text in (tools, default))
+    return f"{{% if tools is not none %}}{with_tools}{{% else %}}{without}{{% endif %}}"
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+@lru_cache(maxsize=64)
+def _tried(source: str, variables: str) -> dict[str, Any]:
+    request = {"source": source, "variables": json.loads(variables), "date": _today()}
     try:
-        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
-        render = _Rendering(tokenizer)
-        texts = _texts(render)
-        sound = all(
-            texts.joined(turns) == render(turns)
-            for turns in (render.marks(2), render.marks(TURNS), ["a", _THINKING, "b", _THINKING, "c", "d"])
+        done = subprocess.run(
+            [sys.executable, "-m", "model_store.importers.chat_trial"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_SECONDS,
+            cwd=Path(__file__).parents[2],  # where this package is found
         )
-    except Exception as error:
-        raise CheckpointError(f"{path}: its chat template cannot be used: {one_line(str(error), 300)}") from error
-    if not sound:
-        raise CheckpointError(
-            f"{path}: its chat template renders a turn differently once others follow, or changes what was said; "
-            "write its texts in a recipe of your own"
-        )
-    return texts
+    except subprocess.TimeoutExpired:
+        return {"error": f"it took longer than {_SECONDS} seconds"}
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
+        return {"error": lines[-1]}
+    answers: dict[str, Any] = json.loads(done.stdout)
+    return answers
 
 
-class _Rendering:
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self.pad = " "
-
-    def __call__(self, turns: Sequence[str]) -> str:
-        messages = [
-            {"role": role, "content": turn} for role, turn in zip(cycle(("user", "assistant")), turns, strict=False)
-        ]
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False))
-
-    def marks(self, turns: int) -> list[str]:
-        return [f"{self.pad}@{index}@{self.pad}" for index in range(turns)]
-
-
-def _texts(render: _Rendering) -> ChatTexts:
-    """Reads the texts from the shortest conversations that show them; ``chat_texts`` checks them on longer ones."""
-    strip = " @0@ " not in render(render.marks(1))
-    if strip:
-        render.pad = ""
-    start, user_end = render(render.marks(1)).split(render.marks(1)[0])
-    marks = render.marks(3)
-    _, opened, assistant_end = _split(render(marks[:2]), marks[:2])
-    _, _, closed, _ = _split(render(marks), marks)
-    return ChatTexts(
-        start, user_end, closed.removeprefix(assistant_end), opened.removeprefix(user_end), assistant_end, strip
-    )
-
-
-def _split(text: str, marks: Sequence[str]) -> list[str]:
-    parts = []
-    for mark in marks:
-        before, text = text.split(mark)
-        parts.append(before)
-    return [*parts, text]
+def _found(path: Path, answers: dict[str, Any], wanted: str) -> Any:
+    answer = answers.get(wanted, answers)
+    if "error" in answer:
+        raise CheckpointError(f"{path}: its chat template cannot be used: {one_line(answer['error'], 300)}")
+    return answer["found"]

@@ -5,7 +5,6 @@ torch reads only tensors (``weights_only``). That had holes before, hence the pr
 
 import json
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,12 +16,16 @@ import torch
 from safetensors.torch import save_file
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
+from model_store.importers.layout import BIN_INDEX, INDEX, indexed_files
+from model_store.importers.limits import SPARE_BYTES, limit_process
 
-INDEX: Final = "pytorch_model.bin.index.json"
 _WEIGHTS: Final = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin")
 """Only these are converted: trainers write other pickles into the same directory."""
-SPARE_BYTES: Final = 2**30
-"""Memory that a reader may use beyond three times the size of its file."""
+
+
+def bin_files(source: Path) -> list[Path]:
+    """The ``.bin`` files of a directory that hold weights, in order."""
+    return [file for file in sorted(source.glob("*.bin")) if _WEIGHTS.fullmatch(file.name)]
 
 
 def convert(source: Path, into: Path) -> list[Path]:
@@ -32,14 +35,14 @@ def convert(source: Path, into: Path) -> list[Path]:
         CheckpointError: ``into`` is there already, or ``source`` holds no such file.
         CheckpointCorrupt: a file holds anything but tensors, or needs more than a reader may use.
     """
-    files = [file for file in sorted(source.glob("*.bin")) if _WEIGHTS.fullmatch(file.name)]
+    files = bin_files(source)
     if not files:
         raise CheckpointError(f"{source} holds no pytorch_model.bin or the like to convert")
     if into.exists():
         raise CheckpointError(f"{into} is there already")
     into.mkdir(parents=True)
     done = subprocess.run(  # noqa: S603  (this file, in the same Python)
-        [sys.executable, "-m", __name__, *(str(path.resolve()) for path in (into, *files))],
+        [sys.executable, "-m", __name__, *(str(path.absolute()) for path in (into, *files))],
         capture_output=True,
         text=True,
         check=False,
@@ -57,27 +60,12 @@ def _converted(name: str) -> str:
 
 
 def _convert_index(source: Path, into: Path) -> None:
-    if not (source / INDEX).exists():
+    if not indexed_files(source / BIN_INDEX):
         return
-    try:
-        index = json.loads((source / INDEX).read_text(encoding="utf-8"))
-        index["weight_map"] = {tensor: _converted(file) for tensor, file in index["weight_map"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointCorrupt(f"{source / INDEX} does not map tensors to files") from error
-    (into / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
-
-
-def _limit(size: int) -> None:
-    """Limits the process to what a file of ``size`` bytes needs beyond what Python and torch have taken so far."""
-    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    for kind, most in (
-        (resource.RLIMIT_AS, used + 3 * size + SPARE_BYTES),
-        (resource.RLIMIT_CPU, 3600),
-        (resource.RLIMIT_FSIZE, 2 * size + 2**20),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (most, most))
+    index = json.loads((source / BIN_INDEX).read_text(encoding="utf-8"))
+    index["weight_map"] = {tensor: _converted(file) for tensor, file in index["weight_map"].items()}
+    index.setdefault("metadata", {})  # transformers requires it
+    (into / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
 def _tensors(loaded: Any) -> dict[str, torch.Tensor]:
@@ -91,7 +79,8 @@ def _tensors(loaded: Any) -> dict[str, torch.Tensor]:
 def main(arguments: Sequence[str]) -> None:
     into, *files = map(Path, arguments)
     torch.set_num_threads(1)
-    _limit(max(file.stat().st_size for file in files))
+    size = max(file.stat().st_size for file in files)
+    limit_process(memory=3 * size + SPARE_BYTES, cpu_seconds=3600, file_bytes=2 * size + 2**20)
     for file in files:
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)

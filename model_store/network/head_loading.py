@@ -18,8 +18,17 @@ from model_store.network.heads import MlpHead, VocabularyHead, output_head
 from model_store.network.tensors import read_tensors
 
 OUTPUT_LAYER: Final = "lm_head.weight"
-_OUTPUT_BIAS: Final = "lm_head.bias"
-_SCALED_LOGITS: Final = ("logit_scale", "logits_scaling")
+OUTPUT_BIAS: Final = "lm_head.bias"
+SCALED_LOGITS: Final = (
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "output_multiplier",
+    "logits_soft_cap",
+    "output_logit_soft_cap",
+    "softcap",
+)
+"""Fields of a config that change a language model's logits in a way that no head here repeats."""
 
 
 def load_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> nn.Module:
@@ -82,13 +91,13 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def vocabulary_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> VocabularyHead:
     """A language model's whole output layer, which must know the tokens of a ``log_ratio``. Raises as ``load_head``."""
-    cap, rows_VH = _soft_cap(path, backbone), _output_layer(path, backbone)
+    cap, rows_VH = _soft_cap(path, backbone), output_layer(path, backbone)
     if absent := [token for token in (*score.opens, score.closes or 0) if token >= len(rows_VH)]:
         raise CheckpointCorrupt(
             f"{path}: score.opens and closes name {absent[0]}, the output layer knows {len(rows_VH)} tokens"
         )
-    if read_tensors(path, {_OUTPUT_BIAS}):
-        raise CheckpointCorrupt(f"{path}: {_OUTPUT_BIAS} moves the logits, which no log_ratio head here does")
+    if read_tensors(path, {OUTPUT_BIAS}):
+        raise CheckpointCorrupt(f"{path}: {OUTPUT_BIAS} moves the logits, which no log_ratio head here does")
     _refuse_unusable(rows_VH, f"{path}: the output layer")
     return VocabularyHead(rows_VH, cap)
 
@@ -96,7 +105,7 @@ def vocabulary_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -
 def _soft_cap(path: Path, backbone: PreTrainedModel) -> float | None:
     """The soft cap of the logits, None without one. Refuses logits that are scaled."""
     config = backbone.config
-    if scaled := [name for name in _SCALED_LOGITS if getattr(config, name, None) not in (None, 1)]:
+    if scaled := [name for name in SCALED_LOGITS if getattr(config, name, None) not in (None, 1)]:
         raise CheckpointCorrupt(f"{path}: {scaled[0]} in config.json scales the logits, which no token head here does")
     cap: float | None = getattr(config, "final_logit_softcapping", None)
     return cap
@@ -105,21 +114,31 @@ def _soft_cap(path: Path, backbone: PreTrainedModel) -> float | None:
 def _token_head(path: Path, score: ScoreRecipe, backbone: PreTrainedModel) -> nn.Module:
     """A head of the output layer's rows for the tokens of the recipe, or of the mean of all rows."""
     cap = _soft_cap(path, backbone)
-    rows_VH = _output_layer(path, backbone)
+    rows_VH, bias_V = output_layer(path, backbone), read_tensors(path, {OUTPUT_BIAS}).get(OUTPUT_BIAS)
+    if bias_V is not None and list(bias_V.shape) != [len(rows_VH)]:
+        raise CheckpointCorrupt(f"{path}: {OUTPUT_BIAS} has shape {list(bias_V.shape)}, not [{len(rows_VH)}]")
     if score.head == "vocabulary_mean":
         if cap is not None:
             raise CheckpointCorrupt(f"{path}: its logits are soft-capped, and their mean is not one of rows")
         weight_KH = rows_VH.mean(0, keepdim=True, dtype=torch.float64)
+        bias_K = None if bias_V is None else bias_V.mean(0, keepdim=True, dtype=torch.float64)
     elif absent := [token for token in score.tokens if token >= len(rows_VH)]:
         raise CheckpointCorrupt(f"{path}: score.tokens names {absent[0]}, the output layer knows {len(rows_VH)} tokens")
     else:
         weight_KH = rows_VH[torch.tensor(score.tokens)]
-    _refuse_unusable(weight_KH, f"{path}: the output layer")
-    return output_head(weight_KH, None, 0, softmax=score.activation == "softmax", cap=cap, sign=_sign(score))
+        bias_K = None if bias_V is None else bias_V[torch.tensor(score.tokens)]
+    for tensor in (weight_KH, bias_K):
+        if tensor is not None:
+            _refuse_unusable(tensor, f"{path}: the output layer")
+    return output_head(weight_KH, bias_K, 0, softmax=score.activation == "softmax", cap=cap, sign=_sign(score))
 
 
-def _output_layer(path: Path, backbone: PreTrainedModel) -> Tensor:
-    """The rows [V, H] of the output layer, which are the embeddings if the two are tied."""
+def output_layer(path: Path, backbone: PreTrainedModel) -> Tensor:
+    """The rows [V, H] of a language model's output layer, which are the embeddings if the two are tied.
+
+    Raises:
+        CheckpointCorrupt: there is no such tensor, or it is of another shape.
+    """
     config = backbone.config
     rows_VH = read_tensors(path, {OUTPUT_LAYER}).get(OUTPUT_LAYER)
     if rows_VH is None:

@@ -23,7 +23,12 @@ from model_store.network.log_ratio import LogRatioHead
 
 
 class RewardModel(nn.Module):
-    """A backbone of any Hugging Face causal family, and a head that gives each token a raw score."""
+    """A backbone of any Hugging Face causal family, and a head that gives each token a raw score.
+
+    ``unread`` names the tensors of the files that the backbone's class does not read, heads among them.
+    """
+
+    unread: tuple[str, ...] = ()
 
     def __init__(self, backbone: PreTrainedModel, head: nn.Module) -> None:
         super().__init__()
@@ -151,18 +156,23 @@ def save_model(model: RewardModel, path: Path) -> None:
 
 
 def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype, split_over: int) -> RewardModel:
-    backbone = _read_backbone(path, dtype, split_over)
+    backbone, unread = _read_backbone(path, dtype, split_over)
     if score.head != "log_ratio":
-        return RewardModel(backbone, load_head(path, score, backbone))
+        model = RewardModel(backbone, load_head(path, score, backbone))
+        model.unread = unread
+        return model
     reference_path = path / REFERENCE
     if not reference_path.is_dir():
         raise CheckpointCorrupt(f"{path} has no directory {REFERENCE} with the model that a log_ratio compares with")
-    reference = _read_backbone(reference_path, dtype, split_over)
+    reference, more = _read_backbone(reference_path, dtype, split_over)
     heads = vocabulary_head(path, score, backbone), vocabulary_head(reference_path, score, reference)
-    return RatioModel(backbone, LogRatioHead(heads[0], reference, heads[1], score))
+    ratio = RatioModel(backbone, LogRatioHead(heads[0], reference, heads[1], score))
+    ratio.unread = unread + more
+    return ratio
 
 
-def _read_backbone(path: Path, dtype: torch.dtype, split_over: int) -> PreTrainedModel:
+def _read_backbone(path: Path, dtype: torch.dtype, split_over: int) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """The backbone, and the names of tensors that its class does not read."""
     logging.set_verbosity_error()  # it warns of the head's tensors; missing ones are checked below
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
@@ -181,7 +191,7 @@ def _read_backbone(path: Path, dtype: torch.dtype, split_over: int) -> PreTraine
         raise CheckpointCorrupt(f"{path}: tensors are missing: {', '.join(sorted(loading['missing_keys'])[:5])}")
     if loading["mismatched_keys"]:
         raise CheckpointCorrupt(f"{path}: tensors of the wrong shape: {sorted(loading['mismatched_keys'])[:5]}")
-    return backbone
+    return backbone, tuple(sorted(loading["unexpected_keys"]))
 
 
 def _split(config: PreTrainedConfig, over: int) -> DistributedConfig | None:

@@ -6,7 +6,9 @@ that step's observation; an assistant turn, tool calls included, is its action.
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from decimal import Decimal, InvalidOperation
+from math import isfinite
+from typing import Any, Final, Literal, Never
 
 from agentprm.types import Conversation, Message, State, Step, Trajectory
 from model_store.text.runs import Unrenderable
@@ -64,11 +66,41 @@ def action_text(action: str | Message) -> str:
 
 
 def parsed_arguments(text: str) -> Any:
-    """The value of arguments that are JSON, so that white space changes no score; other text stays as written."""
+    """Returns the value of arguments that are JSON, so that white space changes no score; else the text as written.
+
+    Different arguments are different here. So a text stays as written if Python would lose a part of it: the first of
+    two equal keys, digits of a number, a number that is not finite. A text that is one JSON string stays too, because
+    the same text without quotes is no JSON.
+    """
     try:
-        return json.loads(text)
+        value = _EXACT.decode(text)
     except ValueError:
         return text
+    return text if isinstance(value, str) else value
+
+
+def _exact_float(digits: str) -> float:
+    value = float(digits)
+    try:
+        if isfinite(value) and Decimal(digits) == Decimal(repr(value)):
+            return value
+    except InvalidOperation:  # an exponent of twenty digits
+        pass
+    raise ValueError
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError
+    return fields
+
+
+def _no_json(_: str) -> Never:
+    raise ValueError
+
+
+_EXACT: Final = json.JSONDecoder(object_pairs_hook=_distinct, parse_float=_exact_float, parse_constant=_no_json)
 
 
 def task_length(messages: Sequence[Message]) -> int:

@@ -7,8 +7,7 @@ cannot end an action.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate, chain, islice
-from pathlib import Path
+from itertools import accumulate, chain, islice, pairwise
 from typing import Final, NamedTuple
 
 from tokenizers import Tokenizer
@@ -17,16 +16,19 @@ from agentprm.types import State, Trajectory
 from model_store.errors import CheckpointCorrupt, ManifestInvalid
 from model_store.format.store import Checkpoint
 from model_store.format.template import Template
-from model_store.text.runs import ALONE_CHARS, UNLIMITED, Parts, Place, Run, RunTokenizer, TooManyTokens
+from model_store.text.runs import UNLIMITED, Parts, Place, Run, RunTokenizer, TooManyTokens, Unrenderable
+from model_store.text.tokenizer_file import load_tokenizer
 
 EMPTY: Final = Run("", Place.ALONE)
+TOKEN_CHARS: Final = 64
+"""Characters of an action that must hold a token if the action has one."""
 
 
 class Rendered(NamedTuple):
     """Token ids, the number of them that belong to the task alone, and the index of each action's last token.
 
-    The score of a step is read at its last token. ``rest`` is text that is not tokenised yet, because it is tokenised
-    together with the text that follows.
+    The score of a step is read at its last token; padding at an action's end does not count. ``rest`` is text that is
+    not tokenised yet, because it is tokenised together with the text that follows.
     """
 
     token_ids: list[int]
@@ -83,9 +85,15 @@ class Renderer:
 
     Given ``max_tokens``, rendering stops with TooManyTokens soon after the tokens are more than that. So a text that is
     too long costs about as much as the longest that is not, and one of its runs at most.
+
+    Args:
+        tokenizer: makes token ids of texts.
+        template: the text around segments.
+        pad_token_id: a token at which no step is read; an action ends before it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: Template, pad_token_id: int | None = None) -> None:
+        self.pad_token_id = pad_token_id
         self._runs = RunTokenizer(tokenizer)
         self._template = template
         kinds = {"segments": (False, False), "steps": (True, False), "text": (True, True)}
@@ -94,11 +102,15 @@ class Renderer:
         self._task = self._segment(template.task, task_together)
         self._observation = self._segment(template.observation, self._together)
         self._action = self._segment(template.action, self._together)
-        end = _RunBuilder(Run("", Place.WITHIN))
-        end.put(self._action.after)
-        end.cut()
-        if not any(self._ids([end], UNLIMITED)[0]):
+        end_ids = self._end_ids()
+        if template.action[1] and not end_ids:
             raise ManifestInvalid("template.action: its second text has no tokens, so an action would have no end")
+        self._needs_text = set(end_ids) <= {pad_token_id} or self._joins_whitespace(template)
+
+    def _joins_whitespace(self, template: Template) -> bool:
+        """Whether an empty action would leave whitespace around it that its authors trim or tokenise as one."""
+        joined = self._together and template.strip and not template.action[0]
+        return joined and (template.action[1].isspace() or template.strip_task is not None)
 
     def count_unknown(self, token_ids: Sequence[int]) -> int:
         """The tokens that stand for text outside the tokenizer's vocabulary; 0 if it has none for such text."""
@@ -107,16 +119,8 @@ class Renderer:
 
     def count_tokens(self, texts: Sequence[str], max_tokens: int) -> list[int]:
         """The tokens of each text on its own, ``max_tokens + 1`` if it has more."""
-        runs = [Run(self._stripped(text), Place.ALONE) for text in texts]
-        short = [run for run in dict.fromkeys(runs) if len(run.text) <= ALONE_CHARS]
-        counts = {run: len(ids) for run, ids in zip(short, self._runs.encode(short), strict=True)}
-        for run in runs:
-            if run not in counts:
-                try:
-                    counts[run] = len(self._runs.encode([run], max_tokens)[0])
-                except TooManyTokens:
-                    counts[run] = max_tokens + 1
-        return [min(counts[run], max_tokens + 1) for run in runs]
+        runs = [Run(self._template.stripped(text), Place.ALONE) for text in texts]
+        return self._runs.count(runs, max_tokens)
 
     def refuse_too_few_rows(self, rows: int) -> None:
         """Checks that every token id that a text can produce is below ``rows``, the size of the embedding.
@@ -136,15 +140,20 @@ class Renderer:
 
         Raises:
             TooManyTokens: there are more than ``max_tokens``.
+            Unrenderable: an action has no token to read a score at.
         """
         builder, task_items, end_items = self._build(trajectory, max_tokens)
-        return self._rendered(builder, task_items, end_items, max_tokens)
+        rendered = self._rendered(builder, task_items, end_items, max_tokens)
+        if self.pad_token_id is None or not rendered.step_ends:
+            return rendered
+        return rendered._replace(token_ids=rendered.token_ids[: rendered.step_ends[-1] + 1])
 
     def state(self, state: State, max_tokens: int = UNLIMITED) -> Rendered:
         """Token ids of everything before the next action; ``actions`` returns those that follow.
 
         Raises:
             TooManyTokens: there are more than ``max_tokens``.
+            Unrenderable: an action has no token to read a score at.
         """
         builder, task_items, end_items = self._build(Trajectory(state.task, state.steps), max_tokens)
         if state.steps:
@@ -159,11 +168,13 @@ class Renderer:
 
         Raises:
             TooManyTokens: all actions together have more than ``max_tokens``. Those of the state do not count.
+            Unrenderable: an action has no token to read a score at.
         """
         builders = [_RunBuilder(after.rest) for _ in actions]
         for builder, action in zip(builders, actions, strict=True):
             self._act(builder, action)
-        return [list(chain.from_iterable(ids)) for ids in self._ids(builders, max_tokens)]
+        added = [list(chain.from_iterable(ids)) for ids in self._ids(builders, max_tokens)]
+        return [ids[: self._read(ids, 0, len(ids) - 1) + 1] for ids in added]
 
     def _build(self, trajectory: Trajectory, max_tokens: int) -> tuple[_RunBuilder, int, list[int]]:
         """The runs of a trajectory, and the numbers of its items up to the task's end and up to each action's end."""
@@ -186,7 +197,7 @@ class Renderer:
         part of the same token as its last full stop.
         """
         before, after, together = self._task
-        builder.add(_Segment(before, [], together), self._stripped(task))
+        builder.add(_Segment(before, [], together), self._template.stripped_task(task))
         if not self._together:
             builder.put(after)
             return builder.cut()
@@ -200,19 +211,49 @@ class Renderer:
         return items
 
     def _observe(self, builder: _RunBuilder, observation: str) -> None:
-        text = self._stripped(observation)
+        text = self._template.stripped(observation)
         if text or not self._template.skip_empty_observation:
             builder.add(self._observation, text)
 
     def _act(self, builder: _RunBuilder, action: str) -> int:
-        builder.add(self._action, self._stripped(action))
+        text = self._template.stripped(action)
+        if self._needs_text and not self._has_token(text):
+            raise Unrenderable("an action is empty, and this checkpoint reads a step's score at a token of its action")
+        builder.add(self._action, text)
         return builder.cut()
+
+    def _has_token(self, text: str) -> bool:
+        """Whether any token of a text can be read. A letter always has one, and a control character often none."""
+        if any(map(str.isalnum, text)):
+            return True
+        (ids,) = self._runs.encode([Run((text.strip() or text)[:TOKEN_CHARS], Place.WITHIN)])
+        return not set(ids) <= {self.pad_token_id}
+
+    def _read(self, token_ids: Sequence[int], begin: int, end: int) -> int:
+        """The place of the last token from ``begin`` to ``end`` that is no padding."""
+        if self.pad_token_id is None:
+            return end
+        while end >= begin and token_ids[end] == self.pad_token_id:
+            end -= 1
+        if end < begin:
+            raise Unrenderable(f"an action has no token but {self.pad_token_id}, which the checkpoint calls padding")
+        return end
+
+    def _end_ids(self) -> list[int]:
+        """The token ids of the text after an action, tokenised on its own."""
+        end = _RunBuilder(Run("", Place.WITHIN))
+        end.put(self._action.after)
+        end.cut()
+        return list(chain.from_iterable(self._ids([end], UNLIMITED)[0]))
 
     def _rendered(self, builder: _RunBuilder, task_items: int, end_items: Sequence[int], max_tokens: int) -> Rendered:
         (ids,) = self._ids([builder], max_tokens)
         lens = [0, *accumulate(map(len, ids))]
         token_ids, rest = list(chain.from_iterable(ids)), Run(builder.text, builder.place)
-        return Rendered(token_ids, lens[task_items], [lens[items] - 1 for items in end_items], rest)
+        task_len, reads = lens[task_items], list[int]()
+        for begin, end in pairwise([task_len, *(lens[items] for items in end_items)]):
+            reads.append(self._read(token_ids, begin, end - 1))
+        return Rendered(token_ids, task_len, reads, rest)
 
     def _ids(self, builders: Sequence[_RunBuilder], max_tokens: int) -> list[list[list[int]]]:
         """Token ids [builders][items][tokens]; all runs go to the tokenizer at once.
@@ -239,27 +280,17 @@ class Renderer:
     def _parts(self, text: str, together: bool) -> Parts:
         return self._runs.split(text) if together else self._runs.boundary(text)
 
-    def _stripped(self, text: str) -> str:
-        return text.strip() if self._template.strip else text
-
 
 def load_renderer(checkpoint: Checkpoint) -> Renderer:
-    """The renderer of a checkpoint, from its ``tokenizer.json`` and its manifest's template.
+    """The renderer of a checkpoint with a template of texts, from its ``tokenizer.json`` and its manifest.
 
     Raises:
         CheckpointCorrupt: no readable ``tokenizer.json``.
-        ManifestInvalid: the template's boundary text does not fit the tokenizer.
+        ManifestInvalid: the template's boundary text does not fit the tokenizer, or there is none.
     """
+    template = checkpoint.manifest.texts
     try:
         tokenizer = load_tokenizer(checkpoint.path)
     except CheckpointCorrupt as error:
         raise CheckpointCorrupt(f"{checkpoint.manifest.reference}: {error}") from error
-    return Renderer(tokenizer, checkpoint.manifest.template)
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The ``tokenizer.json`` of a directory. Raises CheckpointCorrupt if there is none that can be read."""
-    try:
-        return Tokenizer.from_file(str(path / "tokenizer.json"))
-    except Exception as error:
-        raise CheckpointCorrupt(f"tokenizer.json cannot be read: {error}") from error
+    return Renderer(tokenizer, template, checkpoint.manifest.score.pad_token_id)

@@ -7,17 +7,15 @@ cached. Some tokenizers put a space or a "▁" before a text; whether they do de
 import json
 import re
 import sys
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
-from threading import Lock
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from tokenizers import Encoding, Tokenizer
 
 from model_store.errors import ManifestInvalid, one_line
+from model_store.text.recent import Recent
 
-T = TypeVar("T")
 CACHED_CHARS: Final = 2_000_000
 """Most characters of cached runs: their ids take 20 MB at four characters a token, 80 MB at a single one."""
 RUN_CHARS: Final = 64
@@ -33,6 +31,10 @@ ALONE_CHARS: Final = 4096
 """Most characters of runs that are tokenised one by one, in the calling thread. The tokenizer's own threads are faster
 only beyond that, and a short text must not wait for them while they have a long one."""
 UNLIMITED: Final = sys.maxsize
+_WHITE_SPACE: Final = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+"""What a token that takes the white space beside it takes: Python's own ``strip`` takes four characters more."""
 
 
 class Place(StrEnum):
@@ -77,11 +79,13 @@ class RunTokenizer:
         self._tokenizers = _by_place(tokenizer, written)
         self.unknown_id = _unknown_id(tokenizer, written["model"])
         """The id of all text that the vocabulary lacks; None where every text has ids of its own."""
-        self._added = {token.content: index for index, token in tokenizer.get_added_tokens_decoder().items()}
-        self._greedy = {
-            token.content for token in tokenizer.get_added_tokens_decoder().values() if token.lstrip or token.rstrip
-        }
-        self._ids, self._ends = _RunCache[list[int]](), _RunCache[int]()
+        added = tokenizer.get_added_tokens_decoder()
+        self._added = {token.content: index for index, token in added.items()}
+        self._greedy = {token.content for token in added.values() if token.lstrip or token.rstrip}
+        self._special = {token.content: (index, token) for index, token in added.items() if token.special}
+        self._special_pattern = any_of(self._special)
+        self._ids = Recent[Run, list[int]](CACHED_CHARS, _chars)
+        self._ends = Recent[Run, int](CACHED_CHARS, _chars)
 
     @property
     def largest_id(self) -> int:
@@ -89,6 +93,25 @@ class RunTokenizer:
         tokenizer = self._tokenizers[Place.ALONE]
         special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         return max(set(tokenizer.get_vocab(with_added_tokens=True).values()) - special, default=0)
+
+    @property
+    def special(self) -> dict[str, int]:
+        """The ids of special tokens, by their texts."""
+        return {text: index for text, (index, _) in self._special.items()}
+
+    def split_at_special(self, text: str) -> list[str | int]:
+        """A text as the tokenizer cuts it first: the ids of its special tokens and the text between them."""
+        if self._special_pattern is None:
+            return [text] if text else []
+        parts, begin = list[str | int](), 0
+        for found in self._special_pattern.finditer(text):
+            token_id, token = self._special[found[0]]
+            before = text[begin : found.start()]
+            parts += [before.rstrip(_WHITE_SPACE) if token.lstrip else before, token_id]
+            begin = found.end()
+            if token.rstrip:
+                begin = len(text) - len(text[begin:].lstrip(_WHITE_SPACE))
+        return [part for part in (*parts, text[begin:]) if part != ""]
 
     def boundary(self, text: str) -> Parts:
         """The ids of a template's text that is tokenised on its own."""
@@ -106,8 +129,9 @@ class RunTokenizer:
         """
         if not self._added:
             return [text] if text else []
-        longest_first = sorted(self._added, key=len, reverse=True)
-        parts = [part for part in re.split(f"({'|'.join(map(re.escape, longest_first))})", text) if part]
+        pattern = any_of(self._added)
+        assert pattern is not None
+        parts = [part for part in re.split(f"({pattern.pattern})", text) if part]
         if greedy := [part for part in parts if part in self._greedy]:
             raise ManifestInvalid(
                 f"template: {one_line(greedy[0])} takes whitespace beside it away, which no template can"
@@ -136,6 +160,18 @@ class RunTokenizer:
             self._ids.keep(ids_of_piece)
             found |= ids_of_piece
         return [found[run] if known is None else known for run, known in zip(runs, ids, strict=True)]
+
+    def count(self, runs: Sequence[Run], max_tokens: int) -> list[int]:
+        """The tokens of each run, ``max_tokens + 1`` if it has more. Short runs are tokenised together."""
+        short = [run for run in dict.fromkeys(runs) if len(run.text) <= ALONE_CHARS]
+        counts = {run: len(ids) for run, ids in zip(short, self.encode(short), strict=True)}
+        for run in runs:
+            if run not in counts:
+                try:
+                    counts[run] = len(self.encode([run], max_tokens)[0])
+                except TooManyTokens:
+                    counts[run] = max_tokens + 1
+        return [min(counts[run], max_tokens + 1) for run in runs]
 
     def token_end(self, run: Run, at: int, max_tokens: int = UNLIMITED) -> int:
         """The first place in a run's text, ``at`` or after it, where a token ends if a word follows.
@@ -181,6 +217,12 @@ class RunTokenizer:
         return [encode([text], add_special_tokens=False)[0] for text in texts]
 
 
+def any_of(tokens: Collection[str]) -> re.Pattern[str] | None:
+    """Finds the longest token at the first place that has one, as a tokenizer does; None if there are no tokens."""
+    longest_first = sorted(tokens, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
 def _pieces(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
     """Cuts behind the run that makes a piece as long as ``PIECE_CHARS``."""
     begin = chars = 0
@@ -196,31 +238,8 @@ def _refuse_too_many(tokens: int, max_tokens: int) -> None:
         raise TooManyTokens(tokens)
 
 
-class _RunCache(Generic[T]):
-    """Values of recent runs, within a bound of characters; the least recently used are dropped."""
-
-    def __init__(self) -> None:
-        self.values: OrderedDict[Run, T] = OrderedDict()
-        self.chars = 0
-        self._lock = Lock()
-
-    def find(self, runs: Sequence[Run]) -> list[T | None]:
-        with self._lock:
-            found = [self.values.get(run) for run in runs]
-            for run, known in zip(runs, found, strict=True):
-                if known is not None:
-                    self.values.move_to_end(run)
-        return found
-
-    def keep(self, new: Mapping[Run, T]) -> None:
-        with self._lock:
-            for run, value in new.items():
-                if run not in self.values:
-                    self.values[run] = value
-                    self.chars += len(run.text) + RUN_CHARS
-            while self.chars > CACHED_CHARS:
-                run, _ = self.values.popitem(last=False)
-                self.chars -= len(run.text) + RUN_CHARS
+def _chars(run: Run, _: object) -> int:
+    return len(run.text) + RUN_CHARS
 
 
 def _unknown_id(tokenizer: Tokenizer, model: Mapping[str, Any]) -> int | None:

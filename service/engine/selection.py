@@ -8,17 +8,18 @@ from typing import Final, Literal
 import torch
 
 from agentprm.errors import AgentPRMError
-from model_store.errors import CheckpointError, CheckpointTooLarge
+from model_store.errors import CheckpointError, CheckpointTooLarge, one_line
 from model_store.format.manifest import Manifest
 from model_store.format.store import REFERENCE, Checkpoint
 from model_store.network.model import RatioModel, RewardModel, load_model
 from model_store.network.quantise import BYTES, Bits, ScoreError, dtype_of, may_be_quantised, quantise
 from model_store.network.tensors import tensor_shapes
+from service.engine.causality import refuse_unless_causal
 from service.engine.device_memory import free_bytes
-from service.engine.packed_linear import pack_linears
+from service.engine.packed_linear import pack_where_equal
 from service.engine.padded_engine import PaddedEngine
 from service.engine.prefix_engine import PrefixEngine
-from service.engine.probe import Probe, sharing_error
+from service.engine.probe import Probe, sharing_error, unshareable
 
 logger = logging.getLogger(__name__)
 GIB: Final = 2**30
@@ -66,8 +67,16 @@ def load_engine(
     model = load_model(checkpoint, device if weights == "auto" else "cpu", dtype, split_over)
     if weights != "auto":
         on_quantised(_quantise(model, checkpoint.manifest, device, weights))
-    context_length = checkpoint.manifest.context_length
-    return choose_engine(model, prefix_cache_bytes=prefix_cache_bytes, context_length=context_length)
+    return _engine_of(checkpoint.manifest, model, prefix_cache_bytes)
+
+
+def _engine_of(manifest: Manifest, model: RewardModel, prefix_cache_bytes: int) -> PrefixEngine | PaddedEngine:
+    try:
+        return choose_engine(model, prefix_cache_bytes=prefix_cache_bytes, context_length=manifest.context_length)
+    except AgentPRMError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{manifest.reference} cannot be computed: {one_line(str(error), 500)}") from error
 
 
 def _quantise(model: RewardModel, manifest: Manifest, device: str, bits: Bits) -> ScoreError:
@@ -85,15 +94,23 @@ def choose_engine(model: RewardModel, *, prefix_cache_bytes: int, context_length
         model: the model on its device.
         prefix_cache_bytes: limit of the prefix cache.
         context_length: tokens of the longest sequence that will be scored.
+
+    Raises:
+        CheckpointError: the score at a token would depend on the tokens after it.
     """
+    for backbone in model.backbones():
+        refuse_unless_causal(backbone)
     if isinstance(model, RatioModel):  # its score at a token sums over earlier tokens and takes two forwards
         for backbone in model.backbones():
-            pack_linears(backbone)
+            pack_where_equal(backbone)
         return PaddedEngine(model)
     attention = model.backbone.config._attn_implementation  # noqa: SLF001  (transformers has no public reader)
-    probe = Probe.of(model, context_length)  # the reference must come from the model as it was loaded
-    pack_linears(model.backbone)
-    reason = sharing_error(model, probe, context_length)
+    reason = unshareable(model, context_length)
+    # The expected scores must come from the model as it was loaded.
+    probe = Probe.of(model, context_length) if reason is None else None
+    pack_where_equal(model.backbone)
+    if probe is not None:
+        reason = sharing_error(model, probe, context_length)
     if reason is None:
         return PrefixEngine(model, cache_bytes=prefix_cache_bytes, context_length=context_length)
     logger.warning("prefixes are not shared for %s: %s", type(model.backbone).__name__, reason)

@@ -3,7 +3,7 @@
 Two wire forms, ``/v1/chat/completions`` of OpenAI and the generate route of TGI, become one ``Completion``.
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -11,6 +11,9 @@ from agentprm.wire import Text
 
 Logprob = Annotated[float, Field(le=0.001, allow_inf_nan=False)]
 """Natural logarithm of a probability: at most 0, with a margin for servers that round."""
+
+_CUT: Final = ("length", "content_filter", "abort")
+"""Reasons for which a server ends a text that the model had not ended; the last two without a token limit."""
 
 
 class Alternative(NamedTuple):
@@ -31,7 +34,7 @@ class Completion(NamedTuple):
     """A generated text.
 
     ``tokens`` is empty unless log-probabilities were requested. ``complete``: the model ended the text itself, and no
-    token limit cut it. ``used``: tokens of prompt and completion, as far as the server reports them.
+    token limit or filter cut it. ``used``: tokens of prompt and completion, as far as the server reports them.
     """
 
     text: str
@@ -81,7 +84,7 @@ class _TextDetails(BaseModel):
     finish_reason: str
     generated_tokens: Annotated[int, Field(ge=0)]
     tokens: list[_TextToken]
-    top_tokens: list[list[_TextToken]]
+    top_tokens: list[list[_TextToken]] | None = None  # None: not requested
 
 
 class _TextReply(BaseModel):
@@ -100,18 +103,19 @@ def from_chat(reply: object) -> Completion:
         for token in (choice.logprobs.content if choice.logprobs else ())
     ]
     used = chat.usage.total_tokens if chat.usage else 0
-    return Completion(choice.message.content or "", tokens, choice.finish_reason != "length", used)
+    return Completion(choice.message.content or "", tokens, choice.finish_reason not in _CUT, used)
 
 
 def from_text(reply: object) -> Completion:
     """Returns a completion of TGI's generate route. Raises ValueError if ``reply`` is not of that form."""
     text = _TextReply.model_validate(reply)
     details = text.details
+    told = details.tokens if details.top_tokens is not None else []
     tokens = [
         _token(Alternative(token.text, token.logprob), [Alternative(top.text, top.logprob) for top in tops])
-        for token, tops in zip(details.tokens, details.top_tokens, strict=True)
+        for token, tops in zip(told, details.top_tokens or [], strict=True)
     ]
-    return Completion(text.generated_text, tokens, details.finish_reason != "length", details.generated_tokens)
+    return Completion(text.generated_text, tokens, details.finish_reason not in _CUT, details.generated_tokens)
 
 
 def _token(chosen: Alternative, likeliest: list[Alternative]) -> Token:

@@ -61,7 +61,7 @@ class RemoteJudge:
         return Judgement(raw_score(self._judge, completion), completion.used)
 
     async def check(self) -> None:
-        """Generates one token, to check that the server runs, has the model and reports log-probabilities.
+        """Generates one token, to check that the server runs, has the model and reports log-probabilities if it has to.
 
         Raises as ``judge`` does.
         """
@@ -73,19 +73,18 @@ class RemoteJudge:
     async def _generate(self, prefix: Prefix, max_tokens: int) -> Completion:
         trajectory = prefix.joined()
         judge, history = self._judge, self._template.steps_text(trajectory.steps[:-1])
+        top_logprobs = judge.top_logprobs if judge.number is None else None
         if judge.text:
-            completion = await self._client.complete(
-                judge.prompt(trajectory, history), max_tokens=max_tokens, top_logprobs=judge.top_logprobs
-            )
+            prompt = judge.prompt(trajectory, history)
+            completion = await self._client.complete(prompt, max_tokens=max_tokens, top_logprobs=top_logprobs)
         else:
             completion = await self._client.chat(
                 judge.chat(trajectory, history),
                 judge.model,
                 max_tokens=max_tokens,
                 temperature=0.0,
-                logprobs=True,
-                top_logprobs=judge.top_logprobs,
+                **({} if top_logprobs is None else {"logprobs": True, "top_logprobs": top_logprobs}),
             )
-        if not completion.tokens:
+        if top_logprobs is not None and not completion.tokens:
             raise UpstreamFailed("the judge's server tells no probabilities of tokens")
         return completion

@@ -69,14 +69,10 @@ class GenerationClient:
             lambda: self._translate_errors(_read_chat(self._client.chat_completion(chat, model=model, **options)))
         )
 
-    async def complete(self, prompt: str, *, max_tokens: int, top_logprobs: int) -> Completion:
-        """Continues ``prompt`` greedily. Raises as ``chat`` does."""
-        options: dict[str, Any] = {
-            "details": True,
-            "do_sample": False,
-            "max_new_tokens": max_tokens,
-            "top_n_tokens": top_logprobs,
-        }
+    async def complete(self, prompt: str, *, max_tokens: int, top_logprobs: int | None) -> Completion:
+        """Continues ``prompt`` greedily, without probabilities if ``top_logprobs`` is None. Raises as ``chat`` does."""
+        options: dict[str, Any] = {"details": True, "do_sample": False, "max_new_tokens": max_tokens}
+        options |= {} if top_logprobs is None else {"top_n_tokens": top_logprobs}
         return await with_retries(
             lambda: self._translate_errors(_read_text(self._client.text_generation(prompt, **options)))
         )

@@ -34,7 +34,7 @@ def refuse_costly_arguments(items: Sequence[wire.TrajectoryItem | wire.RankItem]
 def _characters(item: wire.TrajectoryItem | wire.RankItem) -> int:
     characters = len(item.task or "")
     characters += sum(len(step.observation) + len(step.action) for step in item.steps or ())
-    characters += sum(map(_characters_of_turn, item.messages or ()))
+    characters += sum(map(len, item.tools or ())) + sum(map(_characters_of_turn, item.messages or ()))
     if isinstance(item, wire.RankItem):
         characters += len(item.observation or "") + max(map(_characters_of_turn, item.candidates or ()), default=0)
     return characters
@@ -44,15 +44,21 @@ def _characters_of_turn(turn: str | wire.Message) -> int:
     if isinstance(turn, str):
         return len(turn)
     content = turn.content or ""
-    characters = len(content) if isinstance(content, str) else sum(len(part.text) for part in content)
-    if turn.tool_calls:
-        characters += sum(len(call.function.name) + len(call.function.arguments) for call in turn.tool_calls)
+    characters = len(content) if isinstance(content, str) else sum(map(_characters_of_part, content))
+    characters += sum(len(text or "") for text in (turn.reasoning_content, turn.reasoning, turn.thinking))
+    characters += len(turn.name or turn.tool_name or "") + len(turn.tool_call_id or "")
+    for call in turn.tool_calls or ():
+        characters += len(call.id or "")
+        characters += len(call.function.name) + len(call.function.arguments) if call.function else 0
     return characters
+
+
+def _characters_of_part(part: wire.ContentPart) -> int:
+    return sum(len(text or "") for text in (part.text, part.thinking, part.reasoning))
 
 
 def _arguments(item: wire.TrajectoryItem | wire.RankItem) -> Iterator[str]:
     turns = [*(item.messages or ()), *((item.candidates or ()) if isinstance(item, wire.RankItem) else ())]
     for turn in turns:
         if isinstance(turn, wire.Message):
-            for call in turn.tool_calls or ():
-                yield call.function.arguments
+            yield from (call.function.arguments for call in turn.tool_calls or () if call.function)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from agentprm.wire.decode import MAX_REPORTED_ERRORS
 from agentprm.wire.fields import MAX_CALL_ID, MAX_NAME
 from agentprm.wire.per_item import MAX_ERRORS_OF_ITEM, MAX_REFUSED_ITEMS
-from agentprm.wire.size import MAX_OBJECTS, MAX_VALUES
+from agentprm.wire.size import MAX_DEPTH, MAX_OBJECTS, MAX_VALUES
 from service.queue.shares import PLACES_PER_FREE_PLACE
 from service.queue.texts import CHARACTERS_PER_TOKEN, LEAST_CHARACTERS, MAX_WAITING_CHARS
 
@@ -90,6 +90,7 @@ LIMITS: Final = (
     Limit("JSON values of a body", f"{MAX_VALUES:,}", "", "413, as soon as the limit is passed"),
     Limit("JSON objects of a body", f"{MAX_OBJECTS:,}", "", "413, as soon as the limit is passed"),
     Limit("JSON values within all tool arguments of a request", f"{MAX_VALUES:,}", "", "413, before they are parsed"),
+    Limit("depth of the arguments of a tool call", f"{MAX_DEPTH}", "", "422"),
     Limit("characters of a name, model or id", f"{MAX_NAME:,}; of a tool call's id {MAX_CALL_ID:,}", "", "422"),
     Limit("errors told of a body", f"{MAX_REPORTED_ERRORS}: the first of each list", "", "the rest is not looked for"),
     Limit(

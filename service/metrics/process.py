@@ -1,7 +1,7 @@
 """The process and what is loaded in it: build, models, readiness, GPU memory."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
@@ -40,6 +40,21 @@ class _GpuMemory(Collector):
         return sizes
 
 
+class _FailedModels(Collector):
+    """Reads at a scrape which models failed to start."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], Iterable[str]] = tuple
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "agentprm_model_failed", "1 for each wanted model that could not be loaded or warmed up.", labels=[MODEL]
+        )
+        for model in self.read():
+            family.add_metric([model], 1)
+        yield family
+
+
 class ProcessMetrics:
     def __init__(self, families: Families) -> None:
         self._ready = families.gauge("agentprm_ready", "1 while /ready answers 200.")
@@ -52,7 +67,9 @@ class ProcessMetrics:
         build = families.gauge("agentprm_build_info", "1, with the versions that run.", ["version", "python", "torch"])
         build.labels(version_of("agentprm"), platform.python_version(), version_of("torch")).set(1)
         self._gpu_memory = _GpuMemory()
-        families.registry.register(self._gpu_memory)
+        self._failed = _FailedModels()
+        for collector in (self._gpu_memory, self._failed):
+            families.registry.register(collector)
         ProcessCollector(registry=families.registry)
 
     def add_model(self, model: str) -> None:
@@ -60,6 +77,10 @@ class ProcessMetrics:
 
     def watch_ready(self, ready: Callable[[], bool]) -> None:
         self._ready.set_function(ready)
+
+    def watch_failed_models(self, read: Callable[[], Iterable[str]]) -> None:
+        """Reads the references of the models that failed to start at each scrape."""
+        self._failed.read = read
 
     def watch_gpu_memory(self, read: Callable[[], Memory], model: str = "") -> None:
         """Reads bytes by device and kind at each scrape: of this process, or of the workers of ``model``."""

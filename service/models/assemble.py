@@ -15,10 +15,10 @@ from service.queue.batcher import Batcher
 from service.queue.texts import TextQueue, characters_allowed
 from service.score_cache.contract import ScoreCache
 from service.score_cache.keys import KeyScope
+from service.scoring.chat_sequences import make_sequencer
 from service.scoring.judge_source import JudgeSource
 from service.scoring.observer import ModelObserver
 from service.scoring.scorer import Scorer
-from service.scoring.sequences import TextSequencer
 from service.scoring.token_source import TokenSource
 from service.settings import Settings
 
@@ -82,7 +82,7 @@ class ModelBuilder:
 
     def _token_source(self, model: LoadedModel, observer: ModelObserver) -> TokenSource:
         manifest = model.manifest
-        sequencer = TextSequencer(model.renderer, self._scope(model), context_length=manifest.context_length)
+        sequencer = make_sequencer(model.renderer, self._scope(model), context_length=manifest.context_length)
         batcher = self._batcher(model, observer)
         self._metrics.engine.watch_queue(manifest.reference, batcher)
         return TokenSource(sequencer, batcher, self._texts)
@@ -105,7 +105,7 @@ class ModelBuilder:
         timeout = settings.remote_timeout_ms / 1000
         client = GenerationClient("the judge's server", settings.judge_url, self._judge_key, timeout=timeout)
         source = JudgeSource(
-            RemoteJudge(manifest.judge, manifest.template, client),
+            RemoteJudge(manifest.judge, manifest.texts, client),
             self._scope(model),
             max_concurrent=settings.remote_calls,
             max_waiting=settings.max_remote_queue,

@@ -1,16 +1,20 @@
 """Loads checkpoints: from a directory to a model in memory."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+from agentprm.errors import AgentPRMError
 from model_store.errors import CheckpointError
 from model_store.format.manifest import Manifest
 from model_store.format.store import Checkpoint, Store
 from model_store.network.quantise import ScoreError
-from model_store.text.renderer import Renderer, load_renderer
+from model_store.text.chat_renderer import ChatRenderer
+from model_store.text.loading import renderer_of
+from model_store.text.renderer import Renderer
 from service.engine.contract import Engine, Workers
-from service.engine.device_memory import Memory
+from service.engine.device_memory import Memory, release_memory
 from service.engine.padded_engine import PaddedEngine
 from service.engine.prefix_cache import PrefixCacheStats
 from service.engine.prefix_engine import PrefixEngine
@@ -20,13 +24,15 @@ from service.engine.workers.spread_engine import SpreadEngine
 from service.engine.workers.worker import WorkerConfig
 from service.settings import Settings, usable_cores
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A checkpoint in memory. ``device`` and ``dtype``, for example "bfloat16+int4", are those that it runs with."""
 
     manifest: Manifest
-    renderer: Renderer
+    renderer: Renderer | ChatRenderer
     engine: Engine
     prefix_cache: PrefixCacheStats | None
     """Statistics of what the engine keeps between requests; None if it keeps nothing."""
@@ -62,21 +68,40 @@ class LoadedJudge:
 Loaded = LoadedModel | LoadedJudge
 
 
-def load_models(settings: Settings) -> list[Loaded]:
-    """Loads every model that the settings name, once each.
+def load_models(settings: Settings) -> tuple[list[Loaded], dict[str, str]]:
+    """Loads every model that the settings name, once each, the default first.
+
+    Also returns why others could not be loaded, by reference: they keep none of the rest from being served.
 
     Raises:
-        CheckpointError: a checkpoint is missing, corrupt or cannot be loaded.
-        AgentPRMError: the device does not exist.
+        CheckpointError: the default model is missing, corrupt or cannot be loaded.
+        AgentPRMError: its device does not exist.
         DeviceLost: a worker has ended while it loaded.
     """
     store = Store(settings.model_store)
-    references = dict.fromkeys(map(store.reference, settings.models))
-    return [load_checkpoint(store.resolve(reference), settings) for reference in references]
+    loaded: list[Loaded] = []
+    failed: dict[str, str] = {}
+    for reference in dict.fromkeys(map(store.reference, settings.models)):
+        try:
+            loaded.append(load_checkpoint(store.resolve(reference), settings))
+        except AgentPRMError as error:
+            if not loaded:
+                raise
+            logger.error("%s is not served: %s", reference, error)  # noqa: TRY400  (one sentence says it)
+            failed[reference] = str(error)
+        if reference in failed:
+            release_memory()  # not above, where the error still holds what was loaded
+    return loaded, failed
 
 
 def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Loaded:
-    """Loads one resolved checkpoint. Raises as ``load_models`` does."""
+    """Loads one resolved checkpoint.
+
+    Raises:
+        CheckpointError: it is corrupt, or its model cannot be loaded or computed.
+        AgentPRMError: the device does not exist.
+        DeviceLost: a worker has ended while it loaded.
+    """
     if checkpoint.manifest.judge is not None:
         if not settings.judge_url:
             raise CheckpointError(f"{checkpoint.manifest.reference} is a judge, and AGENTPRM_JUDGE_URL names no server")
@@ -85,10 +110,10 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Loaded:
 
 
 def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
-    """Loads a checkpoint that has weights. Raises as ``load_models`` does."""
+    """Loads a checkpoint that has weights. Raises as ``load_checkpoint`` does."""
     started = perf_counter()
     engine, weights_error = _engine(checkpoint, settings)
-    renderer = load_renderer(checkpoint)
+    renderer = renderer_of(checkpoint)
     renderer.refuse_too_few_rows(engine.vocabulary)
     return LoadedModel(
         checkpoint.manifest,

@@ -7,7 +7,7 @@ nothing has changed.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any
 
 from agentprm.errors import AgentPRMError, InternalError, InvalidRequest, ModelNotFound
@@ -56,6 +56,24 @@ class Registry:
         self._changes: set[asyncio.Task[None]] = set()
         self._unloading: set[asyncio.Task[None]] = set()
 
+    async def start(self) -> None:
+        """Warms up the models that answer. One that fails is put down as failed, and the others answer.
+
+        Raises:
+            InternalError: the default model fails.
+        """
+        default, *others = self._models.all
+        await default.start()
+        failed = {}
+        for model in others:
+            try:
+                await model.start()
+            except InternalError as error:
+                logger.error("%s", error)  # noqa: TRY400  (one sentence says it)
+                failed[model.reference] = str(error)
+                self._unload_later([model])
+        self._models.fail(failed)
+
     async def load(self, reference: str) -> None:
         """Serves one more model.
 
@@ -86,6 +104,8 @@ class Registry:
 
     async def reload(self) -> None:
         """Follows the store: aliases that point elsewhere, and newer versions of bare names.
+
+        Models that failed to start are tried again; if they fail again, the others follow all the same.
 
         Raises:
             ModelNotFound: the store no longer has a checkpoint for a wanted name.
@@ -128,19 +148,19 @@ class Registry:
             change.close()  # if its turn never came
 
     async def _load_one_more(self, reference: str) -> None:
-        await self._follow([*self._wanted, reference])
+        await self._follow([*self._wanted, reference], required=reference)
 
     async def _unload(self, reference: str) -> None:
-        model = self._models.find(reference)
-        left = [wanted for wanted in self._wanted if self._store.reference(wanted) != model.reference]
+        unloaded = self._models.reference(reference)
+        left = [wanted for wanted in self._wanted if self._store.reference(wanted) != unloaded]
         # In the store the default's name may stand for another version by now.
-        if model is self._models.find(None) or self._wanted[0] not in left:
-            raise InvalidRequest(f"{model.reference} is the default model: point its alias elsewhere instead")
+        if unloaded == self._models.find(None).reference or self._wanted[0] not in left:
+            raise InvalidRequest(f"{unloaded} is the default model: point its alias elsewhere instead")
         await self._follow(left)
 
     async def _set_alias(self, alias: str, reference: str) -> None:
         before = self._wanted
-        await self._follow([*before, reference])
+        await self._follow([*before, reference], required=reference)
         try:
             await asyncio.to_thread(self._store.set_alias, alias, reference)
         except BaseException:
@@ -149,24 +169,46 @@ class Registry:
         await self._follow([*before, alias])
 
     async def _reload(self) -> None:
-        await self._follow(self._wanted)
+        await self._follow(self._wanted, retry=True)
 
-    async def _follow(self, wanted: Sequence[str]) -> None:
+    async def _follow(self, wanted: Sequence[str], *, required: str | None = None, retry: bool = False) -> None:
+        """Serves the wanted models. Those that failed to start stay down, unless one is required or all are retried."""
         wanted = list(dict.fromkeys(wanted))
         references = list(dict.fromkeys(map(self._store.reference, wanted)))
         aliases = self._store.aliases()
         here = {model.reference: model for model in self._models.all}
+        failed = {reference: why for reference, why in self._models.failed.items() if reference in references}
+        must = {*references} - {*failed} | ({self._store.reference(required)} if required else set())
+        tried = [reference for reference in references if reference not in here and (retry or reference in must)]
+        new, failed_again = await self._load_all(tried, must)
+        here |= {model.reference: model for model in new}
+        failed = {reference: why for reference, why in failed.items() if reference not in here} | failed_again
+        self._wanted = wanted
+        served = [here[reference] for reference in references if reference in here]
+        self._unload_later(self._models.swap(served, aliases, failed))
+
+    async def _load_all(
+        self, references: Sequence[str], must: Collection[str]
+    ) -> tuple[list[ServedModel], dict[str, str]]:
+        """Loads and starts models; also returns why others failed.
+
+        Raises an error of one that must start, and then none of them stays loaded.
+        """
         new: list[ServedModel] = []
+        failed: dict[str, str] = {}
         try:
             for reference in references:
-                if reference not in here:
-                    new.append(await self._load_and_start(reference))  # noqa: PERF401  (after a failure those before it are unloaded)
+                try:
+                    new.append(await self._load_and_start(reference))
+                except AgentPRMError as error:
+                    if reference in must:
+                        raise
+                    logger.error("%s stays down: %s", reference, error)  # noqa: TRY400  (one sentence says it)
+                    failed[reference] = str(error)
         except BaseException:
             self._unload_later(new)
             raise
-        here |= {model.reference: model for model in new}
-        self._wanted = wanted
-        self._unload_later(self._models.swap([here[reference] for reference in references], aliases))
+        return new, failed
 
     async def _load_and_start(self, reference: str) -> ServedModel:
         checkpoint = await asyncio.to_thread(self._store.resolve, reference)

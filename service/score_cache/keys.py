@@ -17,7 +17,7 @@ from typing import Final
 
 Key = bytes
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of keys and values together. Scores of another version are never read."""
 _HASH_BYTES: Final = 16
 _TAG_BYTES: Final = 8
@@ -36,8 +36,16 @@ class KeyScope:
         """Starts the chain of a trajectory. ``task_token_ids`` are the tokens before the first observation."""
         hashed = self._seed.copy()
         hashed.update(_packed(task_token_ids))
-        tag = _text(hashed.digest()[:_TAG_BYTES])
-        return KeyChain(self._prefix + b"{" + tag + b"}:", hashed)
+        return KeyChain(self._tagged(hashed), hashed)
+
+    def begin_text(self, task: bytes) -> "KeyChain":
+        """Starts the chain of a chat without any tokens. ``task`` names its task; it is told in the tag alone."""
+        hashed = self._seed.copy()
+        hashed.update(task)
+        return KeyChain(self._tagged(hashed), self._seed.copy())
+
+    def _tagged(self, hashed: "blake2b") -> bytes:
+        return self._prefix + b"{" + _text(hashed.digest()[:_TAG_BYTES]) + b"}:"
 
 
 class KeyChain:

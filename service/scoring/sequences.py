@@ -93,7 +93,7 @@ class TextSequencer:
         try:
             rendered = self._renderer.trajectory(as_trajectory(history), self._context_length)
         except TooManyTokens as error:
-            raise self._too_long(error.tokens) from error
+            raise too_long(error.tokens, self._context_length) from error
         token_ids, task_len, step_ends, _ = rendered
         ends = step_ends if reads is None else step_ends[-reads:]
         chain, keys, done = self._scope.begin(token_ids[:task_len]), [], task_len
@@ -130,8 +130,8 @@ class TextSequencer:
             for token_ids in self._action_ids(list(map(action_text, actions)), rendered, self._context_length - known):
                 proposed.append(token_ids)
         except TooManyTokens as error:
-            too_long = candidates.index(actions[len(proposed)])
-            raise self._too_long(known + error.tokens, candidate=too_long) from error
+            index = candidates.index(actions[len(proposed)])
+            raise too_long(known + error.tokens, self._context_length, candidate=index) from error
         return rendered, proposed
 
     def _action_ids(self, actions: Sequence[str], after: Rendered, room: int) -> Iterator[list[int]]:
@@ -144,8 +144,10 @@ class TextSequencer:
         for action in actions:
             yield from self._renderer.actions([action], after, room)
 
-    def _too_long(self, tokens: int, **where: int) -> TooLong:
-        return TooLong(
-            f"an item has at least {tokens} tokens, the model reads {self._context_length}",
-            details={**where, "tokens": tokens, "limit": self._context_length},
-        )
+
+def too_long(tokens: int, limit: int, **where: int) -> TooLong:
+    """The refusal of an item with ``tokens`` or more."""
+    return TooLong(
+        f"an item has at least {tokens} tokens, the model reads {limit}",
+        details={**where, "tokens": tokens, "limit": limit},
+    )

@@ -49,7 +49,8 @@ class TokenSource:
     async def start(self) -> None:
         """Starts the batcher and sends one forward through, so that the first caller does not pay for it."""
         self._batcher.start()
-        warm_up = self._batcher.prepare([[0] * WARM_UP_TOKENS], [[WARM_UP_TOKENS - 1]], ["warm-up"])
+        length = min(WARM_UP_TOKENS, self._sequencer.context_length)
+        warm_up = self._batcher.prepare([[0] * length], [[length - 1]], ["warm-up"])
         await self._batcher.submit(warm_up, Terms())
 
     async def close(self) -> None:

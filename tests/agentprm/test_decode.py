@@ -12,7 +12,7 @@ from agentprm.wire.size import MAX_VALUES
 
 STEP = {"action": "a"}
 ITEM = {"task": "t", "steps": [STEP]}
-CALLS = {"role": "assistant", "tool_calls": [{}] * 50}
+CALLS = {"role": "assistant", "tool_calls": [{"id": 1}] * 50}
 
 
 def refusal(kind: type[wire.Body], body: Any) -> InvalidRequest:

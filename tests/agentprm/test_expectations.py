@@ -1,6 +1,8 @@
 """Arguments of the wrong kind: a sentence says what is expected, and nothing is sent."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -105,6 +107,9 @@ def test_score_step_says_what_items_are(service: ScriptedService, method: str, i
         (STATE, [None], "items.0.candidates.0 must be a text or a message, not None"),
         (STATE, ["look", b"wait"], "items.0.candidates.1 must be a text or a message, not of type bytes"),
         (STATE, [Path("look")], "items.0.candidates.0 must be a text or a message"),
+        (STATE, [Sample(n=1)], "items.0.candidates.0 must be a text or a message, not of type Sample"),
+        ({"messages": [USER], "candidates": ["wait"]}, ["look"], "items.0.state must hold no candidates"),
+        ({"messages": USER}, ["look"], "not one message"),
         (STATE, [["look"]], "items.0.candidates.0 must be a text or a message, not of type list"),
         (STATE, [GOOD], "items.0.candidates.0 must be a text or a message, not of type Trajectory"),
         (GOOD, ["look"], r"ranked in a State\(task, steps, observation\), not in a Trajectory"),
@@ -148,6 +153,27 @@ def test_rank_actions_says_how_its_items_nest(service: ScriptedService, items: A
     with pytest.raises(InvalidRequest, match=expected):
         service.call("rank_actions", items)
     assert service.requests == []
+
+
+@dataclass
+class Spoken:
+    """A message as a library of the caller's may hold it."""
+
+    role: str
+    content: str
+    tool_calls: None = None
+
+
+def test_a_chat_may_be_of_objects_and_come_with_its_tools(service: ScriptedService) -> None:
+    tool = {"type": "function", "function": {"name": "look"}}
+    turns = [Spoken("user", "craft a torch"), wire.Message(role="assistant", content="get 1 stick")]
+    service.answers = [reply(STEP, STEP), reply({**RANKED, "usage": USAGE})]
+    service.call("score_step", [{"messages": turns, "tools": [tool], "reasoning": "drop"}, turns])
+    service.call("rank", {"messages": turns[:1], "tools": [tool]}, [Spoken("assistant", "look")])
+    (row, chat), (ranked,) = (json.loads(request.content)["items"] for request in service.requests)
+    assert row["messages"] == chat["messages"] == CHAT
+    assert (row["tools"], row["reasoning"], ranked["tools"]) == ([tool], "drop", [tool])
+    assert ranked["candidates"] == [{"role": "assistant", "content": "look"}]
 
 
 def test_iterators_and_other_kinds_of_strings_and_mappings_are_taken(service: ScriptedService) -> None:

@@ -71,7 +71,7 @@ def test_a_reply_that_is_not_of_the_contract_is_unexpected(service: ScriptedServ
         (Trajectory("t", (Step("o", ""),)), "items.0.steps.0.action"),
         (Trajectory("t", (Step("\ud800", "a"),)), "lone surrogate"),
         ({"role": "user", "content": "one turn is no chat"}, "items.0.messages"),
-        ([{"role": "assistant", "content": "x", "reasoning_content": "unread"}], "items.0.messages.0"),
+        ([{"role": "assistant", "content": {"text": "unread"}}], "items.0.messages.0.content"),
     ],
 )
 def test_what_breaks_the_contract_is_refused_before_it_is_sent(

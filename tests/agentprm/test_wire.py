@@ -1,6 +1,7 @@
 """Wire bodies: the documented shapes, and no others."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -88,25 +89,75 @@ def test_a_misspelt_field_and_an_empty_model_are_refused(fields: dict[str, Any])
 
 
 @pytest.mark.parametrize(
-    ("message", "why"),
+    ("candidate", "errors"),
     [
-        ({"role": "assistant", "content": "a", "reasoning_content": "hidden"}, "not scored: reasoning_content"),
-        ({"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}, "not scored: function_call"),
-        ({"role": "user", "content": "t", "tool_calls": [{"function": {"name": "f", "arguments": ""}}]}, "assistant"),
-        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "text"),
-        ({"role": "critic", "content": "a"}, "role"),
-        ({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}, "valid string"),
-        ({"role": "assistant", "tool_calls": [{"type": "custom", "custom": {}}]}, "function"),
+        (5, {"": "valid string or an object"}),
+        ("", {"": "at least 1 character"}),
+        ({"content": 5}, {".content": "valid string or a valid array"}),
+        ({"content": ["a"]}, {".content.0": "an object"}),
+        ({"content": [{"text": 5}]}, {".content.0.text": "valid string"}),
+        ({"content": "a", "role": "critic"}, {".role": "'assistant'"}),
+        ({"content": 5, "role": "critic"}, {".content": "valid string or a valid array", ".role": "'assistant'"}),
+        ({"tool_calls": [{"function": {"name": "f"}}]}, {".tool_calls.0.function.arguments": "required"}),
+        (
+            {"tool_calls": [{"function": {"name": "f", "arguments": [1]}}]},
+            {".tool_calls.0.function.arguments": "valid string"},
+        ),
+        (
+            {"tool_calls": [{"function": {"name": "f", "arguments": {"a": float("inf")}}}]},
+            {".tool_calls.0.function.arguments": "finite"},
+        ),
     ],
 )
-def test_a_message_whose_text_would_go_unread_is_refused(message: dict[str, Any], why: str) -> None:
-    with pytest.raises(ValidationError, match=why):
-        wire.Message.model_validate(message)
+def test_an_error_names_the_branch_that_was_meant_and_its_place(candidate: Any, errors: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        wire.validate(wire.RankRequest, {"items": [{"task": "t", "candidates": ["x", candidate]}]})
+    places = {".".join(map(str, error["loc"])): error["msg"] for error in caught.value.details["errors"]}
+    assert places.keys() == {f"items.0.candidates.1{place}" for place in errors}
+    for place, why in errors.items():
+        assert re.search(why, places[f"items.0.candidates.1{place}"])
 
 
-@pytest.mark.parametrize("empty", [None, [], "", {}])
-def test_an_unread_message_field_may_be_empty(empty: Any) -> None:
-    assert wire.Message.model_validate({"role": "user", "content": "t", "audio": empty}).content == "t"
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"z": 1, "a": None}, "strict": True}}
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [TOOL, {**TOOL, "cache_control": {"type": "ephemeral"}}, {**TOOL, "note": None}],
+    ids=["plain", "marked", "with an empty field"],
+)
+def test_a_tool_keeps_its_function_and_the_order_of_its_keys(tool: dict[str, Any]) -> None:
+    item = wire.TrajectoryItem.model_validate({"messages": CHAT, "tools": [tool]})
+    assert item.tools == [json.dumps(TOOL)]
+    body = wire.encode(wire.ScoreRequest.model_validate({"items": [item]}))
+    assert json.dumps(json.loads(body)["items"][0]["tools"]) == json.dumps([TOOL])
+
+
+@pytest.mark.parametrize(
+    ("tool", "why"),
+    [
+        ("f", "an object"),
+        (
+            {"name": "f", "description": "d", "input_schema": {"type": "object"}},
+            "not scored: description, input_schema, name .*send",
+        ),
+        ({"type": "function", "name": "f", "parameters": {}}, "not scored: name"),
+        ({"type": "web_search"}, "the type function"),
+        ({"type": "function", "function": {"description": "d"}}, "a function with a name"),
+        ({**TOOL, "note": "read me"}, "not scored: note"),
+        ({"function": {"name": "f", "parameters": {"maximum": float("inf")}}}, "finite"),
+    ],
+)
+def test_a_tool_that_no_template_would_get_whole_is_refused(tool: Any, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"items\.0\.tools\.0: .*{why}"):
+        wire.validate(wire.ScoreRequest, {"items": [{"messages": CHAT, "tools": [tool]}]})
+
+
+@pytest.mark.parametrize("more", [{"tools": [TOOL]}, {"reasoning": "drop"}])
+def test_tools_and_reasoning_go_with_messages(more: dict[str, Any]) -> None:
+    assert len(wire.ScoreRequest.model_validate({"items": [{"messages": CHAT, **more}]}).items) == 1
+    with pytest.raises(ValidationError, match="go with messages"):
+        wire.ScoreRequest.model_validate({"items": [{**ITEM, **more}]})
 
 
 @pytest.mark.parametrize(

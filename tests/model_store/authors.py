@@ -5,8 +5,8 @@ know nothing of recipes, runs or prefixes. Families that read a language model's
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from tests.model_store.authors_of_logits import (
     math_shepherd_promises,
     rlhflow_promises,
 )
+from tests.model_store.authors_of_tags import QWEN_SYSTEM, TAGS
+from tests.model_store.family import Family
 from tests.model_store.tiny_checkpoints import (
     CHATML,
     CHATML_TOKENS,
@@ -53,22 +55,14 @@ TASK = "Janet's ducks lay 16 eggs per day.  How many are left?"
 STEPS = ("Step 1: She eats three.", "Step 2: 16 - 3 = 13 eggs\nare left.", "Step 3: наверно 13")
 
 
-@dataclass(frozen=True)
-class Family:
-    """``make`` writes a checkpoint; ``promises`` are those of the authors' code for a task and its steps."""
-
-    preset: str
-    make: Callable[[Path], Tokenizer]
-    promises: Callable[[Path, Tokenizer, str, Sequence[str]], list[float]]
-    recognised: bool = False
-
-
 # *ForSequenceClassification over a chat: a score at the last token of each templated prefix of the conversation.
 
 
-def make_classifier(path: Path, kind: Any, special: Sequence[str], chat: str) -> Tokenizer:
+def make_classifier(path: Path, kind: Any, special: Sequence[str], chat: str, *, padding: str = "") -> Tokenizer:
+    """``padding`` is the token that the trainer pads with, which may be the one that ends a turn."""
     tokenizer = byte_level(special)
-    model = AutoModelForSequenceClassification.from_config(config_of(kind, tokenizer, num_labels=1))
+    pad = tokenizer.token_to_id(padding) if padding else None
+    model = AutoModelForSequenceClassification.from_config(config_of(kind, tokenizer, num_labels=1, pad_token_id=pad))
     save(path, model, tokenizer, bos=special[0], chat=chat)
     return tokenizer
 
@@ -104,8 +98,10 @@ def make_trl(path: Path) -> Tokenizer:
 
 
 @torch.inference_mode()
-def trl_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
-    separator = whole(tokenizer, "\n")
+def trl_promises(
+    path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str], *, separated: str = "\n"
+) -> list[float]:
+    separator = whole(tokenizer, separated)
     ids, ends = [tokenizer.token_to_id("<s>"), *whole(tokenizer, task)], []
     for step in steps:
         ids += whole(tokenizer, step) + separator
@@ -117,9 +113,13 @@ def trl_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[st
 # Qwen2.5-Math-PRM: two linear layers, softmax over two classes at each <extra_0>.
 
 
+MATH_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
+
+
 def make_qwen_math(path: Path) -> Tokenizer:
     tokenizer = byte_level(CHATML_TOKENS)
-    save(path, AutoModelForCausalLM.from_config(config_of(Qwen2Config, tokenizer)), tokenizer, chat=CHATML)
+    chat = QWEN_SYSTEM.replace("SYSTEM", MATH_SYSTEM.replace("\\", "\\\\")) + CHATML
+    save(path, AutoModelForCausalLM.from_config(config_of(Qwen2Config, tokenizer)), tokenizer, chat=chat)
     add_head(path, "Qwen2ForProcessRewardModel", {"score.0": nn.Linear(16, 16), "score.2": nn.Linear(16, 2)})
     auto = {
         "AutoConfig": "configuration_qwen2_rm.Qwen2RMConfig",
@@ -130,8 +130,7 @@ def make_qwen_math(path: Path) -> Tokenizer:
 
 
 def qwen_math_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequence[str]) -> list[float]:
-    system = "Please reason step by step, and put your final answer within \\boxed{}."
-    turns = {"system": system, "user": task, "assistant": "<extra_0>".join(steps) + "<extra_0>"}
+    turns = {"system": MATH_SYSTEM, "user": task, "assistant": "<extra_0>".join(steps) + "<extra_0>"}
     ids = whole(tokenizer, "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns.items()))
     weights = weights_of(path)
     first, last = ((weights[f"score.{layer}.weight"], weights[f"score.{layer}.bias"]) for layer in (0, 2))
@@ -241,8 +240,24 @@ FAMILIES = {
         llama_chat_promises,
         recognised=True,
     ),
+    "Llama 3 classifier whose padding ends turns": Family(
+        "sequence-classification",
+        lambda path: make_classifier(path, LlamaConfig, LLAMA_TOKENS, LLAMA_CHAT, padding="<|eot_id|>"),
+        llama_chat_promises,
+        recognised=True,
+    ),
+    "chat ML classifier whose padding is within turns": Family(
+        "sequence-classification",
+        lambda path: make_classifier(path, Qwen2Config, CHATML_TOKENS, CHATML, padding="<|im_end|>"),
+        chatml_promises,
+        recognised=True,
+    ),
+    "TRL with another separator": Family(
+        "trl-prm", make_trl, partial(trl_promises, separated="\n\n"), recognised=True, options={"separator": "\n\n"}
+    ),
     "TRL": Family("trl-prm", make_trl, trl_promises, recognised=True),
     "Qwen2.5-Math-PRM": Family("qwen-math-prm", make_qwen_math, qwen_math_promises, recognised=True),
+    **TAGS,
     "Skywork": Family("skywork-prm", make_skywork, skywork_promises, recognised=True),
     "PQM": Family("pqm", make_pqm, pqm_promises),
     "QLASS": Family("qlass", make_qlass, qlass_promises),

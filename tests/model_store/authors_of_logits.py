@@ -55,7 +55,8 @@ def rlhflow_promises(path: Path, tokenizer: Tokenizer, task: str, steps: Sequenc
     text = f"<|begin_of_text|>{header.format('system')}Today Date: 26 Jul 2024\n\n<|eot_id|>"
     promises = []
     for index, step in enumerate(steps):
-        text += f"{header.format('user')}{step if index else f'{task} {step}'}<|eot_id|>"
+        said = step.strip() if index else f"{task} {step.strip()}"
+        text += f"{header.format('user')}{said.strip()}<|eot_id|>"  # the chat template trims each turn
         text += f"{header.format('assistant')}+<|eot_id|>"
         ids = whole(tokenizer, text)
         promises += pair_at(path, ids, pair, [len(ids) - 3])

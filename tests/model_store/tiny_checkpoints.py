@@ -32,7 +32,7 @@ CHATML_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<extra_0>")
 LLAMA_TOKENS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 
 
-def byte_level(special: Sequence[str]) -> Tokenizer:
+def byte_level(special: Sequence[str], corpus: Sequence[str] = CORPUS) -> Tokenizer:
     """A tokenizer like Qwen's and Llama 3's: newlines grow into the punctuation before them."""
     tokenizer = Tokenizer(models.BPE())
     words = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -41,7 +41,7 @@ def byte_level(special: Sequence[str]) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(CORPUS * 20, trainer)
+    tokenizer.train_from_iterator(list(corpus) * 20, trainer)
     tokenizer.add_special_tokens(list(special))
     return tokenizer
 

@@ -48,7 +48,7 @@ def byte_renderer() -> Renderer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<s>", "<task>", "</task>", "<obs>", "</obs>", "<act>", "</act>"])
-    return Renderer(tokenizer, MANIFEST.template)
+    return Renderer(tokenizer, MANIFEST.texts)
 
 
 class GatedEngine(EchoEngine):

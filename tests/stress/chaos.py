@@ -204,7 +204,7 @@ def run(requests: int, seed: int, directory: Path, failure_share: float = FAILUR
     unreliable, complaints = Unreliable(seed, failure_share), Complaints()
     with complaints.recording(), unreliable.loading(), _stage(directory, requests, seed) as stage:
         unreliable.reliable = True
-        app = create_app(load_models(stage.settings), stage.settings)
+        app = create_app(load_models(stage.settings)[0], stage.settings)
         with serving(app) as running_app, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             outcome = runner.run(Chaos(stage, running_app, unreliable).run(requests))
     outcome.violations.update({f"logged, {what}": count for what, count in complaints.kinds.items()})

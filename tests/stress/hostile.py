@@ -20,6 +20,8 @@ CANDIDATES: Final = ITEM + '"task":"t","candidates":['
 PARTS: Final = MESSAGES + '{"role":"user","content":['
 CALLS: Final = MESSAGES + '{"role":"assistant","tool_calls":['
 TURN: Final = '{"role":"user","content":"a"}'
+TOOLS: Final = ITEM + '"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"a"}],"tools":['
+TOOL: Final = '{"function":{"name":"f"}}'
 CALL: Final = '{"function":{"name":"f","arguments":"{}"}}'
 
 
@@ -61,6 +63,23 @@ FILLS: Final = (
     Fill("parts of numbers", SCORE, PARTS, "0", "0", "]}]}]}"),
     Fill("tool calls, the last one wrong", SCORE, CALLS, CALL, "0", "]}]}]}"),
     Fill("empty tool calls", SCORE, CALLS, "{}", "0", "]}]}]}"),
+    Fill("calls with objects, the last one wrong", SCORE, CALLS, CALL.replace('"{}"', "{}"), "0", "]}]}]}"),
+    Fill("parts, the last one an image", SCORE, PARTS, '{"type":"text","text":""}', '{"type":"image"}', "]}]}]}"),
+    Fill(
+        "arguments of many values",
+        SCORE,
+        CALLS + '{"function":{"name":"f","arguments":{"a":[',
+        "0",
+        "1e999",
+        "]}}}]}]}]}",
+    ),
+    Fill(
+        "messages that think, the last one wrong", SCORE, MESSAGES, '{"role":"user","thinking":""}', '{"role":"tool"}'
+    ),
+    Fill("tools, the last one wrong", SCORE, TOOLS, TOOL, "0"),
+    Fill("empty tools", SCORE, TOOLS, "{}", "{}"),
+    Fill("a tool of many values", SCORE, TOOLS + '{"function":{"name":"f","a":[', "0", "1e999", "]}}]}]}"),
+    Fill("objects that hold nothing", SCORE, MESSAGES + '{"role":"user","a":[', '{"b":0}', "true", "]}]}]}"),
     Fill("candidates of numbers", RANK, CANDIDATES, "0", "0"),
     Fill("candidates of texts, the last one wrong", RANK, CANDIDATES, '"a"', "0"),
     Fill("candidates of messages, the last one wrong", RANK, CANDIDATES, '{"role":"assistant","content":"a"}', "0"),

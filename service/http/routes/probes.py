@@ -34,10 +34,15 @@ async def health(request: Request) -> dict[str, str]:
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses=documented_errors(NotReady))
 async def ready(request: Request) -> dict[str, str]:
-    """200 if a request sent now would be scored: models warmed up, batchers and workers alive, not draining."""
-    if (reason := route_state(request).why_not_ready()) is not None:
+    """200 if a request sent now would be scored: models warmed up, batchers and workers alive, not draining.
+
+    Models that failed to start are named in `failed`; the others answer.
+    """
+    state = route_state(request)
+    if (reason := state.why_not_ready()) is not None:
         raise NotReady(reason, retry_after=1)
-    return {"status": "ready"}
+    failed = ", ".join(state.models.failed)
+    return {"status": "ready"} | ({"failed": failed} if failed else {})
 
 
 @router.head("/metrics", include_in_schema=False)

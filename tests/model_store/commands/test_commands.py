@@ -90,7 +90,8 @@ def test_a_bin_checkpoint_is_converted_added_and_inspected(typed: Typed, store: 
     torch.save(weights_of(source), source / "pytorch_model.bin")
     (source / "model.safetensors").unlink()
     adding = ["--name", "shepherd", "--version", "1"]
-    assert "model_store convert" in typed.text("add", source, *adding, "--preset", "math-shepherd", status=1)
+    noted = "weights converted from .bin: model.safetensors"
+    assert noted in typed.text("inspect", source, "--preset", "math-shepherd")
     assert typed.json("convert", source, plain) == {"directory": str(plain), "files": ["model.safetensors"]}
     assert "is there already" in typed.text("convert", source, plain, status=1)
     assert "name a preset" in typed.text("add", plain, *adding, status=1)
@@ -110,6 +111,10 @@ def test_a_checkpoint_is_inspected_without_being_published(typed: Typed, store: 
     found = typed.json("inspect", tmp_path / "source")
     assert (found["preset"], found["as_whole_text"]) == ("trl-prm", None)
     assert found["recipe"] == "linear; score; output 1; softmax"
+    assert r"at the separator '\n', which is assumed" in typed.text("inspect", tmp_path / "source")
+    asked = typed.json("inspect", tmp_path / "source", "--separator", r"\n\n")
+    assert asked["notes"] == [r"steps are read at the separator '\n\n'"]
+    assert asked["sample"] != found["sample"]
     assert store.references() == []
 
 

@@ -72,11 +72,20 @@ RICH: dict[str, Any] = {
 }
 
 
+JUDGE: dict[str, Any] = {
+    "score": {"head": "judge", "activation": "identity", "read": "verdict"},
+    "judge": {"text": "{action}", "after": "(", "max_tokens": 9, "number": {"low": -1.5, "high": 4.0, "until": ")"}},
+    "check": {"items": "sha256:0", "tolerance": 0.5, "largest_difference": 0.25, "steps": 3},
+}
+
+
+@pytest.mark.parametrize("rich", [RICH, JUDGE], ids=["recipe", "judge"])
 @pytest.mark.parametrize("value", odd_json.VALUES, ids=lambda value: value[:20])
-def test_an_odd_value_anywhere_in_a_rich_recipe_is_refused_or_written_as_it_was(
-    published: Checkpoint, value: str
+def test_an_odd_value_anywhere_in_a_rich_manifest_is_refused_or_written_as_it_was(
+    published: Checkpoint, rich: dict[str, Any], value: str
 ) -> None:
-    good = json.loads(published.manifest.to_json()) | RICH
+    good = json.loads(published.manifest.to_json()) | rich
+    parse_manifest(json.dumps(good))
     what_parses_can_be_written(json.dumps(good))
     for text in odd_json.in_each_place(good, value):
         what_parses_can_be_written(text)

@@ -1,6 +1,7 @@
 """A judge's manifest and its prompts."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from agentprm.types import Step, Trajectory
 from model_store.errors import ManifestInvalid
-from model_store.format.judge import Judge, Turn
+from model_store.format.judge import Judge, NumberVerdict, Turn
 from model_store.format.manifest import Manifest, parse_manifest
 from model_store.format.recipe import ScoreRecipe
 from model_store.format.store import Store
@@ -43,9 +44,9 @@ def test_places_are_filled_at_once_and_other_braces_stay() -> None:
 
 def test_the_history_is_written_as_the_template_says() -> None:
     steps = (Step("saw", "look"), Step("", "go"))
-    assert MANIFEST.template.steps_text(steps) == "<obs>saw</obs><act>look</act><obs></obs><act>go</act>"
-    whole = MANIFEST.template.whole_text(Trajectory("t", steps))
-    assert whole == "<s><task>t</task>" + MANIFEST.template.steps_text(steps)
+    assert MANIFEST.texts.steps_text(steps) == "<obs>saw</obs><act>look</act><obs></obs><act>go</act>"
+    whole = MANIFEST.texts.whole_text(Trajectory("t", steps))
+    assert whole == "<s><task>t</task>" + MANIFEST.texts.steps_text(steps)
 
 
 def parsed(**judge: Any) -> Manifest:
@@ -77,6 +78,56 @@ def test_a_judge_whose_fields_do_not_fit_is_refused_in_one_sentence(wrong: dict[
     with pytest.raises(ManifestInvalid) as refused:
         parsed(**wrong)
     assert complaint in str(refused.value)
+
+
+GRADER = replace(JUDGE, good=(), bad=(), after="Score:", max_tokens=50, number=NumberVerdict(0.0, 10.0, "/10"))
+NUMBER = replace(JUDGED, score=ScoreRecipe("judge", "identity", "verdict"), judge=GRADER)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"number": None}, "number must be an object"),
+        ({"number": {"low": 0}}, "number: high is missing"),
+        ({"number": {"low": 0, "high": "10"}}, "number: high must be a number"),
+        ({"number": {"low": 1, "high": 1}}, "number must have a low under its high"),
+        ({"number": {"low": -1.7e308, "high": 1.7e308}}, "number must have a low under its high, both finite"),
+        ({"number": {"low": 0, "high": 10, "until": ".0"}}, "number: until must not begin with a digit, sign or point"),
+        ({"after": "Score: -"}, "after must not end in a digit, sign or point"),
+        ({"good": ["10"]}, "good and bad are texts of tokens; a number has none"),
+        ({"max_tokens": 1}, "max_tokens must be 2 or more"),
+        ({"top_logprobs": 7}, "top_logprobs is of tokens"),
+    ],
+)
+def test_a_number_whose_fields_do_not_fit_is_refused_in_one_sentence(wrong: dict[str, Any], complaint: str) -> None:
+    data = json.loads(replace(NUMBER, digest="sha256:0").to_json())
+    assert parse_manifest(json.dumps(data)).judge == GRADER
+    data["judge"] |= wrong
+    with pytest.raises(ManifestInvalid, match=f"^prm.json: judge: {re.escape(complaint)}"):
+        parse_manifest(json.dumps(data))
+
+
+def test_a_number_is_published_with_the_range_that_it_is_mapped_from(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    store = Store(tmp_path / "store")
+    store.root.mkdir()
+    ten = store.publish(tmp_path / "source", NUMBER).manifest
+    five = replace(NUMBER, version="2", judge=replace(GRADER, number=NumberVerdict(0.0, 5.0, "/5")))
+    assert store.resolve("judge@1").manifest == ten
+    assert store.publish(tmp_path / "source", five).manifest.digest != ten.digest
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        replace(NUMBER, score=ScoreRecipe("judge", "softmax", "verdict")),
+        replace(NUMBER, score=ScoreRecipe("judge", "sigmoid", "verdict")),
+        replace(JUDGED, score=ScoreRecipe("judge", "identity", "verdict")),
+    ],
+)
+def test_a_number_is_taken_as_it_is_and_tokens_by_softmax(manifest: Manifest) -> None:
+    with pytest.raises(ManifestInvalid, match=r"^prm\.json: score: activation must be "):
+        parse_manifest(replace(manifest, digest="sha256:0").to_json())
 
 
 @pytest.mark.parametrize(

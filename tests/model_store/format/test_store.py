@@ -89,7 +89,7 @@ def test_a_changed_score_recipe_is_refused(store: Store, published: Checkpoint) 
         store.resolve("tiny@1")
 
 
-@pytest.mark.parametrize("field", ["score", "template", "context_length", "digest", "version"])
+@pytest.mark.parametrize("field", ["score", "context_length", "digest", "version"])
 def test_a_manifest_without_a_field_is_refused_by_name(store: Store, published: Checkpoint, field: str) -> None:
     edit_manifest(published, lambda data: data.pop(field))
     with pytest.raises(ManifestInvalid, match=f"{field} is missing"):
@@ -104,7 +104,7 @@ def test_a_manifest_without_a_field_is_refused_by_name(store: Store, published: 
         (lambda data: data.update(context_length=True), "context_length must be a whole number"),
         (lambda data: data["score"].update(head="magic"), "head must be one of 'linear'"),
         (lambda data: data["template"].update(action=["only one"]), "action must be a list of 2 texts"),
-        (lambda data: data["template"].update(action=["", ""]), "must end in a boundary"),
+        (lambda data: data["score"].update(pad_token_id=-1), "pad_token_id must be a token id"),
         (lambda data: data.update(format=2), "this version reads 1"),
         (lambda data: data.update(name="other"), "says it is other@1"),
     ],

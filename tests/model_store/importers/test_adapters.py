@@ -1,6 +1,7 @@
 """LoRA adapters, merged into their base."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,16 @@ def test_an_adapter_tells_by_its_task_what_it_makes_of_a_language_model(store: S
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern is not merged here"),
         ({"bias": "all"}, "adapters with a bias"),
         ({"r": "4"}, "r and lora_alpha must be numbers"),
+        ({"r": 8}, "have other ranks than its r, 8"),
+        *(
+            ({"init_lora_weights": start}, f'init_lora_weights "{start}" changes the base.*merge the adapter')
+            for start in ("pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga", "unheard_of")
+        ),
+        ({"alora_invocation_tokens": [7, 8]}, "alora_invocation_tokens is not merged here; merge the adapter"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices is not merged here"),
+        ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters is not merged here"),
+        ({"use_qalora": True}, "use_qalora is not merged here"),
+        ({"a_kind_of_tomorrow": {"on": True}}, "a_kind_of_tomorrow is not merged here"),
     ],
 )
 def test_an_adapter_that_is_no_plain_sum_is_refused_by_name(
@@ -80,6 +91,65 @@ def test_an_adapter_that_is_no_plain_sum_is_refused_by_name(
     file = tmp_path / "adapter" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | config))
     refused(store, tmp_path / "adapter", message, base=classifier)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.embed_tokens.lora_embedding_A",
+        "model.embed_tokens.token_adapter.trainable_tokens_delta",
+        "model.embed_tokens.base_layer.weight",
+        "model.layers.0.self_attn.q_proj.lora_B.bias",
+        "model.layers.0.self_attn.q_proj.lora_magnitude_vector",
+        "model.layers.0.self_attn.q_proj.lora_A.default.weight",
+        "score.modules_to_save.weight",
+        "score.original_module.weight",
+        "prompt_encoder.embedding",
+    ],
+)
+def test_a_tensor_that_is_no_whole_weight_is_refused_by_name(
+    store: Store, tmp_path: Path, classifier: Path, name: str
+) -> None:
+    write_adapter(tmp_path / "adapter", classifier)
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file(load_file(file) | {f"base_model.model.{name}": torch.zeros(4, 4)}, file)
+    refused(store, tmp_path / "adapter", rf"{re.escape(name)} is not merged here; merge the adapter", base=classifier)
+
+
+def test_a_saved_module_that_nobody_reads_is_refused(store: Store, tmp_path: Path, classifier: Path) -> None:
+    write_adapter(tmp_path / "adapter", classifier)
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file(load_file(file) | {"base_model.model.v_head.summary.weight": torch.zeros(1, 16)}, file)
+    refused(store, tmp_path / "adapter", r"saves v_head\.summary\.weight, which neither its base", base=classifier)
+
+
+def test_settings_of_training_and_of_the_library_do_not_matter(store: Store, tmp_path: Path, classifier: Path) -> None:
+    quiet = {
+        "lora_dropout": 0.05,
+        "target_modules": ["q_proj", "down_proj"],
+        "modules_to_save": ["score"],
+        "megatron_core": "megatron.core",
+        "loftq_config": {},
+        "rank_pattern": {},
+        "use_dora": False,
+        "inference_mode": True,
+        "init_lora_weights": "eva",
+        "base_model_name_or_path": "someone/base",
+    }
+    write_adapter(tmp_path / "adapter", classifier, **quiet)
+    assert add(store, tmp_path / "adapter", classifier).preset == "sequence-classification"
+
+
+def test_saved_embeddings_are_refused_where_they_are_the_output_layer_too(store: Store, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    make_language_model(base, Qwen2Config, byte_level(CHATML_TOKENS), bos="", chat=CHATML, tie_word_embeddings=True)
+    write_adapter(tmp_path / "adapter", base, task_type="CAUSAL_LM")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    del tensors["base_model.model.score.weight"]
+    embeddings = weights_of(base)["model.embed_tokens.weight"] + 1
+    save_file(tensors | {"base_model.model.model.embed_tokens.weight": embeddings}, file)
+    refused(store, tmp_path / "adapter", "which its base ties to its output layer; merge", base=base)
 
 
 def test_an_adapter_of_another_base_is_refused(store: Store, tmp_path: Path, classifier: Path) -> None:

@@ -12,6 +12,8 @@ from model_store.format.store import Store
 from tests.model_store.authors_of_logits import make_language_model
 from tests.model_store.importers.importing import LINES, refused, shard, write_recipe
 from tests.model_store.tiny_checkpoints import (
+    CHATML_TOKENS,
+    byte_level,
     edit_config,
     sentence_piece,
     weights_of,
@@ -34,7 +36,7 @@ def break_head(path: Path) -> None:
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
 
 
-def only_bin(path: Path) -> None:
+def bin_that_is_none(path: Path) -> None:
     (path / "model.safetensors").rename(path / "pytorch_model.bin")
 
 
@@ -64,13 +66,12 @@ def thinking(path: Path) -> None:
         (drop("config.json"), r"config\.json cannot be read"),
         (drop("tokenizer.json"), r"no tokenizer\.json"),
         (drop("model.safetensors"), "no safetensors file"),
-        (drop("tokenizer_config.json"), "chat template cannot be used"),
-        (only_bin, r"as \.bin, a pickle.*convert"),
+        (drop("tokenizer_config.json"), "has no chat template, which this preset renders by"),
+        (bin_that_is_none, "was not converted: pytorch_model.bin: it holds something other than tensors"),
         (lose_a_shard, "lacks model-00002-of-00003"),
         (lose_the_index, "3 safetensors files and no"),
         (drop_tensor, "tensors are missing"),
         (break_head, "NaN or infinity"),
-        (thinking, "renders a turn differently once others follow"),
         (lambda path: edit_config(path, quantization_config={}), "quantised"),
         (lambda path: edit_config(path, dtype="float8"), "dtype must be one of"),
         (lambda path: edit_config(path, max_position_embeddings=None), "context_length must be a whole number"),
@@ -86,6 +87,13 @@ def test_a_checkpoint_that_cannot_be_served_is_one_sentence_and_nothing_is_publi
     refused(store, classifier, message)
 
 
+def test_texts_around_turns_cannot_follow_a_template_that_changes_turns(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    make_language_model(source, LlamaConfig, byte_level(CHATML_TOKENS), bos="<|im_start|>")
+    thinking(source)
+    refused(store, source, "renders a turn differently once others follow", preset="rlhflow")
+
+
 def test_a_tokenizer_without_the_separator_is_another_family(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source"
     make_language_model(source, LlamaConfig, sentence_piece(), bos="<s>")
@@ -98,12 +106,10 @@ def test_a_recipe_that_is_wrong_names_the_field(store: Store, tmp_path: Path, cl
     mine = tmp_path / "mine.json"
     refused(store, classifier, "cannot be read", recipe=mine)
     mine.write_text("[]")
-    refused(store, classifier, "must be an object with score and template", recipe=mine)
+    refused(store, classifier, "must be an object with score, and template or chat", recipe=mine)
     mine.write_text('{"score": 1, "template": {}}')
-    refused(store, classifier, "score and template must be objects", recipe=mine)
+    refused(store, classifier, "score, template and chat must be objects", recipe=mine)
     write_recipe(mine, {"head": "linear", "activation": "softmax"}, LINES)
     refused(store, classifier, "score: activation", recipe=mine)
-    write_recipe(mine, {"head": "linear", "activation": "sigmoid"}, LINES | {"action": ["", ""]})
-    refused(store, classifier, "template.action must end in a boundary", recipe=mine)
     write_recipe(mine, {"head": "mlp", "activation": "sigmoid", "layers": ["a", "b"]}, LINES)
     refused(store, classifier, r"no tensor a\.weight", recipe=mine)

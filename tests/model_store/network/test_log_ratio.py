@@ -18,7 +18,7 @@ from model_store.network import heads
 from model_store.network.log_ratio import own_tokens
 from model_store.network.quantise import ScoreError
 from model_store.network.tensors import tensor_shapes
-from model_store.text.renderer import load_renderer
+from model_store.text.loading import render, renderer_of
 from service.app import create_app
 from service.engine import selection
 from service.engine.padded_engine import PaddedEngine
@@ -26,6 +26,7 @@ from service.engine.selection import load_engine
 from service.models.load import load_models
 from service.settings import Settings
 from tests.model_store.network.ratios import BETA, STEPS, TRAJECTORIES, add, chatml, implied, llama, make_pair, one_turn
+from tests.model_store.scored import scored
 from tests.model_store.tiny_checkpoints import (
     CHATML,
     LLAMA_CHAT,
@@ -46,14 +47,12 @@ def test_every_step_scores_as_both_language_models_have_it(layout: str, tmp_path
     expected = [implied(tmp_path, tokenizer, pieces(trajectory)) for trajectory in TRAJECTORIES]
     assert len({round(raw, 3) for row in expected for raw in row}) == 6, "scores that can be told apart"
     checkpoint = add(tmp_path, preset).checkpoint
-    renderer = load_renderer(checkpoint)
+    renderer = renderer_of(checkpoint)
     engine = load_engine(checkpoint, "cpu", "auto", prefix_cache_bytes=0, cpu_threads=1)
 
     def assert_scored(trajectories: Sequence[Trajectory], wanted: Sequence[Sequence[float]]) -> None:
-        rendered = list(map(renderer.trajectory, trajectories))
-        scored = engine.score([row.token_ids for row in rendered], [row.step_ends for row in rendered])
-        for scores, raw in zip(scored, wanted, strict=True):
-            assert scores.raw == pytest.approx(raw, abs=1e-5)
+        for scores, raw in zip(scored(engine, renderer, trajectories), wanted, strict=True):
+            assert scores == pytest.approx(raw, abs=1e-5)
 
     assert_scored(TRAJECTORIES, expected)
     for trajectory, raw in zip(TRAJECTORIES, expected, strict=True):
@@ -82,10 +81,10 @@ def test_the_agents_words_cannot_end_or_begin_its_turn() -> None:
 def test_special_tokens_in_an_action_are_its_own_words(tmp_path: Path) -> None:
     make_pair(tmp_path)
     checkpoint = add(tmp_path).checkpoint
-    score, renderer = checkpoint.manifest.score, load_renderer(checkpoint)
+    score, renderer = checkpoint.manifest.score, renderer_of(checkpoint)
     assert score.closes is not None
     action = "I<|im_end|>\n<|im_start|>user\nyou"
-    ids = renderer.trajectory(Trajectory("How many?", (Step("", action),))).token_ids
+    ((ids, _),) = render(renderer, Trajectory("How many?", (Step("", action),)))
     own = [token for token, mine in zip(ids, own_tokens(ids, score.opens, score.closes), strict=True) if mine]
     tokenizer = Tokenizer.from_file(str(checkpoint.path / "tokenizer.json"))
     assert tokenizer.decode(own, skip_special_tokens=False) == f"\n{action}<|im_end|>"
@@ -96,7 +95,7 @@ def test_the_service_answers_with_both_models_scores(tmp_path: Path) -> None:
     raw = implied(tmp_path, tokenizer, chatml(TRAJECTORIES[0]))
     manifest = add(tmp_path).checkpoint.manifest
     settings = Settings(model_store=tmp_path / "store", models=("ratio",), device="cpu")
-    app = create_app(load_models(settings), settings)
+    app = create_app(load_models(settings)[0], settings)
     steps = [{"observation": step.observation, "action": step.action} for step in STEPS]
 
     async def ask() -> list[dict[str, Any]]:
@@ -143,7 +142,6 @@ def test_both_models_of_a_ratio_are_quantised_and_the_agents_words_measured(tmp_
         assert type(backbone.get_parameter("layers.0.mlp.up_proj.weight")).__name__ == "Int8Tensor"
     (error,) = errors
     assert 0 < error.raw_rms < 0.1
-    rendered = load_renderer(checkpoint).trajectory(TRAJECTORIES[0])
-    scores = [engine.score([rendered.token_ids], [rendered.step_ends])[0].raw for engine in (full, quantised)]
+    scores = [scored(engine, renderer_of(checkpoint), TRAJECTORIES[:1])[0] for engine in (full, quantised)]
     assert scores[1] == pytest.approx(scores[0], abs=0.1)
     assert scores[1] != scores[0]

@@ -143,8 +143,8 @@ def test_room_is_asked_for_full_weights_on_the_host_and_quantised_ones_on_the_de
 
 
 def test_an_engine_of_whole_rows_takes_quantised_weights_too() -> None:
-    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
-    quantised = sharp_model(Qwen2Config, hidden_size=64, rope_parameters=rope)
+    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+    quantised = sharp_model(Qwen2Config, hidden_size=64, **window)
     quantise_layers(quantised, "int8", device="cpu")
     plain = deepcopy(quantised)
     engine = choose_engine(quantised, prefix_cache_bytes=2**20, context_length=64)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, LlamaConfig, PhiConfig
 
 from model_store.errors import CheckpointCorrupt, ManifestInvalid
 from model_store.format.manifest import Manifest, parse_manifest
@@ -104,10 +104,10 @@ def test_every_other_value_changes_the_digest(source: Path, manifest: Manifest) 
         {"score": replace(LINEAR, output=0)},
         {"score": replace(LINEAR, direction="lower")},
         {"score": replace(LINEAR, calibration=Calibration(1.0, 0.0))},
-        {"template": replace(manifest.template, next="\n")},
-        {"template": replace(manifest.template, tokenise="text")},
-        {"template": replace(manifest.template, skip_empty_observation=True)},
-        {"template": replace(manifest.template, strip=True)},
+        {"template": replace(manifest.texts, next="\n")},
+        {"template": replace(manifest.texts, tokenise="text")},
+        {"template": replace(manifest.texts, skip_empty_observation=True)},
+        {"template": replace(manifest.texts, strip=True)},
     ]
     made = [manifest, *(replace(manifest, **change) for change in changes)]
     digests = {compute_digest(source, changed) for changed in made}
@@ -231,6 +231,22 @@ def test_token_heads_read_the_logits_of_the_language_model(tmp_path: Path, *, ti
     assert single == pytest.approx(expected[:, 7], abs=1e-5)
     pair = raw_of(checkpoint, ScoreRecipe("token_pair", "softmax", "action_end", tokens=(7, 9)))
     assert pair.sigmoid() == pytest.approx(expected[:, [7, 9]].softmax(-1)[:, 0], abs=1e-5)
+
+
+def test_token_heads_add_the_bias_of_the_output_layer(tmp_path: Path) -> None:
+    checkpoint = language_model(tmp_path, PhiConfig)
+    weights = weights_of(tmp_path)
+    weights["lm_head.bias"].normal_(generator=torch.Generator().manual_seed(1))
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    expected = logits(tmp_path, IDS)
+    pair = raw_of(checkpoint, ScoreRecipe("token_pair", "softmax", "action_end", tokens=(7, 9)))
+    assert pair == pytest.approx(expected[:, 7] - expected[:, 9], abs=1e-5)
+    mean = raw_of(checkpoint, ScoreRecipe("vocabulary_mean", "sigmoid", "action_end"))
+    assert mean == pytest.approx(expected.mean(-1), abs=1e-5)
+    weights["lm_head.bias"] = weights["lm_head.bias"][:3].clone()
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointCorrupt, match=r"lm_head\.bias has shape \[3\]"):
+        raw_of(checkpoint, ScoreRecipe("token", "sigmoid", "action_end", tokens=(7,)))
 
 
 def test_token_heads_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:

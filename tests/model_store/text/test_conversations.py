@@ -21,7 +21,7 @@ SEARCH = {
     "content": "I search first.",
     "tool_calls": [{"id": "1", "type": "function", "function": {"name": "search", "arguments": '{"query": "laptop"}'}}],
 }
-FOUND = {"role": "tool", "tool_call_id": "1", "content": "12 results"}
+FOUND = {"role": "tool", "content": "12 results"}
 HURRY = {"role": "user", "content": "Be quick."}
 CLICK = {"role": "assistant", "content": "click [1]"}
 SEARCH_TEXT = 'I search first.\n{"arguments": {"query": "laptop"}, "name": "search"}'
@@ -41,7 +41,7 @@ def proposal(item: dict[str, Any]) -> tuple[State, list[str]]:
     return as_state(proposed), list(map(action_text, candidates))
 
 
-def calling(arguments: str, name: str = "f") -> str:
+def calling(arguments: str | dict[str, Any], name: str = "f") -> str:
     call = {"function": {"name": name, "arguments": arguments}}
     (step,) = trajectory(USER, {"role": "assistant", "tool_calls": [call]}).steps
     return step.action
@@ -92,6 +92,39 @@ def test_the_content_of_arguments_does_matter() -> None:
 
 def test_arguments_that_are_no_json_stay_as_written() -> None:
     assert json.loads(calling("{a: 1"))["arguments"] == "{a: 1"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"a": 1, "a": 2}',
+        '{"a": 2, "a": 2}',
+        '{"a": 1, "\\u0061": 2}',
+        '{"a": 1e400}',
+        '{"a": -1e400}',
+        '{"a": 1e-400}',
+        '{"a": 1e-99999999999999999999}',
+        '{"a": 0.1000000000000000055}',
+        '{"a": 12345678901234567.5}',
+        '{"a": NaN}',
+        '{"a": Infinity}',
+        '"look"',
+        "look",
+        "1" * 5000,
+    ],
+)
+def test_arguments_that_python_would_change_stay_as_written(arguments: str) -> None:
+    assert json.loads(calling(arguments))["arguments"] == arguments
+
+
+def test_two_spellings_that_python_reads_alike_are_two_actions() -> None:
+    alike = ['{"a": 2}', '{"a": 1, "a": 2}', '{"a": 3, "a": 2}', '{"a": 1e400}', '{"a": 1e401}', "look", '"look"']
+    alike += ['{"a": 0.1}', '{"a": 0.1000000000000000055}', '{"a": 1}', '{"a": 1.0}', '{"a": true}', '{"a": "1"}']
+    assert len({calling(arguments) for arguments in alike}) == len(alike)
+
+
+def test_arguments_may_be_an_object_and_keep_what_they_hold() -> None:
+    assert calling({"b": None, "a": [1, 2.5, "é"]}) == calling('{"b": null, "a": [1, 2.5, "\\u00e9"]}')
 
 
 def test_text_beyond_ascii_is_not_escaped() -> None:

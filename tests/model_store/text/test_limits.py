@@ -118,4 +118,4 @@ def test_a_run_with_too_many_tokens_is_not_kept() -> None:
     renderer: Any = counted()[0]
     with pytest.raises(TooManyTokens):
         renderer.trajectory(Trajectory("craft " * 601, (Step("", "get"),)), 600)
-    assert renderer._runs._ids.chars == 0
+    assert renderer._runs._ids.size == 0

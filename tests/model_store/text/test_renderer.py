@@ -9,7 +9,6 @@ from agentprm.types import State, Step, Trajectory
 from model_store.errors import CheckpointCorrupt, ManifestInvalid
 from model_store.format.store import Checkpoint
 from model_store.format.template import Template
-from model_store.text import runs
 from model_store.text.renderer import Renderer, load_renderer
 from model_store.text.runs import Place
 from training.data.tokenizer import TEMPLATE, build_tokenizer
@@ -143,13 +142,13 @@ def test_a_grown_trajectory_tokenises_only_what_is_new() -> None:
 def test_kept_segments_stay_within_their_bound_and_change_no_id(texts: list[str]) -> None:
     renderer, fresh = counted()[0], Renderer(build_tokenizer(["get craft oak_log 1 2"]), TEMPLATE)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runs, "CACHED_CHARS", 300)
+        patched.setattr(renderer._runs._ids, "_most", 300)
         for text in texts:
             assert [action(renderer, said) for said in (text, "get", text)] == [
                 action(fresh, said) for said in (text, "get", text)
             ]
             kept = renderer._runs._ids
-            assert kept.chars == sum(len(run.text) + 64 for run in kept.values) <= 300
+            assert kept.size == sum(len(run.text) + 64 for run in kept._values) <= 300
 
 
 def test_an_embedding_without_a_row_for_a_token_that_text_can_become_is_refused() -> None:

@@ -30,7 +30,11 @@ CACHED_BYTES = KV_BYTES + 4 + TOKEN_ID_BYTES
 
 
 def sharp_model(config: type[PreTrainedConfig], **shape: Any) -> RewardModel:
-    model = new_model(config(**{**SHAPE, **shape}), seed=0).eval().requires_grad_(requires_grad=False)
+    return sharpened(config(**{**SHAPE, **shape}))
+
+
+def sharpened(config: PreTrainedConfig) -> RewardModel:
+    model = new_model(config, seed=0).eval().requires_grad_(requires_grad=False)
     generator = torch.Generator().manual_seed(1)
     for weight in model.parameters():
         if weight.dim() > 1:

@@ -2,12 +2,15 @@
 
 import weakref
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from service.engine.packed_linear import PackedLinear, pack_linears
+from service.engine import packed_linear
+from service.engine.packed_linear import PackedLinear, pack_linears, pack_where_equal
+from tests.service.engine.backbones import backbone
 
 
 class Quantised(nn.Linear):
@@ -59,3 +62,55 @@ def test_other_dtypes_and_subclasses_are_left_alone(dtype: torch.dtype) -> None:
     single = network()
     pack_linears(single)
     assert type(single[2]) is Quantised
+
+
+@pytest.mark.parametrize("inputs", [48, 700])
+def test_a_packed_layer_gives_its_exact_weights_back(inputs: int) -> None:
+    torch.manual_seed(0)
+    plain = nn.Linear(inputs, 80)
+    packed = PackedLinear(plain)
+    assert torch.equal(packed.weight, plain.weight)
+    unpacked = packed.unpack()
+    assert torch.equal(unpacked.weight, plain.weight)
+    assert unpacked.bias is plain.bias
+    assert (unpacked.in_features, unpacked.out_features) == (packed.in_features, packed.out_features) == (inputs, 80)
+
+
+@pytest.mark.parametrize("name", ["Mamba", "FalconMamba", "Jamba"])
+def test_layers_whose_weights_a_model_reads_stay_plain_and_the_others_are_packed(name: str) -> None:
+    network = backbone(name).backbone
+    pack_where_equal(network)
+    layers = dict(network.named_modules())
+    plain = {path.rsplit(".")[-1] for path, layer in layers.items() if type(layer) is nn.Linear}
+    assert plain == {"dt_proj"}
+    assert any(isinstance(layer, PackedLinear) for layer in layers.values())
+
+
+multiply = packed_linear._multiply
+
+
+def doubled(*operands: Any) -> torch.Tensor:
+    return 2 * multiply(*operands)
+
+
+def fails(*_: object) -> None:
+    raise RuntimeError("no such kernel")
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [(doubled, "its hidden states change by"), (fails, "no such kernel")],
+    ids=["wrong", "failing"],
+)
+def test_a_model_that_packing_would_change_keeps_its_plain_layers(
+    broken: object, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = backbone("Qwen2").backbone
+    before = network.state_dict()
+    monkeypatch.setattr(packed_linear, "_multiply", broken)
+    pack_where_equal(network)
+    assert not any(isinstance(layer, PackedLinear) for layer in network.modules())
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert f"linear layers of Qwen2Model stay plain: {reason}" in caplog.text

@@ -31,7 +31,7 @@ from tests.service.engine.sharp_models import sharp_model
 MOE = {"num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
 LINEAR = {f"linear_{name}": size for name, size in [("num_value_heads", 2), ("num_key_heads", 2)]}
 LINEAR |= {f"linear_{name}_head_dim": 8 for name in ("key", "value")}
-LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 16}
+LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 64, "factor": 1.0}
 LONGROPE |= {"short_factor": [1.0] * 4, "long_factor": [1.0, 2.0, 4.0, 8.0]}
 
 
@@ -42,15 +42,14 @@ def name_of(value: Any) -> str:
 @pytest.mark.parametrize(
     ("config", "shape", "reason"),
     [
-        (MistralConfig, {"sliding_window": 63}, "window of 63 is shorter than 64"),
-        (MistralConfig, {"sliding_window": 8}, "window of 8"),
-        (Qwen2Config, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "window of 8"),
-        (Gemma3TextConfig, {"sliding_window": 8}, "window of 8"),
+        (MistralConfig, {"sliding_window": 63}, "as few as 63 tokens, and the context has 64"),
+        (MistralConfig, {"sliding_window": 8}, "as few as 8 tokens"),
+        (Qwen2Config, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "as few as 8 tokens"),
+        (Gemma3TextConfig, {"sliding_window": 8}, "as few as 8 tokens"),
         (Gemma2Config, {"sliding_window": 64}, "softcap"),
         (GptOssConfig, {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 64}, "s_aux"),
-        (Qwen3NextConfig, {"num_hidden_layers": 4, "num_experts": 4, **MOE, **LINEAR}, "out of bounds"),
-        (LlamaConfig, {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "rotary"),
-        (LlamaConfig, {"rope_parameters": LONGROPE}, "rotary"),
+        (Qwen3NextConfig, {"num_hidden_layers": 4, "num_experts": 4, **MOE, **LINEAR}, "layer_types: linear_attention"),
+        (LlamaConfig, {"position_offset": 3}, "position_offset: 3, whose effect on attention is not known"),
     ],
     ids=name_of,
 )
@@ -72,10 +71,12 @@ def test_a_model_whose_attention_cannot_be_joined_is_scored_in_padded_rows(
         (MistralConfig, {"sliding_window": 64}),
         (Qwen2Config, {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}),
         (Gemma3TextConfig, {"sliding_window": 64}),
+        (LlamaConfig, {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}),
+        (LlamaConfig, {"rope_parameters": LONGROPE}),
     ],
     ids=name_of,
 )
-def test_a_model_whose_attention_window_covers_the_context_shares_prefixes(
+def test_a_model_whose_windows_and_rope_thresholds_cover_the_context_shares_prefixes(
     config: type[PreTrainedConfig], shape: dict[str, Any]
 ) -> None:
     reference = Reference(sharp_model(config, **shape))

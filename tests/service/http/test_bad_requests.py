@@ -38,6 +38,10 @@ def call(arguments: str) -> dict[str, Any]:
 
 
 USER = {"role": "user", "content": MARKER}
+ASSISTANT = {"role": "assistant", "content": MARKER}
+TOOL = {"type": "function", "function": {"name": MARKER}}
+DEEP = {"name": "f", "arguments": json.loads('{"a":' * 300 + '"' + MARKER + '"' + "}" * 300)}
+ENDLESS = {"name": "f", "arguments": {"said": MARKER, "a": float("inf")}}
 BAD = {
     "no body at all": ("/score_step", None),
     "a body of another type": ("/score_step", [MARKER]),
@@ -61,6 +65,21 @@ BAD = {
     "lone surrogate": score(item("\ud800" + MARKER)),
     "lone surrogate as a field": score(item(MARKER, **{"\ud800": MARKER})),
     "lone surrogate in a tool call": score(chat(USER, call('{"a": "\\ud800"}'))),
+    "deep arguments in an object": score(chat(USER, {**ASSISTANT, "tool_calls": [{"function": DEEP}]})),
+    "a number too large in arguments": score(chat(USER, {**ASSISTANT, "tool_calls": [{"function": ENDLESS}]})),
+    "lone surrogate in reasoning": score(chat(USER, {**ASSISTANT, "reasoning": "\ud800" + MARKER})),
+    "an image": score(
+        chat({"role": "user", "content": [{"type": "image_url", "image_url": {"url": MARKER}}]}, ASSISTANT)
+    ),
+    "a part of an unknown type": score(chat({"role": "user", "content": [{"type": MARKER}]}, ASSISTANT)),
+    "a result of no call": score(chat(USER, {"role": "tool", "tool_call_id": MARKER, "content": "x"}, ASSISTANT)),
+    "two texts of reasoning": score(chat(USER, {**ASSISTANT, "reasoning": MARKER, "thinking": "x"})),
+    "an unknown wish about reasoning": score({**chat(USER, ASSISTANT), "reasoning": MARKER}),
+    "tools beside steps": score(item(MARKER, tools=[TOOL])),
+    "tools where the template has none": score({**chat(USER, ASSISTANT), "tools": [TOOL]}),
+    "a tool without a name": score({**chat(USER, ASSISTANT), "tools": [{"function": {"description": MARKER}}]}),
+    "lone surrogate in a tool": score({**chat(USER, ASSISTANT), "tools": [{"function": {"name": "\ud800" + MARKER}}]}),
+    "deep tool": score({**chat(USER, ASSISTANT), "tools": [{"function": {**DEEP, "parameters": DEEP["arguments"]}}]}),
     "deep tool call": score(chat(USER, call("[" * 50_000 + "]" * 50_000))),
 }
 

@@ -20,6 +20,7 @@ from tests.service.echo_app import item, proposal, serving
 
 MARKER = "XYZZY-the-agents-own-words"
 JSON = {b"content-type": b"application/json"}
+BRANCHES = ("function-", "constrained-str", "<text>", "<parts>", "<message>")  # what pydantic calls them
 LONGEST_ERROR = 40_000  # bytes: twenty complaints, each with the beginnings of a few names
 
 fuzzed = settings(
@@ -45,16 +46,20 @@ class Sent:
         return f"{self.path} {self.content[:1000]!r} {str(self.headers)[:200]}"
 
 
+OBJECT = {"index": 0, "id": "1", "function": {"name": "f", "arguments": {"said": [MARKER, 1.5, None]}}}
+THINKING = {"type": "thinking", "thinking": MARKER, "signature": "x"}
+THINKS = {"role": "assistant", "content": [THINKING, {"type": "text", "text": MARKER}], "tool_calls": [OBJECT]}
 CALL = {"type": "function", "function": {"name": "f", "arguments": json.dumps({"said": MARKER})}}
 TURNS = [
     {"role": "system", "content": [{"type": "text", "text": MARKER}]},
     {"role": "user", "content": MARKER, "name": None},
-    {"role": "assistant", "content": MARKER, "tool_calls": [CALL]},
+    {"role": "assistant", "content": MARKER, "tool_calls": [CALL], "reasoning_content": MARKER},
     {"role": "tool", "content": MARKER, "tool_call_id": "1"},
 ]
 REQUESTS: list[tuple[str, Body]] = [
     ("/score_step", {"model": "echo", "items": [item(MARKER, MARKER, id="a"), item("Craft.", MARKER, MARKER)]}),
     ("/score_step", {"items": [{"messages": TURNS[:3]}]}),
+    ("/score_step", {"items": [{"messages": [*TURNS[:2], THINKS], "reasoning": "drop", "tools": []}]}),
     ("/score_trajectory", {"items": [item("Craft.", MARKER), {"messages": TURNS[:3]}]}),
     ("/rank_actions", {"items": [proposal(MARKER, TURNS[2]), {"messages": TURNS, "candidates": [MARKER]}]}),
 ]
@@ -96,6 +101,7 @@ def check(exchange: Exchange, good_scores: Any, caplog: pytest.LogCaptureFixture
             error = wire.ErrorReply.model_validate_json(reply.content).error
             assert BY_CODE[error.code].status == reply.status_code < 500
             assert len(reply.content) < LONGEST_ERROR
+            assert not [name for name in BRANCHES if name in reply.text]
         logged = "\n".join(str(vars(record)) for record in caplog.records)
         for secret in (MARKER, "Traceback"):
             assert secret not in reply.text

@@ -114,7 +114,8 @@ def with_unstated_rules(case: Case) -> Case:
     """The rules between fields that a schema cannot state: one form of history, and a step or candidates to score."""
     body: Any = case.body
     for item in body["items"]:
-        item.pop("messages", None)
+        for name in ("messages", "tools", "reasoning"):
+            item.pop(name, None)
         item["task"] = item.get("task") or "Craft."
         if case.path == "/rank_actions":
             item.pop("sample", None)  # there is no policy here

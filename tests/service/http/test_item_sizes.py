@@ -12,7 +12,7 @@ from tests.service.echo_app import item, proposal, serving
 LIMIT = 64 * 2000  # of the echo model, whose context has 2,000 tokens
 
 
-def call(arguments: str) -> dict[str, Any]:
+def call(arguments: Any) -> dict[str, Any]:
     return {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
 
 
@@ -42,6 +42,20 @@ def refused_details(reply: httpx.Response) -> Any:
         ("/score_step", chat({"role": "assistant", "content": "a" * LIMIT}), LIMIT + 1),
         ("/score_step", chat({"role": "assistant", "content": [{"type": "text", "text": "a" * LIMIT}]}), LIMIT + 1),
         ("/score_step", chat(call("0," * LIMIT)), 2 * LIMIT + 2),
+        ("/score_step", chat({"role": "assistant", "content": "a", "reasoning": "r" * LIMIT}), LIMIT + 2),
+        (
+            "/score_step",
+            chat({"role": "assistant", "content": [{"type": "thinking", "thinking": "r" * LIMIT}]}),
+            LIMIT + 1,
+        ),
+        ("/score_step", chat({"role": "user", "name": "n" * 900, "content": "c" * LIMIT}), LIMIT + 901),
+        ("/score_step", chat({"role": "tool", "tool_call_id": "i" * 900, "content": "c" * LIMIT}), LIMIT + 901),
+        ("/score_step", chat(call({"a": "0" * LIMIT})), LIMIT + len('t{"a": ""}f')),
+        (
+            "/score_step",
+            {**chat(), "tools": [{"function": {"name": "f" * LIMIT}}]},
+            LIMIT + len('t{"function": {"name": ""}}'),
+        ),
         ("/rank_actions", {"task": "t", "observation": "o" * LIMIT, "candidates": ["a"]}, LIMIT + 2),
         ("/rank_actions", {"task": "t", "candidates": ["a", "b" * LIMIT, "c"]}, LIMIT + 1),
         ("/rank_actions", {"task": "t", "candidates": ["a", call("b" * LIMIT)]}, LIMIT + 2),

