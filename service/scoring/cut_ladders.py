@@ -53,12 +53,14 @@ class Ladder(Protocol):
         """Returns the history up to a position."""
         ...
 
+    def dropped_steps(self, position: int, rung: int) -> int: ...
+
     def continues(self, position: int, rung: int, before: int) -> bool:
         """Returns whether the history up to the position before, at the rung ``before``, is a beginning of this one."""
         ...
 
-    def loss(self, position: int, rung: int) -> tuple[int, int]:
-        """Returns the number of dropped steps and of tokens that were cut, text by text."""
+    def cut_tokens(self, position: int, rung: int) -> int:
+        """Returns the tokens of what the history lacks, text by text."""
         ...
 
 
@@ -79,17 +81,16 @@ class Dropping:
         return min(rung, self.top)
 
     def cut(self, position: int, rung: int) -> History:
-        return self._parts.dropped(position, self._steps(position, rung))
+        return self._parts.dropped(position, self.dropped_steps(position, rung))
+
+    def dropped_steps(self, position: int, rung: int) -> int:
+        return min(self._drops[rung], self._parts.most_dropped(position))
 
     def continues(self, position: int, rung: int, before: int) -> bool:
-        return self._steps(position - 1, before) == self._steps(position, rung)
+        return self.dropped_steps(position - 1, before) == self.dropped_steps(position, rung)
 
-    def loss(self, position: int, rung: int) -> tuple[int, int]:
-        steps = self._steps(position, rung)
-        return steps, self._gone[steps]
-
-    def _steps(self, position: int, rung: int) -> int:
-        return min(self._drops[rung], self._parts.most_dropped(position))
+    def cut_tokens(self, position: int, rung: int) -> int:
+        return self._gone[self.dropped_steps(position, rung)]
 
 
 class Shortening:
@@ -117,18 +118,22 @@ class Shortening:
     def cut(self, position: int, rung: int) -> History:
         return self._parts.shortened(position, *_caps(rung))
 
+    def dropped_steps(self, position: int, rung: int) -> int:
+        del position, rung
+        return 0
+
     def continues(self, position: int, rung: int, before: int) -> bool:
         (cap, _), (cap_before, last_cap) = _caps(rung), _caps(before)
         last = self._parts.observations[position - 2] if position > 1 else ()
         return cap == cap_before and all(shorten(text, cap) == shorten(text, last_cap) for text in last)
 
-    def loss(self, position: int, rung: int) -> tuple[int, int]:
+    def cut_tokens(self, position: int, rung: int) -> int:
         cap, last_cap = _caps(rung)
         *earlier, last = self._parts.observations[:position]
         texts = [(text, cap) for texts in earlier for text in texts] + [(text, last_cap) for text in last]
         pairs = [(text, short) for text, most in texts if (short := shorten(text, most)) != text]
         whole = sum(self._count_tokens([text for text, _ in pairs]))
-        return 0, max(0, whole - sum(self._count_tokens([short for _, short in pairs])))
+        return max(0, whole - sum(self._count_tokens([short for _, short in pairs])))
 
     def _saved_until(self, cap: int | None) -> list[int]:
         """The tokens that shortening the first observations saves, by their number."""

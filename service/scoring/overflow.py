@@ -3,7 +3,7 @@
 The length is judged after the cut, by rendering. A step whose history fits is never cut.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain, islice
 from typing import Final, NamedTuple
@@ -18,6 +18,9 @@ from service.scoring.source import ItemQuestions
 
 MAX_CUTS: Final = 64
 """Most cuts of a trajectory whose every step is scored: each is a sequence of its own that may fill the context."""
+MAX_RENDERED_STEPS: Final = 125_000
+"""Most steps that are rendered for a trajectory whose every step is scored. Each counts those before it in its cut: a
+chat template renders them again for each step."""
 _SAMPLE: Final = Step("x", "x")
 
 
@@ -60,7 +63,7 @@ class Overflowing:
         if last is None:
             return self._every_step(ladder, position, lens.last_whole(self._room))
         rung, sequences = self._first_fit(ladder, position, ladder.start(position, self._room), last)
-        return ItemQuestions(sequences, *ladder.loss(position, rung))
+        return _cut(ladder, position, rung, sequences)
 
     def candidates(
         self, state: State | Conversation, candidates: Sequence[str | Message], overflow: Overflow
@@ -80,7 +83,7 @@ class Overflowing:
             cut = ladder.cut(position, rung)
             assert not isinstance(cut, Trajectory)
             try:
-                return ItemQuestions(self._sequencer.candidates(cut, candidates), *ladder.loss(position, rung))
+                return _cut(ladder, position, rung, self._sequencer.candidates(cut, candidates))
             except TooLong as error:
                 refusal = error
         raise refusal
@@ -92,20 +95,21 @@ class Overflowing:
     def _every_step(self, ladder: Ladder, positions: int, guess: int) -> ItemQuestions[KeyedSequence]:
         """Renders all steps. ``guess``: the last position whose history should fit uncut."""
         runs = [self._longest_run(ladder, 1, positions - 1, 0, guess)]
-        apart = set[int]()
+        apart, rendered = set[int](), 0
         while (end := runs[-1].end) < positions:
-            if len(runs) > MAX_CUTS:
+            if len(runs) > MAX_CUTS or rendered > MAX_RENDERED_STEPS:
                 raise TooLong(
-                    f"the history has to be cut at more than {MAX_CUTS} places to score its every step: "
-                    "score its last steps",
-                    details={"limit": MAX_CUTS},
+                    f"the history is too long for a score of every step: it needs more than {MAX_CUTS} cuts or "
+                    f"{MAX_RENDERED_STEPS} rendered steps; score its last steps",
+                    details={"cuts": MAX_CUTS, "steps": MAX_RENDERED_STEPS},
                 )
             run = self._run(ladder, end + 1, positions)
+            rendered += sum(at - ladder.dropped_steps(at, run.rung) for at in range(end + 1, run.end + 1))
             if not ladder.continues(end + 1, run.rung, runs[-1].rung):
                 apart.add(end)
             runs.append(run)
         sequences = list(chain.from_iterable(run.sequences for run in runs))
-        return ItemQuestions(sequences, *ladder.loss(positions, runs[-1].rung), frozenset(apart))
+        return _cut(ladder, positions, runs[-1].rung, sequences, apart)
 
     def _run(self, ladder: Ladder, begin: int, positions: int) -> _Run:
         """Renders the positions from ``begin`` on for which one cut is right."""
@@ -172,3 +176,11 @@ class Overflowing:
         text = sum(self._sequencer.count_tokens(["x"]))
         step = (three - one) // 2 - 2 * text
         return _Around(step, one - step - 3 * text)
+
+
+def _cut(
+    ladder: Ladder, position: int, rung: int, sequences: list[KeyedSequence], apart: Iterable[int] = ()
+) -> ItemQuestions[KeyedSequence]:
+    """The questions of an item, with what the history up to ``position`` lacks at its rung."""
+    dropped, tokens = ladder.dropped_steps(position, rung), ladder.cut_tokens(position, rung)
+    return ItemQuestions(sequences, dropped, tokens, frozenset(apart))

@@ -279,5 +279,5 @@ def test_all_candidates_are_ranked_after_the_same_cut(overflow: Overflow) -> Non
 
 def test_more_cuts_than_a_request_may_need_are_too_long() -> None:
     steps: Sequence[Step] = reading(MAX_CUTS * 4, 600).steps
-    with pytest.raises(TooLong, match=f"more than {MAX_CUTS} places"):
+    with pytest.raises(TooLong, match=f"more than {MAX_CUTS} cuts"):
         overflowing(1000).trajectory(Trajectory("t", tuple(steps)), None, "drop_oldest")
