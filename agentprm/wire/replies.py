@@ -130,8 +130,14 @@ class RankActionsOutcomes(Reply):
     results: list[RankResult | ItemError]
 
 
-ScoresReply = ScoreStepOutcomes | ScoreTrajectoryOutcomes | RankActionsOutcomes
-"""A reply as the service makes it; without errors of items it is a ``ScoreStepReply`` and so on too."""
+ScoresReply = (
+    ScoreStepReply
+    | ScoreTrajectoryReply
+    | RankActionsReply
+    | ScoreStepOutcomes
+    | ScoreTrajectoryOutcomes
+    | RankActionsOutcomes
+)
 
 
 class Limits(Reply):

@@ -1,6 +1,6 @@
 """Converts scores to reply bodies, and timings to the server-timing header."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from fastapi import Request, Response
@@ -14,6 +14,17 @@ from service.scoring.results import ItemRanking, ItemScores, Timings
 
 _CUT_FIELDS: Final = ("dropped_steps", "cut_tokens")
 _USAGE_FIELDS: Final = tuple(name for name in wire.UsageBody.model_fields if name not in _CUT_FIELDS)
+
+
+def reply_of(
+    whole: Callable[..., wire.ScoresReply],
+    outcomes: Callable[..., wire.ScoresReply],
+    model: wire.ModelIdentity,
+    results: Sequence[wire.Result],
+) -> wire.ScoresReply:
+    """Returns the reply as ``outcomes`` if an item has an error, else as ``whole``, which is serialised faster."""
+    failed = any(isinstance(result, wire.ItemError) for result in results)
+    return (outcomes if failed else whole)(model=model, results=results)
 
 
 def reply_with(request: Request, body: wire.ScoresReply, timings: Timings, **before: float) -> Response:

@@ -30,6 +30,7 @@ TEXT_CHARS: Final = 16
 """Characters that each text counts in addition: cutting and looking it up takes as long as tokenising these."""
 CUT_COST: Final = 4
 """Times that an item's characters count if its history may be cut: cuts at quarters of the context overlap so often."""
+_NO_USAGE: Final = Usage(0, 0)
 Rendering = Callable[[], ItemQuestions[Any]]
 History = Trajectory | Conversation
 
@@ -156,7 +157,7 @@ class Scorer:
         scores, usages = known | computed.scores, iter(computed.usages)
         timings = Timings(**stages.seconds, queue=computed.queue, forward=computed.forward)
         raws = [
-            ItemRawScores([], Usage(0, 0), item)
+            ItemRawScores([], _NO_USAGE, item)
             if isinstance(item, RequestError)
             else _item_raw_scores(index, item, scores, computed.failed, usages)
             for index, item in enumerate(items)
@@ -240,8 +241,9 @@ def _item_raw_scores(
     usages: Iterator[Usage],
 ) -> ItemRawScores:
     """Takes the usages of the item's questions off ``usages``, which has those of all items in order."""
-    cut = Usage(0, 0, dropped_steps=item.dropped_steps, cut_tokens=item.cut_tokens)
-    usage = sum(islice(usages, len(item.questions)), cut)
+    usage = sum(islice(usages, len(item.questions)), _NO_USAGE)
+    if item.cut_tokens:
+        usage += Usage(0, 0, dropped_steps=item.dropped_steps, cut_tokens=item.cut_tokens)
     keys: list[Key] = [key for question in item.questions for key in question.keys]
     for key in keys:
         if error := failed.get(key):

@@ -12,7 +12,7 @@ from agentprm.types import Overflow
 from service.http import examples
 from service.http.items import ItemLimits, convert_items, history_of, proposal_of, steps_of
 from service.http.openapi import documented
-from service.http.replies import rank_result, reply_with, step_result, trajectory_result
+from service.http.replies import rank_result, reply_of, reply_with, step_result, trajectory_result
 from service.http.routes.probes import PROBE_ROUTES
 from service.http.sampling import with_samples
 from service.http.state import route_state
@@ -45,7 +45,8 @@ async def score_step(
         trajectories = convert_items(body.items, history_of, _limits(request, model), per_item=terms.per_item)
         scores = await model.scorer.score_steps(trajectories, terms, _overflows(body.items))
         results = [step_result(item.id, score) for item, score in zip(body.items, scores.items, strict=True)]
-        return reply_with(request, wire.ScoreStepOutcomes(model=model.identity, results=results), scores.timings)
+        reply = reply_of(wire.ScoreStepReply, wire.ScoreStepOutcomes, model.identity, results)
+        return reply_with(request, reply, scores.timings)
 
 
 @router.post("/score_trajectory", **documented(wire.ScoreTrajectoryOutcomes, examples.TRAJECTORY_REPLY))
@@ -59,7 +60,7 @@ async def score_trajectory(
         scores = await model.scorer.score_trajectories(trajectories, terms, _overflows(body.items))
         answered = zip(body.items, scores.items, strict=True)
         results = [trajectory_result(item.id, score, body.aggregate) for item, score in answered]
-        reply = wire.ScoreTrajectoryOutcomes(model=model.identity, results=results)
+        reply = reply_of(wire.ScoreTrajectoryReply, wire.ScoreTrajectoryOutcomes, model.identity, results)
         return reply_with(request, reply, scores.timings)
 
 
@@ -79,7 +80,7 @@ async def rank_actions(
             rank_result(item.id, ranking, sampled.get(index))
             for index, (item, ranking) in enumerate(zip(body.items, rankings.items, strict=True))
         ]
-        reply = wire.RankActionsOutcomes(model=model.identity, results=results)
+        reply = reply_of(wire.RankActionsReply, wire.RankActionsOutcomes, model.identity, results)
         return reply_with(request, reply, rankings.timings, **({"sample": seconds} if sampled else {}))
 
 
