@@ -32,6 +32,8 @@ class ChatSequencer:
         context_length: most tokens of a sequence.
     """
 
+    renders_anew: Final = True
+
     def __init__(self, renderer: ChatRenderer, scope: KeyScope, *, context_length: int) -> None:
         self._renderer = renderer
         self._scope = scope

@@ -52,6 +52,10 @@ class JudgeSource:
         )
 
     @property
+    def renders_anew(self) -> bool:
+        return False
+
+    @property
     def alive(self) -> bool:
         """Always true: a server that is down may come back."""
         return True

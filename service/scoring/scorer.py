@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from agentprm.errors import InvalidRequest, RequestError, TooLong
@@ -12,6 +12,7 @@ from service.queue.terms import Terms, within_deadline
 from service.queue.texts import TextQueue
 from service.score_cache.contract import ScoreCache
 from service.score_cache.keys import Key
+from service.scoring.costs import rendering_cost
 from service.scoring.observer import ModelObserver
 from service.scoring.results import (
     Answered,
@@ -26,10 +27,6 @@ from service.scoring.results import (
 )
 from service.scoring.source import ItemQuestions, Source, distinct
 
-TEXT_CHARS: Final = 16
-"""Characters that each text counts in addition: cutting and looking it up takes as long as tokenising these."""
-CUT_COST: Final = 4
-"""Times that an item's characters count if its history may be cut: cuts at quarters of the context overlap so often."""
 _NO_USAGE: Final = Usage(0, 0)
 Rendering = Callable[[], ItemQuestions[Any]]
 History = Trajectory | Conversation
@@ -106,8 +103,9 @@ class Scorer:
             state if isinstance(state, RequestError) else partial(self.source.candidates, state, proposed, how)
             for state, proposed, how in asked
         ]
-        chars = [_chars(state, *proposed, overflow=how) for state, proposed, how in asked]
-        items, timings = await self._score(renderings, chars, terms)
+        anew = self.source.renders_anew
+        costs = [rendering_cost(state, proposed, how, anew=anew) for state, proposed, how in asked]
+        items, timings = await self._score(renderings, costs, terms)
         rankings = [self._ranking(proposed, item) for proposed, item in zip(candidates, items, strict=True)]
         return self._report(Rankings(rankings, timings))
 
@@ -124,15 +122,16 @@ class Scorer:
             item if isinstance(item, RequestError) else partial(self.source.trajectory, item, last, how)
             for item, how in asked
         ]
-        chars = [_chars(item, overflow=how) for item, how in asked]
-        items, timings = await self._score(renderings, chars, terms)
+        anew = self.source.renders_anew
+        costs = [rendering_cost(item, (), how, anew=anew, scores=last) for item, how in asked]
+        items, timings = await self._score(renderings, costs, terms)
         scored = [
             ItemScores(step_scores(item.raws, self._promise, item.apart), item.usage, item.error) for item in items
         ]
         return Scores(scored, timings)
 
     async def _score(
-        self, renderings: Sequence[Rendering | RequestError], chars: Sequence[int], terms: Terms
+        self, renderings: Sequence[Rendering | RequestError], costs: Sequence[int], terms: Terms
     ) -> tuple[list[ItemRawScores], Timings]:
         """Renders items, looks up their scores, and has the source compute the missing ones as one request.
 
@@ -146,7 +145,7 @@ class Scorer:
         async with within_deadline(terms.deadline) as stages:
             render = _outcome if terms.per_item else _render
             named = [partial(render, index, rendering) for index, rendering in enumerate(renderings)]
-            items = await self._texts.each(named, chars, terms)
+            items = await self._texts.each(named, costs, terms)
             stages.enter("cache")
             questions = [question for item in items if isinstance(item, ItemQuestions) for question in item.questions]
             known = await self._cache.get(list({key: None for question in questions for key in question.keys}))
@@ -181,34 +180,6 @@ class Scorer:
 
 def _no_cuts(items: Sequence[object]) -> list[Overflow]:
     return ["error"] * len(items)
-
-
-def _chars(
-    history: Trajectory | State | Conversation | RequestError, *candidates: str | Message, overflow: Overflow
-) -> int:
-    """The characters of an item, a measure of what rendering it costs; 0 for an error."""
-    if isinstance(history, RequestError):
-        return 0
-    texts = [*_texts(history), *chain.from_iterable(map(_texts, candidates))]
-    return (1 if overflow == "error" else CUT_COST) * (sum(map(len, texts)) + TEXT_CHARS * len(texts))
-
-
-def _texts(part: Trajectory | State | Conversation | Message | str) -> Iterator[str]:
-    """Every text of a history or a candidate."""
-    match part:
-        case str():
-            yield part
-        case Message():
-            yield part.text
-            yield from (text for call in part.tool_calls for text in (call.name, call.arguments))
-            yield part.reasoning or ""
-        case Conversation():
-            yield from part.tools
-            yield from chain.from_iterable(map(_texts, part.messages))
-        case _:
-            yield part.task
-            yield from (text for step in part.steps for text in (step.observation, step.action))
-            yield part.observation if isinstance(part, State) else ""
 
 
 def _outcome(index: int, rendering: Rendering | RequestError) -> ItemQuestions[Any] | RequestError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from agentprm.errors import TooLong
 from agentprm.types import Conversation, Message, State, Trajectory
@@ -46,6 +46,11 @@ class Sequencer(Protocol):
         """Most tokens of a sequence."""
         ...
 
+    @property
+    def renders_anew(self) -> bool:
+        """Whether each score takes a rendering of the whole history."""
+        ...
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """The tokens of each text on its own; of a text that is longer than the context one more than that holds."""
         ...
@@ -75,6 +80,8 @@ class TextSequencer:
         scope: makes the keys of the model's scores.
         context_length: most tokens of a sequence.
     """
+
+    renders_anew: Final = False
 
     def __init__(self, renderer: Renderer, scope: KeyScope, *, context_length: int) -> None:
         self._renderer = renderer

@@ -61,6 +61,11 @@ class Source(Protocol[Q]):
         """False once only a new process can score again."""
         ...
 
+    @property
+    def renders_anew(self) -> bool:
+        """Whether each score takes a rendering of the whole history, as with a chat template."""
+        ...
+
     def trajectory(
         self, history: Trajectory | Conversation, last: int | None, overflow: Overflow = "error"
     ) -> ItemQuestions[Q]:

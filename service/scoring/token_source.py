@@ -40,6 +40,10 @@ class TokenSource:
     def alive(self) -> bool:
         return self._batcher.alive
 
+    @property
+    def renders_anew(self) -> bool:
+        return self._sequencer.renders_anew
+
     def refuse_unless_open(self) -> None:
         self._batcher.refuse_unless_open()
 

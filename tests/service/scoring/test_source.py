@@ -37,6 +37,7 @@ class LengthSource:
     """The raw score of an action is its length, one token each."""
 
     alive = True
+    renders_anew = False
 
     def __init__(self) -> None:
         self.computed: list[list[str]] = []
