@@ -7,14 +7,14 @@ from typing import Literal, Self, overload
 from agentprm import calls, wire
 from agentprm.address import address
 from agentprm.aggregate import Aggregate
-from agentprm.calls import R
+from agentprm.calls import Defaults, R
 from agentprm.connections import AsyncConnections
 from agentprm.errors import ConnectionFailed, NotReady, UnexpectedReply
 from agentprm.exchange import FAILURES, CallPolicy, Exchange, means_not_ready
 from agentprm.items import Candidates, Chat, RankLike, TrajectoryLike
 from agentprm.outcomes import Outcomes
 from agentprm.transports import AsyncTransport
-from agentprm.types import State
+from agentprm.types import Overflow, State
 
 
 class AsyncClient:
@@ -28,6 +28,7 @@ class AsyncClient:
         base_url: str,
         *,
         model: str | None = None,
+        overflow: Overflow = "error",
         api_key: str | None = None,
         timeout: float = 60.0,
         max_retries: int = 2,
@@ -35,7 +36,7 @@ class AsyncClient:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """Takes the arguments of ``Client``; ``sleep`` is awaited."""
-        self._model = model
+        self._defaults = Defaults(model, overflow)
         service = address(base_url, api_key, through_proxy=transport is None)
         self._policy = CallPolicy(timeout, max_retries, service.proxy_place)
         self._sleep = sleep
@@ -90,7 +91,7 @@ class AsyncClient:
         request_id: str | None = None,
     ) -> wire.ScoreStepReply | Outcomes[wire.StepResult]:
         """Promise, progress and raw score of the last step of each trajectory."""
-        call = calls.score_step(items, self._model, on_error)
+        call = calls.score_step(items, self._defaults, on_error)
         return await self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     @overload
@@ -126,7 +127,7 @@ class AsyncClient:
 
         With ``aggregate`` each result has that number of its promises too.
         """
-        call = calls.score_trajectory(items, self._model, aggregate, on_error)
+        call = calls.score_trajectory(items, self._defaults, aggregate, on_error)
         return await self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     @overload
@@ -156,7 +157,7 @@ class AsyncClient:
         request_id: str | None = None,
     ) -> wire.RankActionsReply | Outcomes[wire.RankResult]:
         """Ranks the candidates of each ``(state, candidates)`` or ``wire.RankItem``; ``results`` are in item order."""
-        call = calls.rank_actions(items, self._model, on_error)
+        call = calls.rank_actions(items, self._defaults, on_error)
         return await self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     async def models(self) -> wire.ModelsReply:

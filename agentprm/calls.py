@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from agentprm import wire
 from agentprm.aggregate import Aggregate
@@ -11,6 +11,7 @@ from agentprm.errors import InvalidRequest
 from agentprm.items import RankLike, TrajectoryLike, rank_items, trajectory_items
 from agentprm.matching import SentItem
 from agentprm.outcomes import Outcomes, to_outcomes
+from agentprm.types import Overflow
 
 R = TypeVar("R")
 Item = wire.TrajectoryItem | wire.RankItem
@@ -18,6 +19,13 @@ Item = wire.TrajectoryItem | wire.RankItem
 
 class ReadyReply(wire.Reply):
     status: Literal["ready"]
+
+
+class Defaults(NamedTuple):
+    """What a client says once for all its calls; an item that names its own ``overflow`` keeps it."""
+
+    model: str | None
+    overflow: Overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +53,28 @@ READY: Final[Call[ReadyReply]] = Call("GET", "/ready", ReadyReply, _as_it_is)
 
 
 def score_step(
-    items: Iterable[TrajectoryLike], model: str | None, on_error: wire.OnError
+    items: Iterable[TrajectoryLike], defaults: Defaults, on_error: wire.OnError
 ) -> Call[wire.ScoreStepReply | Outcomes[wire.StepResult]]:
-    fields = {"model": model, "on_error": on_error, "items": trajectory_items(items)}
+    listed = trajectory_items(items, defaults.overflow)
+    fields = {"model": defaults.model, "on_error": on_error, "items": listed}
     request = wire.validate(wire.ScoreRequest, fields)
     return _post("/score_step", request, wire.ScoreStepReply, wire.ScoreStepOutcomes)
 
 
 def score_trajectory(
-    items: Iterable[TrajectoryLike], model: str | None, aggregate: Aggregate | None, on_error: wire.OnError
+    items: Iterable[TrajectoryLike], defaults: Defaults, aggregate: Aggregate | None, on_error: wire.OnError
 ) -> Call[wire.ScoreTrajectoryReply | Outcomes[wire.TrajectoryResult]]:
-    fields = {"model": model, "on_error": on_error, "aggregate": aggregate, "items": trajectory_items(items)}
+    listed = trajectory_items(items, defaults.overflow)
+    fields = {"model": defaults.model, "on_error": on_error, "aggregate": aggregate, "items": listed}
     request = wire.validate(wire.ScoreTrajectoryRequest, fields)
     return _post("/score_trajectory", request, wire.ScoreTrajectoryReply, wire.ScoreTrajectoryOutcomes)
 
 
 def rank_actions(
-    items: Iterable[RankLike], model: str | None, on_error: wire.OnError
+    items: Iterable[RankLike], defaults: Defaults, on_error: wire.OnError
 ) -> Call[wire.RankActionsReply | Outcomes[wire.RankResult]]:
-    fields = {"model": model, "on_error": on_error, "items": rank_items(items)}
+    listed = rank_items(items, defaults.overflow)
+    fields = {"model": defaults.model, "on_error": on_error, "items": listed}
     request = wire.validate(wire.RankRequest, fields)
     return _post("/rank_actions", request, wire.RankActionsReply, wire.RankActionsOutcomes)
 

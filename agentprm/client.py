@@ -7,14 +7,14 @@ from typing import Literal, Self, overload
 from agentprm import calls, wire
 from agentprm.address import address
 from agentprm.aggregate import Aggregate
-from agentprm.calls import R
+from agentprm.calls import Defaults, R
 from agentprm.connections import Connections
 from agentprm.errors import ConnectionFailed, NotReady, UnexpectedReply
 from agentprm.exchange import FAILURES, CallPolicy, Exchange, means_not_ready
 from agentprm.items import Candidates, Chat, RankLike, TrajectoryLike
 from agentprm.outcomes import Outcomes
 from agentprm.transports import Transport
-from agentprm.types import State
+from agentprm.types import Overflow, State
 
 
 class Client:
@@ -47,6 +47,7 @@ class Client:
         base_url: str,
         *,
         model: str | None = None,
+        overflow: Overflow = "error",
         api_key: str | None = None,
         timeout: float = 60.0,
         max_retries: int = 2,
@@ -58,6 +59,8 @@ class Client:
         Args:
             base_url: ``http://`` or ``https://``, host, and a path if the service has one.
             model: name, ``name@version`` or alias; the service's default without it.
+            overflow: what becomes of a history that is too long, unless an item says it: ``error``, ``drop_oldest`` or
+                ``shorten_observations``.
             api_key: sent as a bearer token.
             timeout: seconds to wait for a reply, once the call has its place.
             max_retries: attempts after the first.
@@ -67,7 +70,7 @@ class Client:
         Raises:
             ValueError: an argument, or a proxy of the environment, that cannot be used.
         """
-        self._model = model
+        self._defaults = Defaults(model, overflow)
         service = address(base_url, api_key, through_proxy=transport is None)
         self._policy = CallPolicy(timeout, max_retries, service.proxy_place)
         self._sleep = sleep
@@ -120,7 +123,7 @@ class Client:
         request_id: str | None = None,
     ) -> wire.ScoreStepReply | Outcomes[wire.StepResult]:
         """Promise, progress and raw score of the last step of each trajectory."""
-        call = calls.score_step(items, self._model, on_error)
+        call = calls.score_step(items, self._defaults, on_error)
         return self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     @overload
@@ -156,7 +159,7 @@ class Client:
 
         With ``aggregate`` each result has that number of its promises too.
         """
-        call = calls.score_trajectory(items, self._model, aggregate, on_error)
+        call = calls.score_trajectory(items, self._defaults, aggregate, on_error)
         return self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     @overload
@@ -186,7 +189,7 @@ class Client:
         request_id: str | None = None,
     ) -> wire.RankActionsReply | Outcomes[wire.RankResult]:
         """Ranks the candidates of each ``(state, candidates)`` or ``wire.RankItem``; ``results`` are in item order."""
-        call = calls.rank_actions(items, self._model, on_error)
+        call = calls.rank_actions(items, self._defaults, on_error)
         return self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     def models(self) -> wire.ModelsReply:

@@ -4,12 +4,12 @@ Whatever else is passed is refused with a sentence that says what is expected, b
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from agentprm import wire
 from agentprm.chats.objects import MessageObject, as_fields, is_object
 from agentprm.errors import InvalidRequest
-from agentprm.types import State, Step, Trajectory
+from agentprm.types import Overflow, State, Step, Trajectory
 
 ChatMessage = MessageObject
 """One turn in OpenAI chat form: a mapping, a pydantic model such as ``wire.Message``, or a dataclass."""
@@ -23,6 +23,7 @@ Candidates = Sequence[Candidate] | wire.Sample
 RankLike = tuple[State | Chat, Candidates] | wire.RankItem
 
 Fields = dict[str, Any]
+Item = TypeVar("Item", wire.TrajectoryItem, wire.RankItem)
 
 _ONE_THING: Final = (str, bytes, bytearray, Mapping, wire.Body, wire.Message)
 """Types that Python can iterate over though they are one value and no list."""
@@ -31,24 +32,28 @@ _STATE: Final = "a State or a chat (a list of messages, or a dict with them)"
 _PAIR: Final = "a pair (state, candidates) or a RankItem"
 
 
-def trajectory_items(items: Iterable[TrajectoryLike]) -> list[Fields | wire.TrajectoryItem]:
-    """Items of ``/score_step`` and ``/score_trajectory``.
+def trajectory_items(items: Iterable[TrajectoryLike], overflow: Overflow) -> list[Fields | wire.TrajectoryItem]:
+    """Items of ``/score_step`` and ``/score_trajectory``. Those that say nothing of it have this ``overflow``.
 
     Raises:
         InvalidRequest: no list of trajectories.
     """
     listed = _listed("items", items, f"a list, each item {_TRAJECTORY}")
-    return [_trajectory(f"items.{index}", item) for index, item in enumerate(listed)]
+    return [_with_overflow(_trajectory(f"items.{index}", item), overflow) for index, item in enumerate(listed)]
 
 
-def rank_items(items: Iterable[RankLike]) -> list[Fields | wire.RankItem]:
-    """Items of ``/rank_actions``.
+def rank_items(items: Iterable[RankLike], overflow: Overflow) -> list[Fields | wire.RankItem]:
+    """Items of ``/rank_actions``. Those that say nothing of it have this ``overflow``.
 
     Raises:
         InvalidRequest: no list of pairs (state, candidates).
     """
     listed = _listed("items", items, f"a list, each item {_PAIR}")
-    return [_proposal(f"items.{index}", item) for index, item in enumerate(listed)]
+    return [_with_overflow(_proposal(f"items.{index}", item), overflow) for index, item in enumerate(listed)]
+
+
+def _with_overflow(item: Fields | Item, overflow: Overflow) -> Fields | Item:
+    return {"overflow": overflow, **item} if isinstance(item, dict) else item
 
 
 def _trajectory(where: str, item: Any) -> Fields | wire.TrajectoryItem:

@@ -10,7 +10,7 @@ import httpx
 from agentprm import AsyncClient, Client
 
 MODEL = {"name": "textcraft-demo", "version": "1", "digest": "sha256:5f0c"}
-CLIENT_OPTIONS = {"model", "api_key", "max_retries"}
+CLIENT_OPTIONS = {"model", "overflow", "api_key", "max_retries"}
 USAGE = {"tokens": 113, "computed": 12, "prefix_cache": 101, "score_cache": 0, "unknown": 0}
 STEP = {"id": None, "promise": 0.71, "progress": 0.08, "raw": 0.9, "usage": USAGE}
 

@@ -106,3 +106,23 @@ def test_another_word_is_refused_before_anything_is_sent(service: ScriptedServic
     with pytest.raises(InvalidRequest, match="on_error: Input should be 'item' or 'request'"):
         service.call("score_step", [TORCH], on_error="skip")
     assert not service.requests
+
+
+def test_a_client_lets_histories_be_cut_unless_an_item_says_otherwise(service: ScriptedService) -> None:
+    fields = {"task": "t", "steps": [{"action": "a"}]}
+    own = [wire.TrajectoryItem.model_validate({**fields, "overflow": how}) for how in ("error", "shorten_observations")]
+    chat = {"messages": [{"role": "user", "content": "t"}, {"role": "assistant", "content": "a"}]}
+    service.answers = [reply(*[STEP] * 5), reply(*[STEP] * 2)]
+    service.call(
+        "score_step", [TORCH, *own, chat, {**chat, "overflow": "shorten_observations"}], overflow="drop_oldest"
+    )
+    said = [item.get("overflow") for item in items_of(service.requests[0])]
+    assert said == ["drop_oldest", None, "shorten_observations", "drop_oldest", "shorten_observations"]
+    service.call("score_step", [TORCH, chat])
+    assert all("overflow" not in item for item in items_of(service.requests[1]))
+
+
+def test_an_unknown_overflow_of_a_client_is_refused_before_anything_is_sent(service: ScriptedService) -> None:
+    with pytest.raises(InvalidRequest, match=r"items\.0\.overflow"):
+        service.call("score_step", [TORCH], overflow="truncate")
+    assert not service.requests
