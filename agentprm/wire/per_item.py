@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final, Literal, get_args
 
 from pydantic import Field, GetCoreSchemaHandler, ValidationError, ValidationInfo
@@ -10,6 +9,7 @@ from pydantic_core import CoreSchema, core_schema
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from agentprm.errors import InvalidRequest
+from agentprm.wire.branches import meant
 from agentprm.wire.decode import invalid_request
 from agentprm.wire.fields import MAX_NAME, TooManyErrors
 
@@ -19,8 +19,6 @@ OnError = Literal["item", "request"]
 MAX_REFUSED_ITEMS: Final = 1024
 """Most wrong items of a body that are told apart. The next one refuses the body: each costs some 20 us."""
 MAX_ERRORS_OF_ITEM: Final = 5
-_JSON_WORDS: Final = {"model_type": "Input should be an object", "list_type": "Input should be a valid array"}
-"""What pydantic says of JSON text. Of Python's objects it says "dictionary" and "list", and names our classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +62,8 @@ def _item_or_refused(value: Any, validate: ValidatorFunctionWrapHandler, info: V
     try:
         return validate(value)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        errors = [
-            {**each, "msg": _JSON_WORDS.get(each["type"], each["msg"])} for each in islice(found, MAX_ERRORS_OF_ITEM)
-        ]
+        found = meant(error.errors(include_url=False, include_context=False, include_input=False))
+        errors = found[:MAX_ERRORS_OF_ITEM]
     except TooManyErrors as error:
         errors = [{"loc": (), "msg": str(error), "type": "too_many_errors"}]
     if info.context is not None:
