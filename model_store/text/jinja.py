@@ -26,7 +26,7 @@ _SENTENCE: Final = 300
 class JinjaTemplate:
     """One compiled template; safe to call from several threads.
 
-    ``reads`` are all names in it, its own among them.
+    ``reads`` are all names in it, its own among them. ``fields`` are all attributes, and all texts that can name one.
 
     Raises:
         ValueError: the source is no template.
@@ -35,7 +35,9 @@ class JinjaTemplate:
     def __init__(self, source: str, date: str | None) -> None:
         environment = _environment(date)
         try:
-            self.reads = frozenset(name.name for name in environment.parse(source).find_all(nodes.Name))
+            parsed = environment.parse(source)
+            self.reads = frozenset(name.name for name in parsed.find_all(nodes.Name))
+            self.fields = frozenset(_fields(parsed))
             self._template = environment.from_string(source)
         except (TemplateError, RecursionError) as error:
             raise ValueError(f"it is no Jinja template: {one_line(str(error), _SENTENCE)}") from error
@@ -60,6 +62,11 @@ class JinjaTemplate:
         except Exception as error:
             why = one_line(str(error), _SENTENCE) or type(error).__name__
             raise Unrenderable(f"the checkpoint's chat template refuses this chat: {why}") from error
+
+
+def _fields(template: nodes.Template) -> Iterator[str]:
+    yield from (read.attr for read in template.find_all(nodes.Getattr))
+    yield from (text.value for text in template.find_all(nodes.Const) if isinstance(text.value, str))
 
 
 def _bounded(pieces: Iterator[str], max_chars: int) -> Iterator[str]:

@@ -191,3 +191,6 @@ def test_reasoning_that_must_be_scored_is_refused_by_a_template_without_a_place_
         assert renderer_for(name).token_ids(wanted) == renderer_for(name).token_ids(said)
     with pytest.raises(Unrenderable, match="has no place for it"):
         renderer_for("llama3_2").token_ids(wanted)
+    source = "{% if enable_thinking %}Go on thinking.{% endif %}{{ messages[0].content }}"
+    with pytest.raises(Unrenderable, match="has no place for it"):
+        ChatRenderer(tokenizer_for(source), source, ChatTemplate()).token_ids(wanted)
