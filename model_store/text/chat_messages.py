@@ -111,6 +111,12 @@ def _content(message: Message, chat: ChatTemplate) -> str | list[dict[str, str]]
 
 
 def _tool_call(call: ToolCall, chat: ChatTemplate) -> dict[str, Any]:
-    arguments = parsed_arguments(call.arguments) if chat.arguments == "object" else call.arguments
-    function = {"name": call.name, "arguments": arguments}
+    function = {"name": call.name, "arguments": _arguments(call.arguments, chat)}
     return {**({} if call.id is None else {"id": call.id}), "type": "function", "function": function}
+
+
+def _arguments(text: str, chat: ChatTemplate) -> Any:
+    """Arguments as the template reads them. An empty text is an empty object to it, as in vLLM."""
+    if chat.arguments == "text":
+        return text
+    return parsed_arguments(text) if text else {}

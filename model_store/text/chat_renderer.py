@@ -17,7 +17,7 @@ from model_store.errors import CheckpointCorrupt, ManifestInvalid, one_line
 from model_store.format.chat import CHAT_TEMPLATE, ChatTemplate
 from model_store.format.store import Checkpoint
 from model_store.text.chat_messages import REASONING, SpecialText, as_values, tools_as_values
-from model_store.text.jinja import JinjaTemplate
+from model_store.text.jinja import JinjaTemplate, can_write
 from model_store.text.recent import Recent
 from model_store.text.runs import UNLIMITED, Place, Run, RunTokenizer, TooManyTokens, Unrenderable
 from model_store.text.tokenizer_file import load_tokenizer
@@ -59,7 +59,8 @@ class ChatRenderer:
             self._template = JinjaTemplate(source, chat.date)
         except ValueError as error:
             raise CheckpointCorrupt(f"the chat template cannot be used: {error}") from error
-        self._written = (source, *chat.variables.values())
+        texts = (source, *chat.variables.values())
+        self._written = [token for token in self._runs.special if any(can_write(text, token) for text in texts)]
         self._runs.refuse_conditional(self._written)
         self._chats = Recent[Conversation, list[int]](KEPT, _chat_size)
         self._turns = Recent[Message, dict[str, Any]](KEPT, _turn_size)
@@ -79,8 +80,7 @@ class ChatRenderer:
         Raises:
             CheckpointCorrupt: a chat could become a token without a row.
         """
-        special = (index for token, index in self._runs.special.items() if any(token in text for text in self._written))
-        largest = max(self._runs.largest_id, *special, 0)
+        largest = max(self._runs.largest_id, *(self._runs.special[token] for token in self._written), 0)
         if largest >= rows:
             raise CheckpointCorrupt(f"the tokenizer has a token {largest} and the embedding only {rows} rows")
 

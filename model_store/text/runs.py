@@ -100,15 +100,16 @@ class RunTokenizer:
         """The ids of special tokens, by their texts."""
         return {text: index for text, (index, _) in self._special.items()}
 
-    def refuse_conditional(self, texts: Collection[str]) -> None:
-        """Checks that special tokens in a template's texts are tokens wherever they stand.
+    def refuse_conditional(self, tokens: Collection[str]) -> None:
+        """Checks that the special tokens of a template are tokens wherever they stand.
 
         Raises:
             CheckpointCorrupt: one is a token as a word of its own only, or only where a normalizer leaves it so.
         """
-        for content, (_, token) in self._special.items():
+        for content in tokens:
+            _, token = self._special[content]
             normal = self._normalizer is None or self._normalizer.normalize_str(content) == content
-            if (token.single_word or (token.normalized and not normal)) and any(content in text for text in texts):
+            if token.single_word or (token.normalized and not normal):
                 raise CheckpointCorrupt(
                     f"special token {one_line(content)!r} is recognised in some places only (single_word or "
                     "normalized), which a chat template cannot rely on"

@@ -12,6 +12,7 @@ from model_store.errors import CheckpointError, ManifestInvalid
 from model_store.format.chat import ChatTemplate, check_chat
 from model_store.format.store import Store
 from model_store.importers.chat_template import chat_source, chat_texts
+from model_store.importers.padding import pad_token
 from model_store.importers.sample import left_out
 from model_store.text.chat_renderer import load_chat_renderer
 from model_store.text.jinja import JinjaTemplate
@@ -195,3 +196,13 @@ def test_of_two_templates_each_keeps_the_white_space_at_its_ends(tmp_path: Path)
     for tools, own in ((None, default), ([{}], with_tools)):
         expected = JinjaTemplate(own, None).render(said, tools, {}, 100)
         assert JinjaTemplate(source.text, None).render(said, tools, {}, 100) == expected
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "{{ '<|' + 'im_end' + '|>' }}"])
+def test_padding_that_a_template_writes_in_one_piece_or_in_several_is_kept(tmp_path: Path, end: str) -> None:
+    tokenizer = tokenizer_for("")
+    pad = tokenizer.token_to_id("<|im_end|>")
+    config = {"architectures": ["LlamaForSequenceClassification"], "pad_token_id": pad}
+    source = "{% for m in messages %}<|im_start|>{{ m.content }}" + end + "{% endfor %}"
+    assert pad_token(config, {"head": "linear"}, None, [source], tokenizer) == {"pad_token_id": pad}
+    assert pad_token(config, {"head": "linear"}, None, [source.replace(end, "")], tokenizer) == {}

@@ -104,3 +104,15 @@ def test_a_template_of_tokens_that_are_tokens_in_some_places_only_is_refused() -
         assert renderer_of(tokenizer, "{{ messages[0].content }}").token_ids(chat("a"))
         with pytest.raises(CheckpointCorrupt, match="'<S>' is recognised in some places only"):
             renderer_of(tokenizer, "{{ messages[0].content }}<S>")
+
+
+def test_a_token_that_a_template_puts_together_counts_as_its_own() -> None:
+    source = "{{ '<' + 'S' + '>' }}{{ messages[0].content }}"
+    tokenizer = byte_level([])
+    tokenizer.add_special_tokens(["<S>"])
+    renderer = renderer_of(tokenizer, source)
+    rows = tokenizer.get_vocab_size()
+    assert renderer.token_ids(chat("a"))[0] == rows - 1
+    renderer.refuse_too_few_rows(rows)
+    with pytest.raises(CheckpointCorrupt, match="embedding only"):
+        renderer.refuse_too_few_rows(rows - 1)
