@@ -16,6 +16,8 @@ from model_store.text.jinja import NOW
 TOOLS_TEMPLATE: Final = "tool_use"
 """Name of the template for chats with tools, where a tokenizer has several."""
 _SECONDS: Final = 60
+_AS_IT_ENDS: Final = "{{ '' }}"
+"""Keeps white space at the end of a template, which a tag behind it would take. A tag before takes one newline."""
 
 
 class ChatSource(NamedTuple):
@@ -73,7 +75,7 @@ def _either(path: Path, templates: dict[str, str]) -> str:
         raise CheckpointError(f"{path} has several chat templates and no default: {one_line(', '.join(templates))}")
     if tools is None:
         return default
-    with_tools, without = (text.removesuffix("\n") for text in (tools, default))
+    with_tools, without = ("\n" + text.removesuffix("\n") + _AS_IT_ENDS for text in (tools, default))
     return f"{{% if tools is not none %}}{with_tools}{{% else %}}{without}{{% endif %}}"
 
 

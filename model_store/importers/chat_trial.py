@@ -18,6 +18,8 @@ CPU_SECONDS: Final = 20
 MAX_CHARS: Final = 1_000_000
 _THINKING: Final = "<think>so</think>then"
 _MARK: Final = "crossword"
+_VALUE: Final = "seven across"
+_PARTS: Final = [{"type": "text", "text": _MARK}]
 _TOOL: Final = {
     "type": "function",
     "function": {
@@ -111,7 +113,7 @@ def fields(trial: _Trial) -> dict[str, Any]:
     Raises:
         ValueError: it renders no user turn.
     """
-    without, with_empty = _arguments(trial), _arguments(trial, content="")
+    without, with_empty = _arguments(trial, {}), _arguments(trial, {"content": ""})
     return {
         "content": _content(trial),
         "empty_content": without is None and with_empty is not None,
@@ -121,21 +123,43 @@ def fields(trial: _Trial) -> dict[str, Any]:
 
 
 def _content(trial: _Trial) -> str:
-    as_text = _MARK in _tried(trial, [{"role": "user", "content": _MARK}])
-    parts = _tried(trial, [{"role": "user", "content": [{"type": "text", "text": _MARK}]}])
-    as_parts = _MARK in parts and "'type'" not in parts
+    user, *others = _turns()
+    as_text, as_parts = _reads(trial, *user, _MARK), _reads(trial, *user, _PARTS)
     if not (as_text or as_parts):
         trial([{"role": "user", "content": _MARK}])  # raises what the template says
         raise ValueError("it leaves out what the user says")
-    return "both" if as_text and as_parts else "parts" if as_parts else "text"
+    if as_text and as_parts:
+        only_text = any(_reads(trial, *turn, _MARK) and not _reads(trial, *turn, _PARTS) for turn in others)
+        return "text" if only_text else "both"
+    return "parts" if as_parts else "text"
 
 
-def _arguments(trial: _Trial, **content: str) -> str | None:
-    """How arguments are handed over in a turn with this content; None if the template refuses such a chat."""
-    as_object = _tried(trial, _calling({_MARK: "a"}, content), [_TOOL])
-    as_text = _tried(trial, _calling(f'{{"{_MARK}": "a"}}', content), [_TOOL])
-    in_python = f"{{'{_MARK}'" in as_object  # the template prints what it is given, so it is meant to be JSON text
-    return "text" if as_text and (in_python or not as_object) else "object" if as_object else None
+def _turns() -> list[tuple[list[dict[str, Any]], int]]:
+    """Chats with the index of one turn: of a user first, then of the other roles."""
+    said = [{"role": role, "content": "said"} for role in ("system", "user", "assistant")]
+    return [(said[1:2], 0), (said[:2], 0), (said[1:], 1), (_calling({}, {"content": ""})[:3], 2)]
+
+
+def _reads(trial: _Trial, chat: Sequence[dict[str, Any]], at: int, content: Any) -> bool:
+    """Whether a turn shows this content. Some templates print a list as Python does."""
+    found = _tried(trial, [*chat[:at], chat[at] | {"content": content}, *chat[at + 1 :]])
+    return _MARK in found and "'type'" not in found
+
+
+def _arguments(trial: _Trial, content: dict[str, str]) -> str | None:
+    """How arguments are handed over in a turn with this content; None if the template refuses such a chat.
+
+    A template without a place for the tool's answer is tried without one.
+    """
+    for turns in (4, 2):
+        as_object = _tried(trial, _calling({_MARK: _VALUE}, content)[:turns], [_TOOL])
+        as_text = _tried(trial, _calling(json.dumps({_MARK: _VALUE}), content)[:turns], [_TOOL])
+        in_python = f"{{'{_MARK}'" in as_object  # the template prints what it is given, so it is meant to be JSON text
+        if _VALUE in as_text and (in_python or _VALUE not in as_object):
+            return "text"
+        if as_object:
+            return "object"
+    return None
 
 
 def _calling(arguments: Any, content: dict[str, str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from model_store.text.jinja import can_write
 from model_store.text.runs import Place, Run, RunTokenizer
 
 
@@ -41,7 +42,7 @@ def pad_token(
 def _is_written(token: int, texts: Sequence[str], tokenizer: Tokenizer) -> bool:
     """Whether one of the texts holds a token, or people can write it."""
     added = tokenizer.get_added_tokens_decoder().get(token)
-    return added is None or not added.special or any(added.content in text for text in texts)
+    return added is None or not added.special or any(can_write(text, added.content) for text in texts)
 
 
 def _can_end(token: int, template: Mapping[str, Any], tokenizer: Tokenizer) -> bool:

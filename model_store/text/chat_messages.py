@@ -1,40 +1,57 @@
 """Chats as the values that a chat template is rendered with.
 
-Special tokens in what people and tools said are no tokens of the template. A private character is put into them, so
-that the template's own can be told apart; it is taken out again when the text around them is tokenised.
+Special tokens in what people and tools said are no tokens of the template. They stand between two marks, as
+transformers puts them with ``sanitize_control_tokens``, so that the template's own can be told apart.
 """
 
 import json
 import re
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agentprm.types import Conversation, Message, ToolCall
 from model_store.format.chat import ChatTemplate
 from model_store.text.conversations import parsed_arguments
 from model_store.text.runs import any_of
 
-_MARK: Final = "\ue000"
-_WRITTEN, _WITHIN_TOKEN = _MARK + "\ue001", _MARK + "\ue002"
-"""The private character where a text has it itself, and where it keeps a token from being one."""
+BEGIN: Final = "\ue000"
+END: Final = "\ue001"
+"""Private characters around a special token that somebody said."""
+_WRITTEN: Final = "\ue002"
+"""Stands before each of these three characters that somebody said."""
+_OWN: Final = re.compile(r"[\ue000-\ue002]|(?<=\\)ue00[0-2]")
+_EITHER: Final = {mark: rf"(?:{mark}|\\u{ord(mark):04x})" for mark in (BEGIN, END, _WRITTEN)}
+"""A mark in a template's text. JSON in ASCII and Python's ``repr`` both write it as an escape of six characters."""
 
+_HINTS: Final = (BEGIN, END, _WRITTEN, "ue00")
+"""Texts of which a text with a mark has one. Looking for them is much faster than for the patterns."""
 
 REASONING: Final = ("thinking", "reasoning_content")
 """The names under which templates read what a model thought. A turn has it under both, as transformers gives it."""
 
 
+class Piece(NamedTuple):
+    """A part of a template's text. ``said`` is a special token that somebody said: it is plain text."""
+
+    text: str
+    said: bool
+
+
 class SpecialText:
-    """Marks special tokens in texts that are said, and takes the marks out again.
+    """Marks special tokens in texts that are said, and finds the marks in a template's text.
 
     Args:
         tokens: the texts of the tokenizer's special tokens.
     """
 
     def __init__(self, tokens: Collection[str]) -> None:
-        self._tokens = any_of([token for token in tokens if len(token) > 1])
+        self._tokens = any_of(tokens)
+        token = self._tokens.pattern if self._tokens else "(?!)"
+        begin, end, written = _EITHER.values()
+        self._marks = re.compile(f"{written}(\\\\ue00[0-2]|.)|{begin}({token}){end}|{begin}|{end}|{written}", re.DOTALL)
 
     def marked(self, value: Any) -> Any:
-        """A JSON value in which no text holds a special token."""
+        """A JSON value in whose texts each special token stands between marks."""
         match value:
             case str():
                 return self._marked_text(value)
@@ -45,22 +62,31 @@ class SpecialText:
         return value
 
     def _marked_text(self, text: str) -> str:
-        if _MARK in text:
-            text = text.replace(_MARK, _WRITTEN)
-        if self._tokens is None:
-            return text
-        while (marked := self._tokens.sub(_with_mark, text)) != text:
-            text = marked  # another token may lie within one that is marked
-        return text
+        if _may_hold_marks(text):
+            text = _OWN.sub(lambda own: _WRITTEN + own[0], text)
+        return self._tokens.sub(lambda token: BEGIN + token[0] + END, text) if self._tokens else text
 
-    @staticmethod
-    def unmarked(text: str) -> str:
-        """A text of the template without the marks."""
-        return text.replace(_WITHIN_TOKEN, "").replace(_WRITTEN, _MARK) if _MARK in text else text
+    def pieces(self, text: str) -> list[Piece]:
+        """Cuts a template's text at the marks, which are in no piece.
+
+        A template that splits a text can part the marks of a token. They still keep what is beside them apart.
+        """
+        if not _may_hold_marks(text):
+            return [Piece(text, said=False)] if text else []
+        pieces, text_before, begin = list[Piece](), "", 0
+        for mark in self._marks.finditer(text):
+            written, token = mark.groups()
+            text_before += text[begin : mark.start()] + (written or "")
+            begin = mark.end()
+            if written is None:
+                pieces += [Piece(text_before, said=False), Piece(token or "", said=True)]
+                text_before = ""
+        pieces.append(Piece(text_before + text[begin:], said=False))
+        return [piece for piece in pieces if piece.text]
 
 
-def _with_mark(token: re.Match[str]) -> str:
-    return token[0][:1] + _WITHIN_TOKEN + token[0][1:]
+def _may_hold_marks(text: str) -> bool:
+    return any(hint in text for hint in _HINTS)
 
 
 def as_values(message: Message, chat: ChatTemplate) -> dict[str, Any]:
@@ -90,7 +116,12 @@ def _content(message: Message, chat: ChatTemplate) -> str | list[dict[str, str]]
 
 
 def _tool_call(call: ToolCall, chat: ChatTemplate) -> dict[str, Any]:
-    said = call.arguments or "{}"  # as vLLM hands over a call without arguments
-    arguments = parsed_arguments(said) if chat.arguments == "object" else said
-    function = {"name": call.name, "arguments": arguments}
+    function = {"name": call.name, "arguments": _arguments(call.arguments, chat)}
     return {**({} if call.id is None else {"id": call.id}), "type": "function", "function": function}
+
+
+def _arguments(text: str, chat: ChatTemplate) -> Any:
+    """Arguments as the template reads them. An empty text is an empty object to it, as in vLLM."""
+    if chat.arguments == "text":
+        return text
+    return parsed_arguments(text) if text else {}

@@ -2,7 +2,8 @@
 
 The token ids are those of ``apply_chat_template(messages, tools=tools, sanitize_control_tokens=True)`` of
 transformers. A template may render a turn differently once others follow, so each chat is rendered as a whole. Its
-text is cut at special tokens, and the runs between them are tokenised once: a chat that grew has few new ones.
+text is cut at special tokens, and the runs between them are tokenised once: a chat that grew has few new ones. Special
+tokens that somebody said are runs of their own, as in transformers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from model_store.errors import CheckpointCorrupt, ManifestInvalid, one_line
 from model_store.format.chat import CHAT_TEMPLATE, ChatTemplate
 from model_store.format.store import Checkpoint
 from model_store.text.chat_messages import REASONING, SpecialText, as_values, tools_as_values
-from model_store.text.jinja import JinjaTemplate
+from model_store.text.jinja import JinjaTemplate, can_write
 from model_store.text.recent import Recent
 from model_store.text.runs import UNLIMITED, Place, Run, RunTokenizer, TooManyTokens, Unrenderable
 from model_store.text.tokenizer_file import load_tokenizer
@@ -46,7 +47,7 @@ class ChatRenderer:
         pad_token_id: a token at which no step is read; a chat ends before it.
 
     Raises:
-        CheckpointCorrupt: ``source`` is no template.
+        CheckpointCorrupt: ``source`` is no template, or its special tokens are not tokens everywhere.
     """
 
     def __init__(self, tokenizer: Tokenizer, source: str, chat: ChatTemplate, pad_token_id: int | None = None) -> None:
@@ -58,7 +59,9 @@ class ChatRenderer:
             self._template = JinjaTemplate(source, chat.date)
         except ValueError as error:
             raise CheckpointCorrupt(f"the chat template cannot be used: {error}") from error
-        self._source = source
+        texts = (source, *chat.variables.values())
+        self._written = [token for token in self._runs.special if any(can_write(text, token) for text in texts)]
+        self._runs.refuse_conditional(self._written)
         self._chats = Recent[Conversation, list[int]](KEPT, _chat_size)
         self._turns = Recent[Message, dict[str, Any]](KEPT, _turn_size)
 
@@ -77,9 +80,7 @@ class ChatRenderer:
         Raises:
             CheckpointCorrupt: a chat could become a token without a row.
         """
-        written = (self._source, *self.chat.variables.values())
-        special = (index for token, index in self._runs.special.items() if any(token in text for text in written))
-        largest = max(self._runs.largest_id, *special, 0)
+        largest = max(self._runs.largest_id, *(self._runs.special[token] for token in self._written), 0)
         if largest >= rows:
             raise CheckpointCorrupt(f"the tokenizer has a token {largest} and the embedding only {rows} rows")
 
@@ -99,13 +100,13 @@ class ChatRenderer:
         return token_ids
 
     def text(self, conversation: Conversation) -> str:
-        """The text that the template makes of a chat; special tokens that somebody said hold a private character.
+        """The text that the template makes of a chat; special tokens that somebody said stand between marks.
 
         Raises:
             Unrenderable: the template refuses the chat.
         """
         thinks = conversation.include_reasoning and any(message.reasoning for message in conversation.messages)
-        if thinks and not any(name in self._source for name in REASONING):
+        if thinks and self._template.fields.isdisjoint(REASONING):
             raise Unrenderable(
                 'reasoning: the chat template of this checkpoint has no place for it; "drop" leaves it out'
             )
@@ -124,10 +125,7 @@ class ChatRenderer:
         return values
 
     def _tokenised(self, text: str, max_tokens: int) -> list[int]:
-        parts, place, items = self._runs.split_at_special(text), Place.ALONE, list[Run | int]()
-        for part in parts:
-            items.append(part if isinstance(part, int) else Run(self._special.unmarked(part), place))
-            place = Place.AFTER_SPECIAL
+        items = self._items(text)
         tokens = iter(self._runs.encode([item for item in items if isinstance(item, Run)], max_tokens))
         ids = list(chain.from_iterable([item] if isinstance(item, int) else next(tokens) for item in items))
         while ids and ids[-1] == self.pad_token_id:
@@ -135,6 +133,22 @@ class ChatRenderer:
         if not ids:
             raise Unrenderable("the checkpoint's chat template makes no text of this chat")
         return ids
+
+    def _items(self, text: str) -> list[Run | int]:
+        """The special tokens of a template's text and the runs between them, those that were said on their own."""
+        items, place = list[Run | int](), Place.ALONE
+        for piece, said in self._special.pieces(text):
+            if said:
+                self._refuse_as_text(piece)
+            for part in [piece] if said else self._runs.split_at_special(piece):
+                items.append(part if isinstance(part, int) else Run(part, place))
+                place = Place.AFTER_SPECIAL if isinstance(part, int) else Place.WITHIN
+        return items
+
+    def _refuse_as_text(self, token: str) -> None:
+        """Refuses a special token that the tokenizer makes of plain text too: it could not be told from the others."""
+        if self._runs.special[token] in self._runs.encode([Run(token, Place.WITHIN)])[0]:
+            raise Unrenderable(f"the checkpoint's tokenizer cannot read {one_line(token)!r} in a chat as plain text")
 
 
 def merged(chats: Iterable[list[int]]) -> list[ReadTokens]:

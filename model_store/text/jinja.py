@@ -7,6 +7,7 @@ only differences are a fixed date, and no more text than the caller allows.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from time import thread_time
 from typing import Any, Final
 
 from jinja2 import TemplateError, nodes
@@ -21,12 +22,16 @@ from model_store.text.runs import Unrenderable
 NOW: Final = "strftime_now"
 _SENTENCE: Final = 300
 """Characters of a template's own sentence that are passed on."""
+RENDER_SECONDS: Final = 5.0
+"""Seconds of one core for one chat. Some templates look through the whole chat at every turn: 4000 turns take 40 s."""
+_PIECES: Final = 64
+"""Pieces of text between two looks at the clock."""
 
 
 class JinjaTemplate:
     """One compiled template; safe to call from several threads.
 
-    ``reads`` are all names in it, its own among them.
+    ``reads`` are all names in it, its own among them. ``fields`` are all attributes, and all texts that can name one.
 
     Raises:
         ValueError: the source is no template.
@@ -35,7 +40,9 @@ class JinjaTemplate:
     def __init__(self, source: str, date: str | None) -> None:
         environment = _environment(date)
         try:
-            self.reads = frozenset(name.name for name in environment.parse(source).find_all(nodes.Name))
+            parsed = environment.parse(source)
+            self.reads = frozenset(name.name for name in parsed.find_all(nodes.Name))
+            self.fields = frozenset(_fields(parsed))
             self._template = environment.from_string(source)
         except (TemplateError, RecursionError) as error:
             raise ValueError(f"it is no Jinja template: {one_line(str(error), _SENTENCE)}") from error
@@ -49,8 +56,10 @@ class JinjaTemplate:
     ) -> str:
         """The text of a chat, as ``apply_chat_template(messages, tools, tokenize=False)`` of transformers makes it.
 
+        Text and time are bounded between the pieces that the template writes. Within one expression they are not.
+
         Raises:
-            Unrenderable: the template refuses the chat or fails, or writes more than ``max_chars``.
+            Unrenderable: the template refuses the chat or fails, writes more than ``max_chars``, or takes too long.
         """
         written = {"documents": None, "add_generation_prompt": False, **variables}
         try:
@@ -62,10 +71,26 @@ class JinjaTemplate:
             raise Unrenderable(f"the checkpoint's chat template refuses this chat: {why}") from error
 
 
+def can_write(source: str, token: str) -> bool:
+    """Whether a template's text holds a token, or a piece that one can begin with, as in ``'<|' + role + '|>'``."""
+    pieces = (token[:length] + end for length in range(1, len(token)) for end in ("'", '"', "{"))
+    return token in source or any(piece in source for piece in pieces)
+
+
+def _fields(template: nodes.Template) -> Iterator[str]:
+    yield from (read.attr for read in template.find_all(nodes.Getattr))
+    yield from (text.value for text in template.find_all(nodes.Const) if isinstance(text.value, str))
+
+
 def _bounded(pieces: Iterator[str], max_chars: int) -> Iterator[str]:
-    written = 0
-    for piece in pieces:
+    written, begun = 0, thread_time()
+    for number, piece in enumerate(pieces):
         written += len(piece)
+        if number % _PIECES == 0 and thread_time() - begun > RENDER_SECONDS:
+            raise Unrenderable(
+                f"the checkpoint's chat template computes for more than {RENDER_SECONDS:.0f} seconds on this chat: "
+                "it has too many turns for it"
+            )
         if written > max_chars:
             raise Unrenderable(f"the checkpoint's chat template makes more than {max_chars} characters of this chat")
         yield piece

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenizers import Encoding, Tokenizer
 
-from model_store.errors import ManifestInvalid, one_line
+from model_store.errors import CheckpointCorrupt, ManifestInvalid, one_line
 from model_store.text.recent import Recent
 
 CACHED_CHARS: Final = 2_000_000
@@ -77,6 +77,7 @@ class RunTokenizer:
         tokenizer.encode_special_tokens = True
         written = json.loads(tokenizer.to_str())
         self._tokenizers = _by_place(tokenizer, written)
+        self._normalizer = tokenizer.normalizer
         self.unknown_id = _unknown_id(tokenizer, written["model"])
         """The id of all text that the vocabulary lacks; None where every text has ids of its own."""
         added = tokenizer.get_added_tokens_decoder()
@@ -98,6 +99,21 @@ class RunTokenizer:
     def special(self) -> dict[str, int]:
         """The ids of special tokens, by their texts."""
         return {text: index for text, (index, _) in self._special.items()}
+
+    def refuse_conditional(self, tokens: Collection[str]) -> None:
+        """Checks that the special tokens of a template are tokens wherever they stand.
+
+        Raises:
+            CheckpointCorrupt: one is a token as a word of its own only, or only where a normalizer leaves it so.
+        """
+        for content in tokens:
+            _, token = self._special[content]
+            normal = self._normalizer is None or self._normalizer.normalize_str(content) == content
+            if token.single_word or (token.normalized and not normal):
+                raise CheckpointCorrupt(
+                    f"special token {one_line(content)!r} is recognised in some places only (single_word or "
+                    "normalized), which a chat template cannot rely on"
+                )
 
     def split_at_special(self, text: str) -> list[str | int]:
         """A text as the tokenizer cuts it first: the ids of its special tokens and the text between them."""

@@ -4,9 +4,10 @@ The template may render a turn differently once others follow. So the score of e
 the chat up to that step. Where one is a prefix of the next, both are read in one sequence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Final
+from time import thread_time
+from typing import Final, TypeVar
 
 from agentprm.errors import TooLong
 from agentprm.types import Conversation, Message, State, Trajectory
@@ -20,7 +21,12 @@ from service.scoring.sequences import KeyedSequence, Sequencer, TextSequencer, t
 from service.scoring.source import distinct
 
 RENDERED_TURNS: Final = 250_000
-"""Most turns that are rendered for one item: 2 to 4 s of one core. Each step's score needs those before it again."""
+"""Most turns that are rendered for one item. Each step's score needs those before it again."""
+ITEM_SECONDS: Final = 10.0
+"""Seconds of one core after which no further chat of an item is rendered. 250,000 turns take most templates 2 to 5 s;
+those that look through the whole chat at every turn take minutes."""
+
+T = TypeVar("T")
 
 
 class ChatSequencer:
@@ -53,7 +59,7 @@ class ChatSequencer:
         ends = ends if reads is None else ends[-reads:]
         _refuse_too_much(sum(ends))
         self._token_ids(chat.until(ends[-1]))  # refuses a chat that is too long before the others are rendered
-        chats = [self._token_ids(chat.until(end)) for end in ends]
+        chats = [self._token_ids(chat.until(end)) for end in _in_time(ends)]
         return self._merged(_task(chat), chats)
 
     def candidates(self, state: State | Conversation, candidates: Sequence[str | Message]) -> list[KeyedSequence]:
@@ -63,7 +69,7 @@ class ChatSequencer:
         task, before = _task(chat), [self._token_ids(chat.until(end)) for end in chat.step_ends[-1:]]
         shared: list[int] | None = None
         sequences: list[KeyedSequence] = []
-        for action in actions:
+        for action in _in_time(actions):
             token_ids = self._candidate_ids(chat, action, candidates)
             if not sequences:
                 sequences += self._merged(task, [*before, token_ids])
@@ -123,6 +129,19 @@ def _common(first: Sequence[int], second: Sequence[int]) -> list[int]:
     pairs = zip(first, second, strict=False)
     end = next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
     return list(first[:end])
+
+
+def _in_time(items: Iterable[T]) -> Iterator[T]:
+    """The items, as long as this thread has not computed for too long since the first."""
+    begun = thread_time()
+    for item in items:
+        if thread_time() - begun > ITEM_SECONDS:
+            raise TooLong(
+                f"rendering an item takes the checkpoint's chat template more than {ITEM_SECONDS:.0f} seconds: ask for "
+                "fewer of its steps or candidates at once",
+                details={"limit": ITEM_SECONDS},
+            )
+        yield item
 
 
 def _refuse_too_much(turns: int) -> None:

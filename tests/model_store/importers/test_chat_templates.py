@@ -12,6 +12,7 @@ from model_store.errors import CheckpointError, ManifestInvalid
 from model_store.format.chat import ChatTemplate, check_chat
 from model_store.format.store import Store
 from model_store.importers.chat_template import chat_source, chat_texts
+from model_store.importers.padding import pad_token
 from model_store.importers.sample import left_out
 from model_store.text.chat_renderer import load_chat_renderer
 from model_store.text.jinja import JinjaTemplate
@@ -143,3 +144,65 @@ def test_a_manifest_with_a_chat_that_cannot_be_is_refused_by_name() -> None:
     for chat in (ChatTemplate(date="31.1.2026"), ChatTemplate(variables={"bos token": "<s>"})):
         with pytest.raises(ManifestInvalid, match=r"prm\.json: chat: (date|variables) must"):
             check_chat(chat)
+
+
+def in_turns(content: str) -> str:
+    return "{% for m in messages %}<|im_start|>{{ m.role }}\n" + content + "<|im_end|>\n{% endfor %}"
+
+
+PARTS_TOO = "{% for part in m.content %}{{ part.text }}{% endfor %}"
+EITHER = "{% if m.content is string %}{{ m.content }}{% else %}" + PARTS_TOO + "{% endif %}"
+CALLS = "{% for c in m.tool_calls or [] %}{{ c.function.arguments }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        (in_turns(EITHER), {"content": "both"}),
+        (
+            in_turns("{% if m.role == 'system' %}{{ m.content }}{% else %}" + EITHER + "{% endif %}"),
+            {"content": "text"},
+        ),
+        (
+            in_turns("{% if m.role == 'tool' %}{{ m.content + '' }}{% else %}" + EITHER + "{% endif %}"),
+            {"content": "text"},
+        ),
+        (
+            in_turns("{% if m.role == 'tool' %}{{ raise_exception('no') }}{% endif %}{{ m.content }}" + CALLS),
+            {"arguments": "text"},
+        ),
+        (
+            in_turns(
+                "{{ m.content }}" + CALLS.replace("arguments }}", "arguments if c.function.arguments is string }}")
+            ),
+            {"arguments": "text"},
+        ),
+    ],
+)
+def test_a_template_is_tried_in_every_role_and_without_a_tools_turn(
+    tmp_path: Path, template: str, found: dict[str, str]
+) -> None:
+    fields = chat_source(files(tmp_path, template)).fields
+    assert found.items() <= fields.items()
+
+
+def test_of_two_templates_each_keeps_the_white_space_at_its_ends(tmp_path: Path) -> None:
+    with_tools, default = (
+        "\n\ntools{{ messages[0].content }}\n   ",
+        "  {% if true %}a{% endif %}{{ messages[0].content }}\n\n",
+    )
+    source = chat_source(files(tmp_path, {"default": default, "tool_use": with_tools}))
+    said = [{"role": "user", "content": "asked"}]
+    for tools, own in ((None, default), ([{}], with_tools)):
+        expected = JinjaTemplate(own, None).render(said, tools, {}, 100)
+        assert JinjaTemplate(source.text, None).render(said, tools, {}, 100) == expected
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "{{ '<|' + 'im_end' + '|>' }}"])
+def test_padding_that_a_template_writes_in_one_piece_or_in_several_is_kept(tmp_path: Path, end: str) -> None:
+    tokenizer = tokenizer_for("")
+    pad = tokenizer.token_to_id("<|im_end|>")
+    config = {"architectures": ["LlamaForSequenceClassification"], "pad_token_id": pad}
+    source = "{% for m in messages %}<|im_start|>{{ m.content }}" + end + "{% endfor %}"
+    assert pad_token(config, {"head": "linear"}, None, [source], tokenizer) == {"pad_token_id": pad}
+    assert pad_token(config, {"head": "linear"}, None, [source.replace(end, "")], tokenizer) == {}

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import TemplateError
 
-from agentprm.types import Conversation, Message
+from agentprm.types import Conversation, Message, ToolCall
 from model_store.errors import CheckpointCorrupt
 from model_store.format.chat import ChatTemplate
-from model_store.text import chat_renderer
+from model_store.text import chat_renderer, jinja
 from model_store.text.chat_renderer import ChatRenderer, merged
 from model_store.text.runs import TooManyTokens, Unrenderable
 from tests.model_store.text.agent_chats import (
@@ -143,6 +143,18 @@ def test_a_template_that_writes_without_end_is_stopped(monkeypatch: pytest.Monke
         renderer.token_ids(Conversation((Message("assistant", "0123456789"),)))
 
 
+def test_arguments_that_are_empty_text_are_an_empty_object_as_in_vllm() -> None:
+    for name, object_too in (("qwen3", '{"name": "look", "arguments": {}}'), ("llama3_2", '"parameters": {}')):
+        said = Message("assistant", "", tool_calls=(ToolCall("look", ""),))
+        assert object_too in renderer_for(name).text(Conversation((Message("user", "hi"), said)))
+
+
+def test_a_template_that_computes_for_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jinja, "RENDER_SECONDS", -1.0)
+    with pytest.raises(Unrenderable, match="computes for more than"):
+        renderer_for("smollm2").token_ids(as_conversation(CHATS["nothing"]))
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [
@@ -191,3 +203,6 @@ def test_reasoning_that_must_be_scored_is_refused_by_a_template_without_a_place_
         assert renderer_for(name).token_ids(wanted) == renderer_for(name).token_ids(said)
     with pytest.raises(Unrenderable, match="has no place for it"):
         renderer_for("llama3_2").token_ids(wanted)
+    source = "{% if enable_thinking %}Go on thinking.{% endif %}{{ messages[0].content }}"
+    with pytest.raises(Unrenderable, match="has no place for it"):
+        ChatRenderer(tokenizer_for(source), source, ChatTemplate()).token_ids(wanted)

@@ -122,6 +122,15 @@ def test_a_chat_of_too_many_turns_is_refused_before_it_is_rendered(monkeypatch: 
         sequencer_of(STABLE).candidates(chat, ["a", "b", "c", "d"])
 
 
+def test_an_item_whose_chats_take_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_sequences, "ITEM_SECONDS", -1.0)
+    chat = chat_of(CHATS["system, parallel calls"])
+    with pytest.raises(TooLong, match="fewer of its steps or candidates"):
+        sequencer_of(STABLE).trajectory(chat, None)
+    with pytest.raises(TooLong, match="fewer of its steps or candidates"):
+        sequencer_of(STABLE).candidates(chat, ["a", "b"])
+
+
 def test_a_chat_that_the_template_refuses_says_why() -> None:
     gemma = sequencer_of(renderer_for("gemma3"))
     with pytest.raises(Unrenderable, match="Conversation roles must alternate user/assistant"):
