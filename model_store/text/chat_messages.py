@@ -67,12 +67,12 @@ class SpecialText:
         return self._tokens.sub(lambda token: BEGIN + token[0] + END, text) if self._tokens else text
 
     def pieces(self, text: str) -> list[Piece]:
-        """Cuts a template's text at the marks, which are in no piece.
+        """Cuts a template's text at the marks, which are in no piece. The first piece may be empty.
 
         A template that splits a text can part the marks of a token. They still keep what is beside them apart.
         """
         if not _may_hold_marks(text):
-            return [Piece(text, said=False)] if text else []
+            return [Piece(text, said=False)]
         pieces, text_before, begin = list[Piece](), "", 0
         for mark in self._marks.finditer(text):
             written, token = mark.groups()
@@ -82,7 +82,8 @@ class SpecialText:
                 pieces += [Piece(text_before, said=False), Piece(token or "", said=True)]
                 text_before = ""
         pieces.append(Piece(text_before + text[begin:], said=False))
-        return [piece for piece in pieces if piece.text]
+        first, *others = pieces
+        return [first, *(piece for piece in others if piece.text)]
 
 
 def _may_hold_marks(text: str) -> bool:

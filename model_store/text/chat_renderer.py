@@ -135,7 +135,10 @@ class ChatRenderer:
         return ids
 
     def _items(self, text: str) -> list[Run | int]:
-        """The special tokens of a template's text and the runs between them, those that were said on their own."""
+        """The special tokens of a template's text and the runs between them, those that were said on their own.
+
+        Transformers tokenises a piece behind a mark as if it stood within a text, also right after a special token.
+        """
         items, place = list[Run | int](), Place.ALONE
         for piece, said in self._special.pieces(text):
             if said:
@@ -143,6 +146,7 @@ class ChatRenderer:
             for part in [piece] if said else self._runs.split_at_special(piece):
                 items.append(part if isinstance(part, int) else Run(part, place))
                 place = Place.AFTER_SPECIAL if isinstance(part, int) else Place.WITHIN
+            place = Place.WITHIN
         return items
 
     def _refuse_as_text(self, token: str) -> None:

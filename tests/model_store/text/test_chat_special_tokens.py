@@ -56,7 +56,9 @@ def tokenizer_of(kind: str) -> Tokenizer:
 
 
 @pytest.mark.parametrize("kind", ["byte level", "normalizer", "always", "first"])
-@pytest.mark.parametrize("content", ["{{ m.content }}", "{{ m.content | trim }}", SPLIT])
+@pytest.mark.parametrize(
+    "content", ["{{ m.content }}", "{{ m.content | trim }}", "<s>{{ m.content }}", SPLIT, "<s>" + SPLIT]
+)
 def test_special_tokens_in_a_text_are_tokenised_as_in_transformers(kind: str, content: str) -> None:
     renderer = renderer_of(tokenizer_of(kind), template(content))
     for text in SAID:
