@@ -22,11 +22,14 @@ Case = schemathesis.Case[Any]
 
 KEY: Final = {"authorization": f"Bearer {TOKEN}"}
 MODES: Final = list(GenerationMode)  # what the description allows, what it forbids
+REFUSED: Final = [401, 403, 404, 405, 406, 413, 415, 422, 429, "5xx"]
+"""Answers to what the description forbids: a text that is too long can make the body too long (413)."""
 CONFIG: Final[dict[str, Any]] = {
     "seed": 1,
     "generation": {"allow-extra-parameters": False},  # HTTP lets a service ignore headers that it does not know
     "checks": {
         "not_a_server_error": {"expected-statuses": ["2xx", "4xx", 504]},  # 504: a deadline of a millisecond passed
+        "negative_data_rejection": {"expected-statuses": REFUSED},
         "positive_data_acceptance": {"enabled": False},  # a schema cannot state every rule: ``with_unstated_rules``
     },
 }
