@@ -12,9 +12,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, Qwen3C
 
 from model_store.format.store import Store
 from model_store.importers.importer import ImportOptions, add_checkpoint
-from service.app import create_app
-from service.models.load import load_models
-from service.settings import Settings
+from tests.model_store.importers.over_http import results, serving
 from tests.model_store.text.agent_chats import (
     CHATS,
     EOS,
@@ -25,7 +23,6 @@ from tests.model_store.text.agent_chats import (
     tokenizer_for,
 )
 from tests.model_store.tiny_checkpoints import config_of, edit_config
-from tests.service.echo_app import LONGEST
 
 ASKED = ("system, nothing", "tools, one call", "system, thinking", "a silent call")
 KINDS: Mapping[str, tuple[Any, str | None]] = {
@@ -87,16 +84,9 @@ def test_agent_chats_score_over_http_as_their_own_template_has_them(tmp_path: Pa
         add_checkpoint(Store(tmp_path / "store"), tmp_path / name, ImportOptions(name.replace("_", "-"), "1"))
         expected[name] = by_transformers(tmp_path / name, name)
     names = tuple(name.replace("_", "-") for name in KINDS)
-    settings = Settings(model_store=tmp_path / "store", models=names, device="cpu")
 
     async def scenario() -> None:
-        app = create_app(load_models(settings)[0], settings)
-        transport = httpx.ASGITransport(app)
-        async with (
-            asyncio.timeout(LONGEST),
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://chats") as client,
-        ):
+        async with serving(tmp_path / "store", names) as client:
             for name, chats in [*expected.items()] * 2:  # cold, then warm
                 await assert_scored(client, name.replace("_", "-"), chats)
 
@@ -106,16 +96,10 @@ def test_agent_chats_score_over_http_as_their_own_template_has_them(tmp_path: Pa
 def test_the_templates_own_refusal_is_the_answer(tmp_path: Path) -> None:
     make(tmp_path / "llama", "llama3_1")
     add_checkpoint(Store(tmp_path / "store"), tmp_path / "llama", ImportOptions("llama", "1"))
-    settings = Settings(model_store=tmp_path / "store", models=("llama",), device="cpu")
 
     async def scenario() -> httpx.Response:
-        app = create_app(load_models(settings)[0], settings)
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://chats") as client,
-        ):
-            items = [sent(CHATS["nothing"]), sent(CHATS["tools, parallel calls"])]
+        items = [sent(CHATS["nothing"]), sent(CHATS["tools, parallel calls"])]
+        async with serving(tmp_path / "store", ["llama"]) as client:
             return await client.post("/score_step", json={"items": items})
 
     reply = asyncio.run(scenario())
@@ -144,12 +128,3 @@ async def assert_scored(client: httpx.AsyncClient, model: str, chats: list[Expec
         assert last[index]["raw"] == pytest.approx(expected.raw[-1], abs=1e-5)
         found = {row["index"]: row["raw"] for row in ranked[index]["ranking"]}
         assert found[1] == pytest.approx(expected.raw[-1], abs=1e-5)
-
-
-async def results(
-    client: httpx.AsyncClient, route: str, model: str, items: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    reply = await client.post(route, json={"model": model, "items": items})
-    assert reply.status_code == 200, reply.text
-    found: list[dict[str, Any]] = reply.json()["results"]
-    return found
