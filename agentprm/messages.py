@@ -19,7 +19,7 @@ from agentprm.wire.size import MAX_DEPTH
 _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
 
 
-def to_history(item: wire.TrajectoryItem) -> Trajectory | Conversation:
+def to_history(item: wire.History) -> Trajectory | Conversation:
     """The history of an item; its last step or assistant turn is the one that is scored.
 
     Raises:
@@ -33,7 +33,7 @@ def to_history(item: wire.TrajectoryItem) -> Trajectory | Conversation:
     return _conversation(item)
 
 
-def to_steps(item: wire.TrajectoryItem) -> Trajectory | Conversation:
+def to_steps(item: wire.History) -> Trajectory | Conversation:
     """The history of an item up to its last assistant turn: later turns change the score of no step before them.
 
     Raises:
@@ -70,7 +70,7 @@ def _steps(bodies: Sequence[wire.StepBody]) -> tuple[Step, ...]:
     return tuple(Step(body.observation, body.action) for body in bodies)
 
 
-def _conversation(item: wire.TrajectoryItem | wire.RankItem) -> Conversation:
+def _conversation(item: wire.History) -> Conversation:
     keeps = item.reasoning != "drop"
     messages = [_turn(f"messages.{at}", turn, keeps_reasoning=keeps) for at, turn in enumerate(item.messages or ())]
     return Conversation(in_call_order(messages), tuple(item.tools or ()), item.reasoning == "include")

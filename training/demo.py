@@ -156,7 +156,7 @@ def _world_texts(rollouts: Iterable[Rollout]) -> Iterator[str]:
         yield recipe.command
     for rollout in rollouts:
         yield rollout.trajectory.task
-        yield rollout.final_observation
+        yield rollout.observation
         for step in rollout.trajectory.steps:
             yield step.observation
             yield step.action

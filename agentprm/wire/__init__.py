@@ -35,6 +35,7 @@ from agentprm.wire.replies import (
     Weights,
 )
 from agentprm.wire.requests import (
+    History,
     RankItem,
     RankRequest,
     Sample,
@@ -54,6 +55,7 @@ __all__ = [
     "ErrorDetail",
     "ErrorReply",
     "FunctionCall",
+    "History",
     "ItemError",
     "JSONSize",
     "Limits",

@@ -20,10 +20,9 @@ class StepBody(Body):
     action: NonEmpty = Field(description="What the agent did or said, thought included, verbatim.")
 
 
-class _Item(Body):
-    """The history of an item, in one of two forms."""
+class History(Body):
+    """A history in one of two forms: task and steps, or an OpenAI chat."""
 
-    id: Id | None = Field(None, description="Echoed in the result.")
     task: NonEmpty | None = Field(None, description="The instruction the agent was given.")
     steps: FailFastList[StepBody] | None = Field(None, description="The steps so far, in order.")
     messages: FailFastList[Message] | None = Field(
@@ -38,14 +37,6 @@ class _Item(Body):
         "the checkpoint's template leaves no place for, `drop` leaves all of it out. Absent: as the template does.",
     )
 
-    overflow: Overflow = Field(
-        "error",
-        exclude_if=lambda overflow: overflow == "error",
-        description="What becomes of a history with more tokens than the model reads: `error` refuses the item, "
-        "`drop_oldest` drops whole steps, the oldest first, and `shorten_observations` cuts the middle of the longest "
-        "observations. The task stays.",
-    )
-
     @model_validator(mode="after")
     def _one_form_of_history(self) -> Self:
         if (self.task is None) == (self.messages is None):
@@ -55,6 +46,17 @@ class _Item(Body):
         if self.messages is None and (self.tools or self.reasoning):
             raise ValueError("tools and reasoning go with messages, not with task")
         return self
+
+
+class _Item(History):
+    id: Id | None = Field(None, description="Echoed in the result.")
+    overflow: Overflow = Field(
+        "error",
+        exclude_if=lambda overflow: overflow == "error",
+        description="What becomes of a history with more tokens than the model reads: `error` refuses the item, "
+        "`drop_oldest` drops whole steps, the oldest first, and `shorten_observations` cuts the middle of the longest "
+        "observations. The task stays.",
+    )
 
 
 class TrajectoryItem(_Item):

@@ -51,7 +51,7 @@ def encode(rollouts: Sequence[Rollout], renderer: Renderer, context_length: int)
     examples = []
     for row, rollout in enumerate(rollouts):
         task, steps = rollout.trajectory.task, rollout.trajectory.steps
-        rendered = renderer.state(State(task, steps, rollout.final_observation))
+        rendered = renderer.state(State(task, steps, rollout.observation))
         token_ids = rendered.token_ids
         if not rendered.step_ends or len(token_ids) > context_length:
             raise AgentPRMError(

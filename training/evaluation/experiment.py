@@ -118,14 +118,18 @@ def _step_promises(critic: Critic, sampled: Trajectories) -> StepPromises:
 
 
 def _outcomes(sampled: Trajectories) -> Floats:
-    return np.array([[rollout.outcome for rollout in rollouts] for rollouts in sampled])
+    return np.array([[_outcome(rollout) for rollout in rollouts] for rollouts in sampled])
+
+
+def _outcome(rollout: Rollout) -> float:
+    return rollout.outcome or 0.0
 
 
 def _offline(runs: Sequence[StepPromises], sampled: Trajectories) -> dict[str, Interval]:
     """Measures every step's promise against the final outcome of its trajectory."""
     flat = [[np.array([score for steps in goal for score in steps]) for goal in run] for run in runs]
     outcomes = [
-        np.repeat([rollout.outcome for rollout in rollouts], [len(rollout.trajectory.steps) for rollout in rollouts])
+        np.repeat([_outcome(rollout) for rollout in rollouts], [rollout.steps for rollout in rollouts])
         for rollouts in sampled
     ]
 

@@ -19,8 +19,7 @@ def roll_out(env: E, policy: Policy[E], rng: random.Random, max_steps: int | Non
         steps.append(Step(observation, action))
         observation = env.step(action).observation
     trajectory = Trajectory(state.task, tuple(steps))
-    terminated = env.terminated
-    return Rollout(trajectory, observation, env.outcome, terminated, not terminated, env.task_name, env.seed)
+    return Rollout(trajectory, env.outcome, not env.terminated, env.task_name, observation, metadata={"seed": env.seed})
 
 
 def collect(

@@ -25,7 +25,7 @@ def collected(goals: tuple[Goal, ...], count: int, seed: int) -> list[Rollout]:
 def replayed_outcome(rollout: Rollout, env: TextCraft) -> float:
     assert env.reset().task == rollout.trajectory.task
     observations = [""] + [env.step(step.action).observation for step in rollout.trajectory.steps]
-    assert observations == [*(step.observation for step in rollout.trajectory.steps), rollout.final_observation]
+    assert observations == [*(step.observation for step in rollout.trajectory.steps), rollout.observation]
     return env.outcome
 
 
@@ -33,21 +33,21 @@ def replayed_outcome(rollout: Rollout, env: TextCraft) -> float:
 def test_a_rollout_replays_to_the_same_replies_and_outcome(goal: Goal, seed: int) -> None:
     env = TextCraft(goal, seed)
     rollout = roll_out(env, NoisyPlanner(), random.Random(seed))
-    assert (rollout.goal, rollout.seed) == (goal.item, seed)
-    assert (rollout.terminated, rollout.truncated) == (True, False)
+    assert (rollout.query, rollout.metadata) == (goal.item, {"seed": seed})
+    assert not rollout.truncated
     assert replayed_outcome(rollout, env) == rollout.outcome
 
 
 def test_a_cut_by_the_collector_truncates_and_does_not_terminate() -> None:
     rollout = roll_out(TextCraft(goals()[0], 0), NoisyPlanner(), random.Random(0), max_steps=2)
     assert len(rollout.trajectory.steps) == 2
-    assert (rollout.terminated, rollout.truncated, rollout.outcome) == (False, True, 0)
+    assert (rollout.truncated, rollout.outcome) == (True, 0)
 
 
 def test_an_end_at_the_last_allowed_step_is_no_cut() -> None:
     env = TextCraft(goals()[0], 0)
     rollout = roll_out(env, NoisyPlanner(eps=0), random.Random(0), max_steps=env.plan().length)
-    assert (rollout.terminated, rollout.truncated, rollout.outcome) == (True, False, 1)
+    assert (rollout.truncated, rollout.outcome) == (False, 1)
 
 
 def test_a_seed_gives_the_recorded_rollouts_byte_by_byte(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_longer_collection_starts_with_the_shorter_one() -> None:
 
 
 def test_a_collection_visits_every_goal_once_a_round() -> None:
-    names = [rollout.goal for rollout in collected(held_out_goals(), 160, seed=0)]
+    names = [rollout.query for rollout in collected(held_out_goals(), 160, seed=0)]
     every = sorted(goal.item for goal in held_out_goals())
     assert sorted(names[:80]) == sorted(names[80:]) == every
     assert names[:80] != names[80:]
@@ -71,11 +71,11 @@ def test_a_collection_visits_every_goal_once_a_round() -> None:
 
 def test_any_environment_is_collected() -> None:
     rollouts = list(collect(NUMBERS, Guessing, Guesser(), count=40, seed=0))
-    assert {rollout.goal for rollout in rollouts} == {f"number {number}" for number in NUMBERS}
+    assert {rollout.query for rollout in rollouts} == {f"number {number}" for number in NUMBERS}
     assert {rollout.outcome for rollout in rollouts} == {0, 1}
     for rollout in rollouts:
         guesses = [step.action for step in rollout.trajectory.steps]
-        assert rollout.outcome == (guesses[-1] == rollout.goal.removeprefix("number "))
+        assert rollout.outcome == (guesses[-1] == rollout.query.removeprefix("number "))
         assert len(guesses) == TRIES or rollout.outcome == 1
 
 
