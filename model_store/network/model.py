@@ -168,8 +168,9 @@ def save_model(model: RewardModel, path: Path) -> None:
     config.num_labels = 1
     whole: Any = AutoModelForSequenceClassification.from_config(config)
     whole.base_model.load_state_dict(model.backbone.state_dict())
-    whole.score.load_state_dict({"weight": model.head.weight_H[None]})
-    whole.to(next(model.backbone.parameters()).dtype).save_pretrained(path)
+    whole.to(next(model.backbone.parameters()).dtype)
+    whole.score.load_state_dict({"weight": model.head.weight_H[None]}, assign=True)  # float32 whatever the backbone is
+    whole.save_pretrained(path)
 
 
 def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype, split_over: int) -> RewardModel:
