@@ -104,7 +104,7 @@ def parse(line: bytes) -> Any:
             raise InvalidRequest("it is UTF-16; save the file as UTF-8") from None
         if not line.strip():
             raise InvalidRequest("it is empty") from None
-        raise InvalidRequest(f"it is not JSON: {error}") from None
+        raise InvalidRequest(f"it is not JSON: {str(error).replace(' at line 1 column ', ' at character ')}") from None
 
 
 def read_fields(fields: Any) -> TrajectoryLine | OutcomeLine:
@@ -165,20 +165,26 @@ def _sentence(error: Mapping[str, Any]) -> str:
     *outer, last = error["loc"] or ("",)
     place = ".".join(map(str, error["loc"]))
     match error["type"]:
-        case "missing":
-            return f"{place} is missing"
         case "extra_forbidden":
             return f"unknown field {last}" + (f" in {'.'.join(map(str, outer))}" if outer else "")
-        case "string_too_short" | "too_short":
-            return f"{place} must not be empty"
         case "value_error":
             return f"{place}: {error['ctx']['error']}".removeprefix(": ")
+        case kind:
+            return f"{place} {_predicate(kind, error)}"
+
+
+def _predicate(kind: str, error: Mapping[str, Any]) -> str:
+    match kind:
+        case "missing":
+            return "is missing"
+        case "string_too_short" | "too_short":
+            return "must not be empty"
         case "float_parsing":
-            return f"{place} must be a number, not a text"
+            return "must be a number, not a text"
         case "greater_than_equal" | "less_than_equal":
-            return f"{place} must be from 0 to 1, not {error['input']}"
+            return f"must be from 0 to 1, not {error['input']}"
     message = str(error["msg"])
-    for ours, plain in _WORDS.items():
-        message = message.replace(ours, plain)
-    given = f", not {_KINDS.get(type(error['input']), 'null')}" if error["type"].endswith("_type") else ""
-    return f"{place}{'' if message.startswith('must') else ':'} {message}{given}"
+    for theirs, plain in _WORDS.items():
+        message = message.replace(theirs, plain)
+    given = f", not {_KINDS.get(type(error['input']), 'null')}" if kind.endswith("_type") else ""
+    return f"{message}{given}"

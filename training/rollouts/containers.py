@@ -27,7 +27,7 @@ _JSON_FIELDS: Final = ("messages", "tools", "steps", "conversations", "metadata"
 
 
 def files_of(paths: Iterable[Path]) -> list[Path]:
-    """Returns the files to read: those named, and of a directory those with a known suffix, in the order of their paths.
+    """Returns the files to read: those named, and of a directory those with a known suffix, by the order of paths.
 
     Raises:
         AgentPRMError: a path does not exist, or a directory holds no such file.

@@ -1,7 +1,7 @@
 """Conversations of AgentGym: AgentTraj, and what its evaluation writes (WooooDyy/AgentGym, 3ef9235).
 
-The first turn is the task's rules, which the model acknowledges; the turns after it are observations and actions. AgentTraj
-holds no rewards: its lines have no outcome.
+The first turn is the task's rules, which the model acknowledges; the turns after it are observations and actions.
+AgentTraj holds no rewards: its lines have no outcome.
 """
 
 from pathlib import Path

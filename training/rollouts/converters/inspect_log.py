@@ -40,6 +40,11 @@ class _Message(BaseModel):
     error: _Error | None = None
 
 
+class _Event(BaseModel):
+    event: str = ""
+    tools: list[dict[str, Any]] = []
+
+
 class _Sample(BaseModel):
     task: str
     id: int | str
@@ -47,7 +52,7 @@ class _Sample(BaseModel):
     uuid: str | None = None
     messages: list[_Message]
     scores: dict[str, _Score] | None = None
-    events: list[dict[str, Any]] = []
+    events: list[_Event] = []
     attachments: dict[str, str] = {}
     error: dict[str, Any] | None = None
     limit: dict[str, Any] | None = None
@@ -69,9 +74,7 @@ def _line(record: Fields, _: Path) -> Fields | LeftOut:
     if sample.error or sample.invalidation:
         return LeftOut("samples of Inspect that ended in an error or were declared invalid")
     texts = sample.attachments
-    tools = next(
-        (event["tools"] for event in sample.events if event.get("event") == "model" and event.get("tools")), ()
-    )
+    tools = next((event.tools for event in sample.events if event.event == "model" and event.tools), [])
     scorer, score = next(iter((sample.scores or {}).items()), (None, _Score()))
     return {
         "messages": _attach([_turn(message) for message in sample.messages], texts),
