@@ -5,7 +5,6 @@ only a digest is kept.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 
 from agentprm import wire
@@ -14,10 +13,13 @@ from agentprm.rollouts import TrajectoryLine
 from training.rollouts.places import Place
 
 
+_Recording = tuple[Place, TrajectoryLine]
+
+
 def _digests(line: TrajectoryLine) -> list[bytes]:
     """Returns a digest of the history up to each turn; the first is that of what stands before all turns."""
     state = hashlib.blake2b(digest_size=16)
-    state.update(json.dumps([line.task, line.tools, line.messages is None, line.reasoning]).encode())
+    state.update(repr((line.task, line.tools, line.messages is None, line.reasoning)).encode())
     digests = [state.digest()]
     for turn in line.messages or line.steps or ():
         state.update(b"\0" + turn.model_dump_json(exclude_none=True).encode())
@@ -29,7 +31,7 @@ def _digests(line: TrajectoryLine) -> list[bytes]:
 class Recordings:
     """What was recorded under one id, whatever the order."""
 
-    longest: dict[bytes, tuple[Place, TrajectoryLine]] = field(default_factory=dict)
+    longest: dict[bytes, _Recording] = field(default_factory=dict)
     _digests: list[bytes] = field(default_factory=list)  # of one of the longest
     _shorter: set[tuple[int, bytes]] = field(default_factory=set)  # length and digest of each other
 
@@ -41,23 +43,25 @@ class Recordings:
         if len(digests) < len(self._digests):
             self._shorter.add((len(digests), digests[-1]))
         else:
-            self.longest[digests[-1]] = _fuller((place, line), self.longest.get(digests[-1]))
+            self.longest[digests[-1]] = _fuller((place, line), self.longest.get(digests[-1], (place, line)))
 
     @property
     def strays(self) -> int:
         """The number of shorter recordings that are no beginning of a longest one: proposals that were not taken."""
+        if not self._shorter:
+            return 0
         beginnings = {known for _, line in self.longest.values() for known in enumerate(_digests(line), start=1)}
         return len(self._shorter - beginnings)
 
 
-def _fuller(
-    one: tuple[Place, TrajectoryLine], other: tuple[Place, TrajectoryLine] | None
-) -> tuple[Place, TrajectoryLine]:
-    """Returns the one of two equal histories that knows more of what came after it, else that of the earlier place."""
-    if other is None:
-        return one
+def _fuller(one: _Recording, other: _Recording) -> _Recording:
+    """Returns the one of two equal histories that knows more of what came after it, else the earlier one."""
     first, second = sorted((one, other), key=lambda recording: recording[0])
-    return max((first, second), key=lambda recording: len(recording[1].observation or ""))
+    return second if _knowledge(second[1]) > _knowledge(first[1]) else first
+
+
+def _knowledge(line: TrajectoryLine) -> tuple[bool, bool, str]:
+    return bool(line.labels or line.continuations), line.observation is not None, line.observation or ""
 
 
 def with_action(line: TrajectoryLine, action: str | wire.Message) -> TrajectoryLine | None:
