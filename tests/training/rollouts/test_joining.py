@@ -38,7 +38,9 @@ def test_an_outcome_may_be_in_another_file(tmp_path: Path) -> None:
 
 def test_different_outcomes_of_one_trajectory_are_a_fault(tmp_path: Path) -> None:
     (fault,) = joined(tmp_path, SECOND, WON, {**WON, "outcome": 0}).faults
-    assert str(fault).endswith("recorded.jsonl, line 3: outcome differs among the lines of one trajectory_id: 0.0 and 1.0")
+    assert str(fault).endswith(
+        "recorded.jsonl, line 3: outcome differs among the lines of one trajectory_id: 0.0 and 1.0"
+    )
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
