@@ -54,7 +54,7 @@ def _converter(record: Any, name: str) -> Converter | None:
 
 def _converted(place: Place, record: Fields, converter: Converter) -> Iterator[tuple[Place, Line | LeftOut] | Fault]:
     for number, part in enumerate(converter.parts(record), start=1):
-        where = place if place.number is not None else Place(place.path, number, converter.unit)
+        where = place if place.number else Place(place.path, number, converter.unit)
         try:
             converted = converter.line(part, place.path)
             if isinstance(converted, dict):

@@ -66,7 +66,7 @@ class Joiner:
         self.left_out: Counter[str] = Counter()
         self._by_id: dict[str, _Joined] = {}
 
-    def add(self, place: Place, line: TrajectoryLine | OutcomeLine) -> Iterator[Rollout | Fault]:
+    def add(self, place: Place, line: TrajectoryLine | OutcomeLine) -> Iterator[tuple[Place, Rollout] | Fault]:
         """Yields the rollout of a line that stands alone. One with a ``trajectory_id`` waits for the others."""
         if line.trajectory_id:
             self._by_id.setdefault(line.trajectory_id, _Joined()).add(place, line)
@@ -74,7 +74,7 @@ class Joiner:
             assert isinstance(line, TrajectoryLine)
             yield from self._rollout(place, line)
 
-    def joined(self) -> Iterator[Rollout | Fault]:
+    def joined(self) -> Iterator[tuple[Place, Rollout] | Fault]:
         """Yields the rollouts of all lines with a ``trajectory_id``, once every line was added."""
         for joined in self._by_id.values():
             if fault := joined.disagreement():
@@ -82,7 +82,7 @@ class Joiner:
             else:
                 yield from self._resolve(joined)
 
-    def _resolve(self, joined: _Joined) -> Iterator[Rollout | Fault]:
+    def _resolve(self, joined: _Joined) -> Iterator[tuple[Place, Rollout] | Fault]:
         recordings = list(joined.recordings.longest.values())
         if not recordings:
             self.left_out["outcomes of no trajectory"] += 1
@@ -104,7 +104,7 @@ class Joiner:
         (place, line), *_ = recordings
         yield from self._rollout(place, joined.end(line))
 
-    def _rollout(self, place: Place, line: TrajectoryLine) -> Iterator[Rollout | Fault]:
+    def _rollout(self, place: Place, line: TrajectoryLine) -> Iterator[tuple[Place, Rollout] | Fault]:
         has_end = line.outcome is not None or line.truncated
         is_unscored = line.step_count == 0 and bool(line.trajectory_id)  # it was recorded before the first action
         if has_end or not is_unscored:
@@ -114,7 +114,7 @@ class Joiner:
                 yield Fault(place, str(error))
                 return
             if has_end:
-                yield rollout
+                yield place, rollout
                 return
         self.left_out["trajectories without an outcome that were not truncated"] += 1
 

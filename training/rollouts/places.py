@@ -6,14 +6,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """A line, row, entry or sample of a file, counted from 1; a file as a whole has no number."""
+    """A line, row, entry or sample of a file, counted from 1; 0 is the file as a whole."""
 
     path: Path
-    number: int | None = None
+    number: int = 0
     unit: str = "line"
 
     def __str__(self) -> str:
-        return str(self.path) if self.number is None else f"{self.path}, {self.unit} {self.number}"
+        return str(self.path) if self.number == 0 else f"{self.path}, {self.unit} {self.number}"
 
 
 @dataclass(frozen=True, slots=True)

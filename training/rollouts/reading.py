@@ -21,11 +21,13 @@ class Reading:
 
     Attributes:
         rollouts: those with an end: an outcome, or truncated.
+        places: where each of them stands; of several recordings, the one that was kept.
         faults: what cannot be read as it is, in the order of files and lines.
         notes: sentences on what was left out, and on queries that compare nothing.
     """
 
     rollouts: list[Rollout]
+    places: list[Place]
     faults: list[Fault]
     notes: list[str]
 
@@ -54,19 +56,20 @@ def read(paths: Iterable[Path], format: str = AUTO) -> Reading:  # noqa: A002 (t
     check_format(format)
     joiner = Joiner()
     rollouts: list[Rollout] = []
+    places: list[Place] = []
     faults: list[Fault] = []
     for found in _found(paths, format, joiner):
         if isinstance(found, Fault):
             faults.append(found)
         else:
-            rollouts.append(found)
+            places.append(found[0])
+            rollouts.append(found[1])
+    faults.sort(key=lambda fault: fault.place)
     notes = [f"left out: {count} {what}" for what, count in sorted(joiner.left_out.items())]
-    return Reading(
-        rollouts, sorted(faults, key=lambda fault: fault.place), notes + queries_that_compare_nothing(rollouts)
-    )
+    return Reading(rollouts, places, faults, notes + queries_that_compare_nothing(rollouts))
 
 
-def _found(paths: Iterable[Path], name: str, joiner: Joiner) -> Iterator[Rollout | Fault]:
+def _found(paths: Iterable[Path], name: str, joiner: Joiner) -> Iterator[tuple[Place, Rollout] | Fault]:
     for path in files_of(paths):
         for found in _lines(path, name):
             if isinstance(found, Fault):
