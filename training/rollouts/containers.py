@@ -80,7 +80,7 @@ def _lines(path: Path) -> Iterator[tuple[Place, Any] | Fault]:
         for number, line in enumerate(file, start=1):
             place = Place(path, number)
             try:
-                yield place, parse(line)
+                yield place, parse(line.rstrip(b"\r\n"))
             except InvalidRequest as error:
                 yield Fault(place, str(error))
 

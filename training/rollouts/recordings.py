@@ -12,7 +12,6 @@ from agentprm.errors import InvalidRequest
 from agentprm.rollouts import TrajectoryLine
 from training.rollouts.places import Place
 
-
 _Recording = tuple[Place, TrajectoryLine]
 
 
