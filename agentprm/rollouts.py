@@ -24,11 +24,13 @@ class _End(Body):
     """How a trajectory ended."""
 
     query: Name | None = Field(
-        None, description="Which attempts belong together. Absent: those whose task is the same text."
+        default=None, description="Which attempts belong together. Absent: those whose task is the same text."
     )
-    outcome: Share | None = Field(None, description="The terminal reward in [0, 1].")
-    terminated: bool | None = Field(None, description="The task ended it. Absent: it did, unless truncated.")
-    truncated: bool = Field(False, description="A limit cut it; its last step does not take the outcome as its label.")
+    outcome: Share | None = Field(default=None, description="The terminal reward in [0, 1].")
+    terminated: bool | None = Field(default=None, description="The task ended it. Absent: it did, unless truncated.")
+    truncated: bool = Field(
+        default=False, description="A limit cut it; its last step does not take the outcome as its label."
+    )
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:
@@ -40,15 +42,21 @@ class _End(Body):
 class TrajectoryLine(_End, wire.History):
     """One trajectory. Its outcome may be on a line of its own, joined by ``trajectory_id``."""
 
-    trajectory_id: Id | None = Field(None, description="Joins this line with a longer recording and with its outcome.")
+    trajectory_id: Id | None = Field(
+        default=None, description="Joins this line with a longer recording and with its outcome."
+    )
     observation: Text | None = Field(
-        None, description="What the environment showed after the last action; goes with `task`, a chat has it as turns."
+        default=None,
+        description="What the environment showed after the last action; goes with `task`, a chat has it as turns.",
     )
     continuations: list[list[Share]] | None = Field(
-        None, description="For each step, the outcomes of rollouts that were continued after it: Monte Carlo labels."
+        default=None,
+        description="For each step, the outcomes of rollouts that were continued after it: Monte Carlo labels.",
     )
-    labels: list[Share | None] | None = Field(None, description="For each step, its given label; null: it has none.")
-    metadata: dict[str, Any] | None = Field(None, description="Anything else; training does not read it.")
+    labels: list[Share | None] | None = Field(
+        default=None, description="For each step, its given label; null: it has none."
+    )
+    metadata: dict[str, Any] | None = Field(default=None, description="Anything else; training does not read it.")
 
     @property
     def step_count(self) -> int:
@@ -76,7 +84,8 @@ class OutcomeLine(_End):
 
     trajectory_id: Annotated[Id, Field(min_length=1)] = Field(description="As in the requests that were scored.")
     action: Annotated[NonEmpty, TEXT] | Annotated[wire.Message, MESSAGE] | None = Field(
-        None, description="The last action, if no scored trajectory holds it: an agent that only ranks has not sent it."
+        default=None,
+        description="The last action, if no scored trajectory holds it: an agent that only ranks has not sent it.",
     )
 
     @model_validator(mode="after")

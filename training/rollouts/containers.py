@@ -29,18 +29,21 @@ _JSON_FIELDS: Final = ("messages", "tools", "steps", "conversations", "metadata"
 def files_of(paths: Iterable[Path]) -> list[Path]:
     """Returns the files to read: those named, and of a directory those with a known suffix, by the order of paths.
 
+    A file that is named twice is read once.
+
     Raises:
         AgentPRMError: a path does not exist, or a directory holds no such file.
     """
-    files: dict[Path, None] = {}
+    files: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():
             raise AgentPRMError(f"{path} does not exist")
         found = sorted(filter(_is_data, path.rglob("*"))) if path.is_dir() else [path]
         if not found:
             raise AgentPRMError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}")
-        files |= dict.fromkeys(found)
-    return list(files)
+        for file in found:
+            files.setdefault(file.resolve(), file)
+    return list(files.values())
 
 
 def _is_data(path: Path) -> bool:

@@ -23,18 +23,25 @@ def samples(path: Path) -> Iterator[tuple[Place, Any] | Fault]:
     """Yields each sample as a log of one sample, beside the header of the log."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            start = "header.json" if "header.json" in names else "_journal/start.json"
-            header = parse(_read(archive, start))
-            of_samples = [name for name in names if name.startswith("samples/") and name.endswith(".json")]
+            header = _header(archive)
+            of_samples = [name for name in archive.namelist() if name.startswith("samples/") and name.endswith(".json")]
             for number, name in enumerate(of_samples, start=1):
                 place = Place(path, number, "sample")
                 try:
                     yield place, {**header, "samples": [parse(_read(archive, name))]}
                 except (InvalidRequest, zipfile.BadZipFile) as error:
                     yield Fault(place, str(error))
-    except (InvalidRequest, KeyError, zipfile.BadZipFile) as error:
+    except (InvalidRequest, KeyError, RuntimeError, zipfile.BadZipFile) as error:  # RuntimeError: it is encrypted
         yield Fault(Place(path), f"it is no log of Inspect: {error}")
+
+
+def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """Returns what the log says of the run; a log that was not finished has it in another place."""
+    name = "header.json" if "header.json" in archive.namelist() else "_journal/start.json"
+    header = parse(_read(archive, name))
+    if not isinstance(header, dict):
+        raise InvalidRequest(f"{name} is no JSON object")
+    return header
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:

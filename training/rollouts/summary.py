@@ -28,8 +28,10 @@ class Spread:
         values = np.fromiter(numbers, dtype=float)
         if not len(values):
             return None
-        percentiles = np.percentile(values, [0, 10, 50, 90, 99, 100], method="inverted_cdf")
-        return cls(*map(float, percentiles), mean=round(float(values.mean()), 2))
+        least, p10, median, p90, p99, most = map(
+            float, np.percentile(values, [0, 10, 50, 90, 99, 100], method="inverted_cdf")
+        )
+        return cls(least, p10, median, p90, p99, most, mean=round(float(values.mean()), 2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,10 @@ from agentprm.errors import AgentPRMError
 from tests.training.rollouts.samples import write_jsonl
 from training.rollouts.reading import read
 
-CALL = {"id": "c", "type": "function", "function": {"name": "go", "arguments": {"to": "hall"}}}
+CALL, OTHER = (
+    {"id": name, "type": "function", "function": {"name": "go", "arguments": arguments}}
+    for name, arguments in (("c", {"to": "hall"}), ("d", {"steps": 2}))
+)
 LINES: list[dict[str, Any]] = [
     {"task": "leave", "steps": [{"observation": "a door", "action": "open it"}], "outcome": 1.0, "labels": [None]},
     {
@@ -23,7 +26,7 @@ LINES: list[dict[str, Any]] = [
             {"role": "user", "content": "leave"},
             {"role": "assistant", "content": "", "tool_calls": [CALL]},
             {"role": "tool", "content": "a wall", "tool_call_id": "c"},
-            {"role": "assistant", "content": "I cannot"},
+            {"role": "assistant", "content": None, "tool_calls": [OTHER]},
         ],
         "tools": [{"type": "function", "function": {"name": "go"}}],
         "outcome": 0.0,
@@ -54,10 +57,11 @@ def as_parquet(path: Path) -> None:
 
 
 def as_parquet_of_json(path: Path) -> None:
-    texts = [
-        {name: json.dumps(line[name]) for name in ("messages", "tools", "steps") if name in line} for line in LINES
+    rows: list[dict[str, Any]] = [
+        {name: json.dumps(value) if name in ("messages", "tools", "steps") else value for name, value in line.items()}
+        for line in LINES
     ]
-    pq.write_table(table_of([{**line, **text} for line, text in zip(LINES, texts, strict=True)]), path)
+    pq.write_table(table_of(rows), path)
 
 
 def as_datasets_directory(path: Path) -> None:
@@ -171,8 +175,8 @@ def compressed_by_zstandard(path: Path, members: dict[str, Any]) -> None:
 
 
 def test_a_log_of_inspect_is_read_with_either_compression(tmp_path: Path) -> None:
-    sample = {"id": 1, "epoch": 1, "messages": LINES[1]["messages"][:1] + LINES[1]["messages"][3:]}
-    sample |= {"scores": {"match": {"value": "C"}}}
+    chat = [{"role": "user", "content": "leave"}, {"role": "assistant", "content": "I cannot"}]
+    sample = {"id": 1, "epoch": 1, "messages": chat, "scores": {"match": {"value": "C"}}}
     members = {"header.json": {"eval": {"task": "doors"}, "plan": {}}, "samples/1_epoch_1.json": sample}
     compressed_by_zstandard(tmp_path / "new.eval", members)
     with zipfile.ZipFile(tmp_path / "old.eval", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -39,7 +39,7 @@ def test_tau_bench(tmp_path: Path) -> None:
         {"role": "assistant", "content": "Done."},
         {"role": "user", "content": "###STOP###"},
     ]
-    info = {"task": {"user_id": "u", "instruction": "You are u.", "actions": []}, "user_cost": 0.1}
+    info: dict[str, Any] = {"task": {"user_id": "u", "instruction": "You are u.", "actions": []}, "user_cost": 0.1}
     run = {"task_id": 3, "reward": 1.0, "info": info, "traj": turns, "trial": 0}
     failed = {"task_id": 3, "reward": 0.0, "info": {"error": "503", "traceback": "..."}, "traj": [], "trial": 2}
     other_domain = {**run, "info": {"task": {**info["task"], "instruction": "You are v."}}}
@@ -160,7 +160,7 @@ def test_a_run_of_swe_agent_that_ran_out_of_money_is_truncated(tmp_path: Path) -
 
 
 def test_agentgym(tmp_path: Path) -> None:
-    turns = [
+    turns: list[dict[str, Any]] = [
         {"from": "human", "loss": None, "value": "You are web shopping."},
         {"from": "gpt", "loss": False, "value": "Ok."},
         {"from": "human", "loss": None, "value": "WebShop [SEP] Search"},
