@@ -58,11 +58,11 @@ class _Simulation(BaseModel):
 
 
 def _recognises(record: Fields) -> bool:
-    return record.keys() >= {"info", "simulations"}
+    return record.keys() >= {"info", "tasks"}
 
 
 def _parts(record: Fields) -> Iterable[Fields]:
-    if not record.get("simulations") and record.get("simulation_index"):
+    if "simulations" not in record:
         raise InvalidRequest("its simulations lie in files beside it; save the results of tau2 as one file")
     return ({**simulation, "info_of_run": record["info"]} for simulation in objects(record, "simulations"))
 
