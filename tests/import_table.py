@@ -274,7 +274,7 @@ EXTERNAL = {
     "gymnasium": {"training.environments"},
     "minigrid": {"training.environments"},
     "peft": {"training.trainers", "training.publishing"},
-    "accelerate": {"training.trainers"},
+    "accelerate": {"training.run", "training.trainers"},
     "pyarrow": {"training.rollouts"},
     "matplotlib": {"benchmarks", "deploy", "training.evaluation"},
     "yaml": {"deploy", "testbed", "training.commands"},
