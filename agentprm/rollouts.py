@@ -33,7 +33,7 @@ class _End(Body):
         return self
 
 
-class TrajectoryLine(wire.History, _End):
+class TrajectoryLine(_End, wire.History):
     """One trajectory. Its outcome may be on a line of its own, joined by ``trajectory_id``."""
 
     trajectory_id: Id | None = Field(None, description="Joins this line with a longer recording and with its outcome.")
