@@ -57,6 +57,7 @@ def to_line(rollout: Rollout) -> TrajectoryLine:
             "outcome": rollout.outcome,
             "truncated": rollout.truncated,
             "query": rollout.query,
+            "continuations": rollout.continuations or None,
             "metadata": dict(rollout.metadata),
         }
     )

@@ -73,9 +73,13 @@ def _ending(game: MiniGridEnv, verb: str, thing: Thing) -> list[Actions]:
         return []
     if door.is_open:
         raise CannotAct(f"You cannot {verb}{thing.name}, as it is open.")
-    if door.is_locked and (held is None or (held.type, held.color) != ("key", door.color)):
+    if door.is_locked and not _fits(held, door):
         raise CannotAct(f"You cannot {verb}{thing.name}, as you are not carrying a key of its color.")
     return [Actions.toggle, Actions.forward]
+
+
+def _fits(held: WorldObj | None, door: Door) -> bool:
+    return held is not None and (held.type, held.color) == ("key", door.color)
 
 
 def find_path(game: MiniGridEnv, goal: Place, *, onto: bool) -> list[Actions] | None:
@@ -120,7 +124,7 @@ def can_begin(game: MiniGridEnv, action: str) -> bool:
         held: WorldObj | None = game.carrying
         return held is not None and front is None
     if action == "toggle":
-        return isinstance(front, Door)
+        return isinstance(front, Door) and (not front.is_locked or _fits(game.carrying, front))
     try:
         moves(game, action)
     except CannotAct:

@@ -84,10 +84,11 @@ class WatchedBot:
         return _WALKING.get(self.move, self.move.name)
 
     def _walk(self) -> tuple[list[Place], Actions | None]:
-        """Walks as long as the plan is to walk; returns the places entered, the one in front, and the next move."""
-        visited = []
-        for _ in range(_LOOK_AHEAD):
-            if self.move not in _WALKING or self._explores:
+        """Walks to the end of the subgoal; returns the places entered, the one in front, and the next move."""
+        visited: list[Place] = []
+        subgoal = self._subgoal
+        while self.move in _WALKING and self._subgoal is subgoal and len(visited) < _LOOK_AHEAD:
+            if subgoal and subgoal.is_exploratory():  # type: ignore[no-untyped-call]  # its aim has no name yet
                 break
             move = self.move
             over = self.game.step(move)[2]
@@ -99,9 +100,8 @@ class WatchedBot:
         return [*visited, _place(self.game.front_pos)], self.move
 
     @property
-    def _explores(self) -> bool:
-        """Whether it walks to see more, with no aim that has a name yet."""
-        return bool(self._bot and self._bot.stack and self._bot.stack[-1].is_exploratory())
+    def _subgoal(self) -> Subgoal | None:
+        return self._bot.stack[-1] if self._bot and self._bot.stack else None
 
     def _candidates(self, visited: list[Place], last: Actions | None) -> list[str]:
         things = {thing.place: thing for thing in visible_things(self.game)}

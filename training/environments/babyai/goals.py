@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Final
 
 LEVELS: Final = {
-    "GoToSeqS5R2": 6,
+    "GoToSeqS5R2": 7,
     "OpenDoorsOrderN2": 4,
     "OpenRedBlueDoorsDebug": 5,
     "KeyCorridorS3R1": 14,

@@ -70,7 +70,7 @@ def kind_of(found: WorldObj) -> str:
 def describe(game: MiniGridEnv) -> str:
     """Returns the observation: objects in sight, what blocks the way, and what the agent carries."""
     listed = " ".join(f"There is a {thing.name} {thing.position}." for thing in visible_things(game))
-    seen = f"In front of you, you can see: {listed}" if listed else "You cannot see any objects within sight."
+    seen = f"You can see: {listed}" if listed else "You cannot see any objects within sight."
     held: WorldObj | None = game.carrying
     carried = f"You are carrying a {kind_of(held)}." if held else "You are not carrying anything."
     return f"{seen} {_barrier(game)}{carried}"
