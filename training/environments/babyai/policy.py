@@ -4,9 +4,10 @@ import random
 import zlib
 from dataclasses import dataclass
 
-from training.environments.babyai.environment import BabyAI
+from minigrid.core.world_object import Door
 
-_MISTAKEN_VERBS = ("go to", "pick up", "toggle and go through")
+from training.environments.babyai.environment import BabyAI
+from training.environments.babyai.view import Thing
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,11 @@ def systematic_mistake(env: BabyAI, advice: str | None) -> str:
 
     The same situation always gives the same mistake.
     """
-    mistakes = [f"{verb} {thing.name}" for thing in env.things for verb in _MISTAKEN_VERBS]
+    mistakes = [f"{verb} {thing.name}" for thing in env.things for verb in ("go to", _use(thing))]
     mistakes = [action for action in mistakes if action != advice] or ["turn left", "turn right"]
     state = f"{env.task_name} {env.situation}"
     return mistakes[zlib.crc32(state.encode()) % len(mistakes)]
+
+
+def _use(thing: Thing) -> str:
+    return "toggle and go through" if isinstance(thing.object, Door) else "pick up"

@@ -66,7 +66,7 @@ def roll_out_rest(env: BabyAI) -> None:
 
 @pytest.mark.parametrize("env", STARTS, ids=lambda env: env.task_name)
 def test_the_text_names_what_the_package_shows(env: BabyAI) -> None:
-    image = env._game.gen_obs()["image"]
+    image = env._game.gen_obs()["image"]  # type: ignore[no-untyped-call]
     size = image.shape[0]
     shown = {
         (IDX_TO_COLOR[colour], IDX_TO_OBJECT[kind], size - 1 - j, i - size // 2)
