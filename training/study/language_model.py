@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from model_store.format.store import Store
-from training.rollouts.files import read_rollouts
+from training.rollouts.reading import read
 from training.study.floors import step_auc_bounds
 from training.study.latency import ranking_latency
 
@@ -99,12 +99,12 @@ class Study:
             )
         latency = self.place / f"{name}-latency.json"
         if not latency.exists():
-            _write(latency, ranking_latency(self._store, f"{name}@{VERSION}", read_rollouts(held_out)[:SERVED]))
+            _write(latency, ranking_latency(self._store, f"{name}@{VERSION}", read([held_out]).whole()[:SERVED]))
 
     def write_results(self) -> None:
         """Writes ``results.json``: the bounds that the rollouts set, and every run that is measured."""
         train, held_out = (self._rollouts("train", RUNS["td-gae"].rollouts), self._rollouts("held-out", HELD_OUT))
-        bounds = step_auc_bounds(read_rollouts(train), read_rollouts(held_out))
+        bounds = step_auc_bounds(read([train]).whole(), read([held_out]).whole())
         measured = [name for name in RUNS if (self.place / f"{name}-latency.json").exists()]
         _write(
             self.place / "results.json",

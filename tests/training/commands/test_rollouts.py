@@ -14,7 +14,7 @@ from training.environments.registry import WorldName, load_world
 from training.environments.textcraft.environment import Goal, TextCraft, held_out_goals, train_goals
 from training.environments.textcraft.planner import NoisyPlanner
 from training.rollouts.collect import collect
-from training.rollouts.files import read_rollouts
+from training.rollouts.reading import read
 from training.rollouts.rollout import Rollout
 
 WORDS = ["--environment", "textcraft-words", "--seed", "9"]
@@ -24,7 +24,7 @@ def written(tmp_path: Path, *options: str) -> list[Rollout]:
     path = tmp_path / "new" / "rollouts.jsonl"
     done = CliRunner().invoke(app, ["rollouts", "--out", str(path), *options])
     assert (done.exit_code, done.stdout) == (0, ""), done.output
-    return read_rollouts(path)
+    return read([path]).whole()
 
 
 @pytest.mark.parametrize(("split", "goals"), [("held-out", held_out_goals()), ("train", train_goals())])
