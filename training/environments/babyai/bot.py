@@ -1,7 +1,8 @@
 """The package's bot under a watchdog, and its plan told as one of the text actions.
 
-The bot knows the mission, remembers what it has seen, and accepts moves that it did not advise. On some layouts it
-fails an assertion or plans for ever; then it has no advice until the next move, when a new bot begins from there.
+The bot knows the mission, remembers what it has seen, and accepts moves that it did not advise. In some levels it fails
+an assertion (KeyInBox) or plans for ever (UnlockToUnlock); then it has no advice until the next move, when a new bot
+begins from there.
 """
 
 import copy
@@ -16,7 +17,7 @@ from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError, Subgoal
 from training.environments.babyai.actions import can_begin
 from training.environments.babyai.view import Place, visible_things
 
-_SUBGOALS: Final = 200  # that one replanning may add; where it ends, it adds fewer than twenty
+_SUBGOALS: Final = 200  # that one replanning may add; those that end add fewer than ten
 _LOOK_AHEAD: Final = 40  # moves
 _WALKING: Final = {Actions.left: "turn left", Actions.right: "turn right", Actions.forward: "move forward"}
 
@@ -25,16 +26,7 @@ class _PlansForever(Exception):
     """Replanning added more subgoals than any plan needs."""
 
 
-_FAILURES: Final = (
-    _PlansForever,
-    DisappearedBoxError,
-    AssertionError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    TypeError,
-    ValueError,
-)
+_FAILURES: Final = (_PlansForever, DisappearedBoxError, AssertionError)
 
 
 class _Stack(list[Subgoal]):
