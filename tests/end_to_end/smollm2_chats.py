@@ -3,8 +3,8 @@
     make smollm2-base
     python -m tests.end_to_end.smollm2_chats
 
-The score head is random. It also measures what rendering a chat of 30 steps costs that grew by one, beside the same turns
-as texts. docs/checkpoints.md has a result.
+The score head is random. It also measures what rendering a chat of 30 steps costs that grew by one, beside the same
+turns as texts. docs/checkpoints.md has a result.
 """
 
 import asyncio
