@@ -36,14 +36,14 @@ class Run:
     """One training run: how steps are labelled, and from how many rollouts."""
 
     labels: str
-    rollouts: int
+    rollouts: int  # of which a fifth chooses the epoch or is held out by the training itself
 
 
 RUNS: Final = {
-    "td-gae": Run("td-gae", 480),
-    "orm": Run("orm", 480),
-    "td-gae-240": Run("td-gae", 240),
-    "td-gae-120": Run("td-gae", 120),
+    "td-gae": Run("td-gae", 560),
+    "orm": Run("orm", 560),
+    "td-gae-280": Run("td-gae", 280),
+    "td-gae-140": Run("td-gae", 140),
 }
 """The main run, the outcome model beside it, and the points of the curve against the number of rollouts."""
 
@@ -84,7 +84,7 @@ class Study:
         self._training(
             "train",
             {"rollouts": self._rollouts("train", run.rollouts), "base": self.base, "labels": run.labels}
-            | {"name": name, "version": VERSION, "store": self._store, "state": self.place / "states" / name}
+            | {"name": name, "version": VERSION, "store": self._store, "output": self.place / "states" / name}
             | TRAINING,
             "--resume",
         )
