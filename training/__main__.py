@@ -10,6 +10,7 @@ from training.commands.calibrate import calibrate
 from training.commands.check import check
 from training.commands.evaluate import evaluate
 from training.commands.report import report
+from training.commands.rollouts import rollouts
 from training.commands.several import SeveralCommand
 from training.commands.train import train
 
@@ -26,6 +27,7 @@ app.command(cls=SeveralCommand)(train)
 app.command(cls=SeveralCommand)(evaluate)
 app.command(cls=SeveralCommand)(calibrate)
 app.command()(report)
+app.command()(rollouts)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
