@@ -153,6 +153,7 @@ INTERNAL: dict[str, set[str]] = {
         "agentprm.types",
         "model_store",
         "training.data",
+        "training.evaluation.metrics",
         "training.rollouts",
         "training.trainers",
     },

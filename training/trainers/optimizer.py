@@ -36,10 +36,19 @@ def new_optimizer(model: nn.Module, learning_rate: float, weight_decay: float) -
 
 def take_update(optimizer: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> None:
     """Moves the optimizer's parameters once along the clipped gradient of ``loss``, a scalar."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
     optimizer.zero_grad()
     torch.autograd.backward(loss)
+    clip_and_step(optimizer, learning_rate)
+
+
+def clip_and_step(optimizer: torch.optim.Optimizer, learning_rate: float) -> float:
+    """Moves the parameters along their clipped gradients; returns the gradients' norm before it was clipped.
+
+    A group's learning rate is ``learning_rate`` times its ``scale``, if it has one.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group.get("scale", 1.0)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+    norm = nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     optimizer.step()
+    return float(norm)

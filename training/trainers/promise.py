@@ -6,15 +6,16 @@ same forward pass is trained towards them. Axes: B batch, S steps, T tokens.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from model_store.network.model import RewardModel
-from training.data.dataset import Batch, Example, batches, collate, pad
+from training.data.dataset import Batch, Example, batches, collate
 from training.data.labels import final_outcome_targets, promise_targets
+from training.trainers.loss import agentprm_loss, padded_targets
 from training.trainers.optimizer import Schedule, new_optimizer, take_update
 
 
@@ -37,13 +38,6 @@ class TrainConfig:
         """Returns lambda at an update: it falls linearly from 1 to ``lam`` over the warm-up."""
         passed = min(1.0, update / max(1.0, self.lam_warm_up * self.updates))
         return 1 + (self.lam - 1) * passed
-
-
-class Loss(NamedTuple):
-    """Both losses of a batch, as scalar tensors."""
-
-    promise: Tensor  # L_Q, eq. 4
-    progress: Tensor  # L_A, eq. 9 with the 1/2 of Algorithm 1
 
 
 def train(model: RewardModel, examples: Sequence[Example], config: TrainConfig) -> list[tuple[float, float]]:
@@ -83,23 +77,4 @@ def targets(promise_BS: Tensor, batch: Batch, config: TrainConfig, lam: float) -
             rows.append([None] * steps)
         else:
             rows.append(final_outcome_targets(steps, outcome))
-    target_BS = pad([torch.tensor([target or 0.0 for target in row]) for row in rows], 0.0)
-    labelled_BS = pad([torch.tensor([target is not None for target in row]) for row in rows], value=False)
-    return target_BS, labelled_BS
-
-
-def agentprm_loss(promise_BS: Tensor, target_BS: Tensor, labelled_BS: Tensor) -> Loss:
-    """Returns L_Q over the labelled steps, and L_A over the steps labelled together with their predecessor.
-
-    ``promise_BS``, ``target_BS`` and the mask ``labelled_BS`` are [B, S].
-    """
-    error_BS = promise_BS - target_BS
-    both_BS = labelled_BS[:, 1:] & labelled_BS[:, :-1]
-    return Loss(
-        promise=_half_mean_square(error_BS, labelled_BS),
-        progress=_half_mean_square(error_BS[:, 1:] - error_BS[:, :-1], both_BS),
-    )
-
-
-def _half_mean_square(error: Tensor, counted: Tensor) -> Tensor:
-    return 0.5 * (error.square() * counted).sum() / counted.sum().clamp(min=1)
+    return padded_targets(rows)

@@ -7,9 +7,10 @@ from transformers import Qwen2Config
 from model_store.network.model import RewardModel, new_model
 from training.data.dataset import NO_LOSS, Batch, Example, batches, collate, next_tokens
 from training.data.labels import promise_targets
+from training.trainers.loss import agentprm_loss
 from training.trainers.optimizer import Schedule
 from training.trainers.pretraining import PretrainConfig, pretrain
-from training.trainers.promise import TrainConfig, agentprm_loss, step_promises, targets, train
+from training.trainers.promise import TrainConfig, step_promises, targets, train
 
 EXAMPLES = [
     Example(token_ids=[5, 6, 2, 7, 3, 8, 4, 9, 3, 8, 4, 9, 3], step_ends=[6, 10], task_length=3, outcome=1.0),

@@ -1,0 +1,44 @@
+"""A base model made ready for a recipe: what is trained, in which dtype, and on which device."""
+
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch import nn
+
+from model_store.network.model import RewardModel
+from training.trainers.adapter import add_adapter
+from training.trainers.optimizer import new_optimizer
+from training.trainers.recipe import HEAD_RATE, WEIGHT_DECAY, Recipe
+
+
+def prepare(model: RewardModel, recipe: Recipe, device: torch.device) -> LoraConfig | None:
+    """Changes the model in place; returns the configuration of its adapter, if the recipe has one.
+
+    Dropout is switched off, as scores are computed without it and targets come from the same forward.
+    """
+    for module in model.modules():
+        _switch_off_dropout(module)
+    backbone: Any = model.backbone
+    backbone.to(torch.float32 if recipe.lora is None else getattr(torch, recipe.dtype))
+    model.requires_grad_(requires_grad=True)
+    adapter = None if recipe.lora is None else add_adapter(model, recipe.lora, recipe.seed)
+    if recipe.gradient_checkpointing:
+        backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.to(device).train()
+    return adapter
+
+
+def optimizer_of(model: RewardModel, recipe: Recipe) -> torch.optim.Optimizer:
+    """Returns an AdamW over what is trained; the head, which is new, learns at ``HEAD_RATE`` at least."""
+    optimizer = new_optimizer(model.backbone, recipe.peak_rate, WEIGHT_DECAY)
+    scale = max(1.0, HEAD_RATE / recipe.peak_rate)
+    optimizer.add_param_group({"params": list(model.head.parameters()), "weight_decay": 0.0, "scale": scale})
+    return optimizer
+
+
+def _switch_off_dropout(module: nn.Module) -> None:
+    if isinstance(module, nn.Dropout):
+        module.p = 0.0
+    if isinstance(getattr(module, "attention_dropout", None), float):
+        module.attention_dropout = 0.0  # type: ignore[assignment]  # what attention functions are given
