@@ -223,7 +223,7 @@ INTERNAL: dict[str, set[str]] = {
     },
     "tests.stress": {"agentprm", "benchmarks", "model_store", "service", "testbed", "tests.service", "tests.stress"},
     "tests.testbed": {"testbed", "tests.testbed"},
-    "tests.training": {"agentprm", "model_store", "tests.training", "training"},
+    "tests.training": {"agentprm", "model_store", "tests.model_store.tiny_checkpoints", "tests.training", "training"},
 }
 """What a module or package may import from this repository; the longest matching name decides."""
 

@@ -127,7 +127,7 @@ def _stage(source: Path, into: Path, options: ImportOptions, base: Path | None) 
             f"{tokenizer_from} has no tokenizer.json, nor files to build it from; --config-from names a source that has"
         )
     link_or_copy(tokenizer_from / "tokenizer.json", into / "tokenizer.json")
-    manifest, preset = _manifest(into, tokenizer_from, config, options)
+    manifest, preset = manifest_of(into, tokenizer_from, config, options)
     if adapter:
         adapter.refuse_unread(manifest.score.layers)
     if (options.reference is not None) != (manifest.score.head == "log_ratio"):
@@ -151,7 +151,7 @@ def stage_model(
     Raises:
         CheckpointError: its files cannot be used.
     """
-    whole = _read_config(source)
+    whole = read_config(source)
     text = text_config(whole)
     config = text or whole
     refuse_fields(config, has_recipe=has_recipe)
@@ -218,7 +218,7 @@ def _adapter(source: Path, base: Path | None) -> Adapter | None:
     return Adapter(source) if base is not None else None
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """``config.json`` without ``auto_map``, which names code of the checkpoint's own; that is never run."""
     file = path / "config.json"
     try:
@@ -235,7 +235,7 @@ def _architecture(config: dict[str, Any]) -> str:
     return str(names[0]) if isinstance(names, list) and names else "a model without architectures"
 
 
-def _manifest(
+def manifest_of(
     staged: Path, tokenizer_from: Path, config: dict[str, Any], options: ImportOptions
 ) -> tuple[Manifest, str]:
     """The manifest, checked like one read from a file, and the name of its preset."""

@@ -116,6 +116,23 @@ def new_model(config: PreTrainedConfig, seed: int) -> RewardModel:
     return RewardModel(backbone, LinearHead(torch.zeros(config.hidden_size)))
 
 
+def load_base(path: Path, dtype: str) -> RewardModel:
+    """The language model in a directory, to be trained: a head that starts at zero over it, in train mode.
+
+    Raises:
+        CheckpointError: weights are missing, of the wrong shape, unreadable or need code of their own.
+    """
+    try:
+        backbone, unread = _read_backbone(path, getattr(torch, dtype), split_over=1)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointCorrupt(f"{path} cannot be loaded: {one_line(str(error), 500)}") from error
+    model = RewardModel(backbone, LinearHead(torch.zeros(backbone.config.hidden_size)))
+    model.unread = unread
+    return model.train()
+
+
 def load_model(checkpoint: Checkpoint, device: str, dtype: str, split_over: int = 1) -> RewardModel:
     """The model of a resolved checkpoint, in eval mode; ``dtype`` is the backbone's ("auto": the manifest's).
 

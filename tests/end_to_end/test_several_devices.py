@@ -48,6 +48,7 @@ def test_a_signal_to_all_of_its_processes_is_one_to_stop(tmp_path: Path) -> None
     wait_until(lambda: not any(map(alive, children)), "a process is left")
 
 
+@pytest.mark.slow
 def test_the_only_worker_is_killed_while_idle_and_comes_back(tmp_path: Path) -> None:
     """Nobody asks for a score before the probes know. No answer is a 500, and the scores stay the same."""
     trajectories = random_trajectories(2, seed=8)
@@ -72,6 +73,7 @@ def test_the_only_worker_is_killed_while_idle_and_comes_back(tmp_path: Path) -> 
         assert process.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_a_signal_to_stop_during_a_restart_leaves_no_process(tmp_path: Path) -> None:
     with started(tmp_path, None, device="cpu+cpu") as (process, url), Client(url) as client:
         first = set(worker_processes(process.pid))

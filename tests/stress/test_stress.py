@@ -18,6 +18,7 @@ def test_a_server_under_overload_answers_everybody_and_lives_on() -> None:
     assert outcome.peak.statuses.keys() == {200}
 
 
+@pytest.mark.slow
 def test_in_chaos_every_request_gets_one_allowed_answer_and_nothing_is_left_behind(tmp_path: Path) -> None:
     """``python -m tests.stress.chaos`` takes more requests and any seed."""
     outcome = chaos.run(requests=300, seed=0, directory=tmp_path, failure_share=0.1)

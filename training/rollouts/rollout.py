@@ -30,6 +30,11 @@ class Rollout:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def is_chat(self) -> bool:
+        """Whether the history is a chat, and no task with steps."""
+        return isinstance(self.history, Conversation)
+
+    @property
     def steps(self) -> int:
         """The number of actions."""
         if isinstance(self.history, Conversation):

@@ -15,7 +15,7 @@ from training.rollouts.collect import collect, monte_carlo_promise, roll_out
 from training.rollouts.files import write_rollouts
 from training.rollouts.rollout import Rollout
 
-RECORDED = "592cc8477e54b4d2107fee41372b12c04121c75ff23c4ebff10b599036d46893"
+RECORDED = "a04422113b0c9be0f9e3f19a55afdbc59e36967ec44ad3fa139c1b4136815a77"
 
 
 def collected(goals: tuple[Goal, ...], count: int, seed: int) -> list[Rollout]:

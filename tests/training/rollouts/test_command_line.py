@@ -7,7 +7,7 @@ from training.environments.textcraft.environment import Goal, TextCraft, held_ou
 from training.environments.textcraft.planner import NoisyPlanner
 from training.rollouts.__main__ import app
 from training.rollouts.collect import collect
-from training.rollouts.files import read_rollouts
+from training.rollouts.reading import read
 
 
 @pytest.mark.parametrize(("flags", "goals"), [(["--split", "held-out"], held_out_goals()), ([], train_goals())])
@@ -15,7 +15,7 @@ def test_the_command_writes_what_collect_gives(tmp_path: Path, flags: list[str],
     path = tmp_path / "rollouts.jsonl"
     done = CliRunner().invoke(app, ["--count", "5", "--seed", "9", "--output", str(path), *flags])
     assert (done.exit_code, done.stdout) == (0, "")
-    assert read_rollouts(path) == list(collect(goals, TextCraft, NoisyPlanner(), count=5, seed=9))
+    assert read([path]).whole() == list(collect(goals, TextCraft, NoisyPlanner(), count=5, seed=9))
 
 
 @pytest.mark.parametrize("flags", [["--count", "5"], ["--count", "x", "--seed", "0", "--output", "unused"]])

@@ -119,6 +119,7 @@ def test_a_batch_whose_last_worker_is_killed_is_told_to_come_later(
     assert_scored(engine, expected)
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_together_all_start_again(
     expected: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_workers_that_are_killed_together_all_start_again(
     assert_scored(engine, expected)
 
 
+@pytest.mark.slow
 def test_one_is_killed_while_another_starts_again(expected: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     engine = spread(("cpu",), ("cpu",))
     held = HeldRestarts(monkeypatch)
@@ -150,6 +152,7 @@ def test_one_is_killed_while_another_starts_again(expected: list[float], monkeyp
     assert_scored(engine, expected)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_during_its_restart_is_tried_once_more(
     expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -167,6 +170,7 @@ def test_a_worker_that_is_killed_during_its_restart_is_tried_once_more(
     assert "could not be started again: the worker on cpu has ended while it loaded the model" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_worker_that_scores_after_its_restart_has_all_tries_again(
     expected: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +186,7 @@ def test_a_worker_that_scores_after_its_restart_has_all_tries_again(
     wait_until(lambda: engine.lost, "it has scored nothing since its last try")
 
 
+@pytest.mark.slow
 def test_a_batch_that_ends_every_worker_is_given_up_before_all_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spread_engine, "ATTEMPTS", 1)
     engine = spread(("cpu",), ("cpu",))

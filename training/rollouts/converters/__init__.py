@@ -1,0 +1,1 @@
+"""Result files of other projects as lines of rollout files, a file each."""
