@@ -8,7 +8,7 @@ import typer
 
 from agentprm.errors import AgentPRMError
 from model_store.commands.adding import add, inspect
-from model_store.commands.changing import convert_weights, publish_directory, set_alias
+from model_store.commands.changing import add_base_model, convert_weights, publish_directory, set_alias
 from model_store.commands.looking import list_checkpoints, show_checkpoint, verify_checkpoints
 
 COMMANDS: Final[dict[str, Callable[..., None]]] = {
@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "show": show_checkpoint,
     "verify": verify_checkpoints,
     "publish": publish_directory,
+    "add-base": add_base_model,
     "alias": set_alias,
     "convert": convert_weights,
 }

@@ -223,7 +223,14 @@ INTERNAL: dict[str, set[str]] = {
     },
     "tests.stress": {"agentprm", "benchmarks", "model_store", "service", "testbed", "tests.service", "tests.stress"},
     "tests.testbed": {"testbed", "tests.testbed"},
-    "tests.training": {"agentprm", "model_store", "tests.model_store.tiny_checkpoints", "tests.training", "training"},
+    "tests.training": {
+        "agentprm",
+        "model_store",
+        "tests.end_to_end.conftest",
+        "tests.model_store.tiny_checkpoints",
+        "tests.training",
+        "training",
+    },
 }
 """What a module or package may import from this repository; the longest matching name decides."""
 
@@ -267,7 +274,7 @@ EXTERNAL = {
     "gymnasium": {"training.environments"},
     "minigrid": {"training.environments"},
     "peft": {"training.trainers", "training.publishing"},
-    "accelerate": {"training.trainers"},
+    "accelerate": {"training.run", "training.trainers"},
     "pyarrow": {"training.rollouts"},
     "matplotlib": {"benchmarks", "deploy", "training.evaluation"},
     "yaml": {"deploy", "testbed", "training.commands"},

@@ -7,6 +7,8 @@ import typer
 
 from agentprm.errors import AgentPRMError
 from training.commands.check import check
+from training.commands.several import SeveralCommand
+from training.commands.train import train
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -17,6 +19,7 @@ def main() -> None:
 
 
 app.command()(check)
+app.command(cls=SeveralCommand)(train)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -100,7 +100,7 @@ def _published(reference: str, store: Store | None, into: Path) -> BaseText:
         raise AgentPRMError(f"{reference!r} is no directory and no owner/name@commit; a name@version needs --store")
     found = store.resolve(reference)
     shutil.copytree(found.path, into, dirs_exist_ok=True)
-    checkpoint = Checkpoint(into, found.manifest)
+    checkpoint = Checkpoint(into, found.manifest, found.base)
     return BaseText(found.manifest.reference, checkpoint, renderer_of(checkpoint))
 
 

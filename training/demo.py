@@ -21,7 +21,6 @@ import torch
 import typer
 from tokenizers import Tokenizer
 from transformers import Qwen2Config
-from typer.core import TyperCommand
 
 from model_store.format.manifest import FORMAT, Manifest
 from model_store.format.recipe import ScoreRecipe
@@ -29,6 +28,7 @@ from model_store.format.store import Store
 from model_store.network.model import RewardModel, new_model, save_model
 from model_store.text.renderer import Renderer
 from training.bundled import AGENTPRM, ORM, STORE
+from training.commands.several import SeveralCommand
 from training.data.dataset import encode
 from training.data.tokenizer import PAD, TEMPLATE, build_tokenizer
 from training.environments.textcraft.environment import Goal, TextCraft, held_out_goals, pretraining_goals, train_goals
@@ -170,26 +170,10 @@ def _derived(seed: int, purpose: str) -> int:
     return random.Random(f"{purpose} {seed}").getrandbits(32)
 
 
-class _SeedsCommand(TyperCommand):
-    """Takes several values after one ``--seeds``, up to the next option."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeats ``--seeds`` before every further value, the form that the parser knows."""
-        repeated: list[str] = []
-        option = ""
-        for previous, argument in zip(["", *args], args, strict=False):
-            if argument.startswith("--"):
-                option = argument
-            elif option == "--seeds" and previous != "--seeds":
-                repeated.append(option)
-            repeated.append(argument)
-        return super().parse_args(ctx, repeated)
-
-
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
 
 
-@app.command(cls=_SeedsCommand)
+@app.command(cls=SeveralCommand)
 def main(
     version: Annotated[str, typer.Option(help="Version to publish; a published version never changes.")],
     seeds: Annotated[

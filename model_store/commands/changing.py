@@ -1,4 +1,4 @@
-"""``publish``, ``alias`` and ``convert``."""
+"""``publish``, ``add-base``, ``alias`` and ``convert``."""
 
 import json
 from dataclasses import replace
@@ -8,13 +8,17 @@ from typing import Annotated
 
 import typer
 
-from model_store.commands.options import BUNDLED, JsonOption, StoreOption
+from model_store.commands.options import BUNDLED, JsonOption, SourceArgument, StoreOption
 from model_store.commands.report import Report
 from model_store.errors import CheckpointError, ManifestInvalid
+from model_store.format.bases import add_base
 from model_store.format.json_files import read_json
 from model_store.format.manifest import parse_manifest
 from model_store.format.store import MANIFEST, Store
+from model_store.importers.hub import find_source, pinned
+from model_store.importers.importer import stage_model
 from model_store.importers.pickles import convert
+from model_store.importers.sources import readable
 
 
 def publish_directory(
@@ -35,6 +39,23 @@ def publish_directory(
     digest = published.manifest.digest
     text = f"published {manifest.reference}, {digest}"
     Report({"checkpoint": manifest.reference, "digest": digest}, text).show(as_json=as_json)
+
+
+def add_base_model(source: SourceArgument, store: StoreOption = BUNDLED, as_json: JsonOption = False) -> None:
+    """Bring the base of an adapter into the store.
+
+    An adapter that was trained elsewhere names its base, and takes no other weights than those it was trained on.
+    """
+    root = Store(store).root
+    root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=root, prefix=".import-") as directory:
+        scratch = Path(directory)
+        with readable(find_source(pinned(source)), scratch) as plain:
+            staged = scratch / "base"
+            staged.mkdir()
+            stage_model(plain.path, staged, None, has_recipe=True)
+        digest = add_base(root, staged)
+    Report({"source": source, "digest": digest}, f"{source} is the base {digest}").show(as_json=as_json)
 
 
 def set_alias(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import TypeAdapter, with_config
 
 from model_store.errors import ManifestInvalid
+from model_store.format.bases import AdapterBase, check_adapter_base
 from model_store.format.chat import ChatTemplate, check_chat
 from model_store.format.check import Check, refuse_disagreeing
 from model_store.format.judge import Judge, check_judge
@@ -29,7 +30,8 @@ MAX_DEPTH: Final = 100
 class Manifest:
     """The fields of ``prm.json``. ``digest`` covers all the others and every other file of the checkpoint.
 
-    A checkpoint renders by the texts of ``template``, or by its chat template, with ``chat``.
+    A checkpoint renders by the texts of ``template``, or by its chat template, with ``chat``. With ``adapter_of``, its
+    weights are an adapter and a head, and this is the base that they belong to.
     """
 
     format: int
@@ -46,6 +48,7 @@ class Manifest:
     evaluation: dict[str, Any]
     judge: Annotated[Judge | None, NOT_NULL] = None
     check: Annotated[Check | None, NOT_NULL] = None
+    adapter_of: Annotated[AdapterBase | None, NOT_NULL] = None
     digest: str = ""
 
     @property
@@ -96,6 +99,10 @@ def parse_manifest(text: str) -> Manifest:
     check_score(manifest.score)
     _check_rendering(manifest)
     _check_judge(manifest)
+    if manifest.adapter_of is not None:
+        check_adapter_base(manifest.adapter_of)
+        if manifest.score.head != "linear":
+            raise ManifestInvalid("prm.json: adapter_of: an adapter has a linear head")
     if manifest.check is not None:
         refuse_disagreeing(manifest.check)
     return manifest

@@ -2,6 +2,7 @@
 
 <root>/aliases.json                 {"demo": "textcraft-demo@1"}
 <root>/<name>/<version>/prm.json    the manifest, in a Hugging Face directory (safetensors only)
+<root>/.bases/                      the models that adapters belong to
 """
 
 import difflib
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, ManifestInvalid, one_line
+from model_store.format.bases import find_base
 from model_store.format.json_files import ENCODING, read_json
 from model_store.format.manifest import Manifest, parse_manifest
 
@@ -24,16 +26,22 @@ MANIFEST: Final = "prm.json"
 ALIASES: Final = "aliases.json"
 REFERENCE: Final = "reference"
 """Directory within a checkpoint: the model that a ``log_ratio`` compares with, in the same layout."""
+ADAPTER: Final = "adapter"
+"""Directory within a checkpoint that is one of a base: the adapter as peft writes it."""
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"})
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A directory whose content agreed with its manifest's digest when it was resolved."""
+    """A directory whose content agreed with its manifest's digest when it was resolved.
+
+    ``base`` is the directory of the model that its adapter is merged into, if it is one.
+    """
 
     path: Path
     manifest: Manifest
+    base: Path | None = None
 
 
 class Store:
@@ -58,15 +66,16 @@ class Store:
         """The checkpoint behind an alias, ``name`` or ``name@version``.
 
         Raises:
-            CheckpointNotFound: there is none.
-            CheckpointCorrupt: the content does not hash to the digest, or holds a pickle, a link or remote code.
+            CheckpointNotFound: there is none, or it is an adapter and its base is not there.
+            CheckpointCorrupt: the content does not hash to the digest, or holds a pickle, a link or remote code; or
+                that of its base does not.
             ManifestInvalid: ``prm.json`` is incomplete, wrong, or for another name or version.
         """
         manifest = self.read_manifest(self.reference(reference))
         path = self._path(manifest.name, manifest.version)
         checkpoint = Checkpoint(path, manifest)
         refuse_changed(checkpoint)
-        return checkpoint
+        return replace(checkpoint, base=self._base(manifest))
 
     def publish(self, source: Path, manifest: Manifest) -> Checkpoint:
         """Copies ``source`` in as ``manifest.reference``: readers see all of it or nothing.
@@ -74,8 +83,10 @@ class Store:
         Raises:
             CheckpointError: that version is there already; versions never change.
             CheckpointCorrupt: ``source`` holds a pickle, a link or remote code.
+            CheckpointNotFound: it is an adapter, and its base is not in the store.
         """
         target = self.free_path(manifest.name, manifest.version)
+        base = self._base(manifest)
         _refuse_unsafe(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.root, prefix=".publish-") as scratch:
@@ -86,7 +97,7 @@ class Store:
             for path in (staged, *staged.rglob("*")):
                 path.chmod(0o755 if path.is_dir() else 0o644)  # the service may run as another user
             staged.rename(target)
-        return Checkpoint(target, manifest)
+        return Checkpoint(target, manifest, base)
 
     def free_path(self, name: str, version: str) -> Path:
         """The path of a version to be published. Raises CheckpointError if it exists: versions never change."""
@@ -126,6 +137,10 @@ class Store:
         staged = self.root / f".{ALIASES}.{os.getpid()}"
         staged.write_text(json.dumps(aliases, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         staged.replace(self.root / ALIASES)
+
+    def _base(self, manifest: Manifest) -> Path | None:
+        base = manifest.adapter_of
+        return None if base is None else find_base(self.root, manifest.reference, base)
 
     def _path(self, name: str, version: str) -> Path:
         return self.root / _checked(name) / _checked(version)

@@ -26,8 +26,6 @@ from model_store.importers.families import (
     with_separator,
 )
 from model_store.importers.left_to_right import refuse_later_tokens
-from model_store.importers.lora import CONFIG as ADAPTER
-from model_store.importers.lora import Adapter
 from model_store.importers.notes import notes
 from model_store.importers.own_logits import refuse_other_logits
 from model_store.importers.padding import pad_token
@@ -37,6 +35,8 @@ from model_store.importers.sources import readable
 from model_store.importers.text_tower import text_config
 from model_store.importers.unread_tensors import refuse_unread_tensors
 from model_store.importers.weights import link_or_copy, stage_weights
+from model_store.network.lora import CONFIG as ADAPTER
+from model_store.network.lora import Adapter
 from model_store.network.model import load_model, score_rows
 from model_store.network.tensors import tensor_shapes
 from model_store.text.loading import render, renderer_of

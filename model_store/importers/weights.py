@@ -18,8 +18,8 @@ from torch import Tensor
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
 from model_store.importers.layout import ADAPTER_SINGLE, BIN_SINGLE, INDEX, SINGLE, indexed_files
-from model_store.importers.lora import Adapter
 from model_store.importers.text_tower import TextNames, text_names
+from model_store.network.lora import Adapter
 from model_store.network.tensors import open_tensors
 
 _LAYER: Final = re.compile(r"((?:.*?\.)??)(?:model\.|transformer\.)?(?:decoder\.)?(?:layers|h|blocks)\.0\.")

@@ -15,11 +15,11 @@ from transformers.utils import logging
 from transformers.utils.import_utils import is_accelerate_available
 
 from model_store.errors import CheckpointCorrupt, CheckpointError, one_line
-from model_store.format.recipe import ScoreRecipe
-from model_store.format.store import REFERENCE, Checkpoint
+from model_store.format.store import ADAPTER, REFERENCE, Checkpoint
 from model_store.network.head_loading import load_head, vocabulary_head
 from model_store.network.heads import LinearHead
 from model_store.network.log_ratio import LogRatioHead
+from model_store.network.lora import Adapter
 
 
 class RewardModel(nn.Module):
@@ -144,9 +144,7 @@ def load_model(checkpoint: Checkpoint, device: str, dtype: str, split_over: int 
     """
     manifest = checkpoint.manifest
     try:
-        model = _read_model(
-            checkpoint.path, manifest.score, getattr(torch, manifest.dtype if dtype == "auto" else dtype), split_over
-        )
+        model = _read_model(checkpoint, getattr(torch, manifest.dtype if dtype == "auto" else dtype), split_over)
     except CheckpointError:
         raise
     except Exception as error:
@@ -168,12 +166,16 @@ def save_model(model: RewardModel, path: Path) -> None:
     config.num_labels = 1
     whole: Any = AutoModelForSequenceClassification.from_config(config)
     whole.base_model.load_state_dict(model.backbone.state_dict())
-    whole.score.load_state_dict({"weight": model.head.weight_H[None]})
-    whole.to(next(model.backbone.parameters()).dtype).save_pretrained(path)
+    whole.to(next(model.backbone.parameters()).dtype)
+    whole.score.load_state_dict({"weight": model.head.weight_H[None]}, assign=True)  # float32 whatever the backbone is
+    whole.save_pretrained(path)
 
 
-def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype, split_over: int) -> RewardModel:
-    backbone, unread = _read_backbone(path, dtype, split_over)
+def _read_model(checkpoint: Checkpoint, dtype: torch.dtype, split_over: int) -> RewardModel:
+    path, score = checkpoint.path, checkpoint.manifest.score
+    backbone, unread = _read_backbone(checkpoint.base or path, dtype, split_over)
+    if checkpoint.base:
+        _merge_adapter(path, backbone, split_over)
     if score.head != "log_ratio":
         model = RewardModel(backbone, load_head(path, score, backbone))
         model.unread = unread
@@ -186,6 +188,17 @@ def _read_model(path: Path, score: ScoreRecipe, dtype: torch.dtype, split_over: 
     ratio = RatioModel(backbone, LogRatioHead(heads[0], reference, heads[1], score))
     ratio.unread = unread + more
     return ratio
+
+
+@torch.no_grad()
+def _merge_adapter(path: Path, backbone: PreTrainedModel, split_over: int) -> None:
+    if split_over > 1:
+        raise CheckpointError(f"{path} is an adapter, whose layers are not split over devices; publish it merged")
+    adapter = Adapter(path / ADAPTER)
+    for name, weight in backbone.named_parameters():
+        weight.copy_(adapter.merged(name, weight))
+    if adapter.remaining():
+        raise CheckpointCorrupt(f"{path / ADAPTER} saves modules, which the adapter of a checkpoint does not")
 
 
 def _read_backbone(path: Path, dtype: torch.dtype, split_over: int) -> tuple[PreTrainedModel, tuple[str, ...]]:

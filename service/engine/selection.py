@@ -132,7 +132,8 @@ def check_fits(checkpoint: Checkpoint, device: str, dtype: str, weights: Weights
             return
     manifest = checkpoint.manifest
     itemsize = getattr(torch, manifest.dtype if dtype == "auto" else dtype).itemsize
-    paths = (checkpoint.path, checkpoint.path / REFERENCE)  # only log-ratio checkpoints have a reference model
+    # An adapter merges into its base; only log-ratio checkpoints have a reference model.
+    paths = (checkpoint.base or checkpoint.path, checkpoint.path / REFERENCE)
     shapes = [tensor_shapes(path) for path in paths]
     needed = sum(
         prod(shape) * (BYTES[weights] if weights != "auto" and may_be_quantised(name, shape) else itemsize)

@@ -9,7 +9,7 @@ from training.data.encoding import Encoded, named
 from training.data.labels import final_outcome_targets, monte_carlo_targets, outcome_targets, promise_targets
 from training.rollouts.rollout import Rollout
 
-Method = Literal["td-gae", "mc", "pvm", "orm", "no-progress", "implicit", "steps"]
+Method = Literal["td-gae", "no-progress", "mc", "mc-hard", "pvm", "orm", "steps"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 
@@ -18,19 +18,18 @@ class Labels:
     """How steps are labelled. Terms are those of AgentPRM (arXiv 2511.08325).
 
     ``td-gae``: TD errors and GAE from the current promises and the outcome (eqs. 12-14). ``no-progress``: the same
-    targets without the progress loss. ``mc``: the mean outcome of each step's continuations, or with ``hard`` whether
-    any succeeded (eq. 11). ``pvm``: the discounted outcome at every step. ``orm``: the outcome at the last step.
-    ``steps``: given labels. ``implicit``: no step has a label; the outcome is learned by the ratio to the frozen base.
+    targets without the progress loss. ``mc``: the mean outcome of each step's continuations; ``mc-hard``: whether any
+    succeeded (eq. 11). ``pvm``: the discounted outcome at every step. ``orm``: the outcome at the last step. ``steps``:
+    given labels.
 
-    A trajectory that a limit cut bootstraps from its last promise under ``td-gae`` and has no label under ``pvm``,
-    ``orm`` and ``implicit``.
+    A trajectory that a limit cut bootstraps from its last promise under ``td-gae``, and has no label under ``pvm`` and
+    ``orm``.
     """
 
     method: Method = "td-gae"
     gamma: float = 1.0  # discount; 1 keeps promise a success probability
     lam: float = 0.95  # GAE lambda, the paper's
     lam_warm_up: float = 0.2  # share of the updates over which lambda falls from 1: early promises are noise
-    hard: bool = False
 
     def lam_at(self, update: int, updates: int) -> float:
         """Returns lambda at an update of ``updates``: it falls linearly from 1 to ``lam`` over the warm-up."""
@@ -43,8 +42,8 @@ def targets(example: Encoded, promises: Sequence[float], labels: Labels, lam: fl
     steps, outcome = len(promises), example.outcome
     if labels.method in ("td-gae", "no-progress"):
         return list(promise_targets(promises, outcome, gamma=labels.gamma, lam=lam))
-    if labels.method == "mc":
-        return list(monte_carlo_targets(example.rollout.continuations, hard=labels.hard))
+    if labels.method in ("mc", "mc-hard"):
+        return list(monte_carlo_targets(example.rollout.continuations, hard=labels.method == "mc-hard"))
     if labels.method == "steps":
         return list(example.rollout.labels)
     if outcome is None:
@@ -89,7 +88,12 @@ def _has_labels(rollout: Rollout) -> bool:
     return len(rollout.labels) == rollout.steps
 
 
+_CONTINUATIONS: Final = (
+    "the outcomes of at least one continuation of every step (`continuations`)",
+    _has_continuations,
+)
 _NEEDS: Final[dict[Method, tuple[str, Callable[[Rollout], bool]]]] = {
-    "mc": ("the outcomes of at least one continuation of every step (`continuations`)", _has_continuations),
+    "mc": _CONTINUATIONS,
+    "mc-hard": _CONTINUATIONS,
     "steps": ("a label, or null, for every step (`labels`)", _has_labels),
 }

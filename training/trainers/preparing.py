@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from torch import nn
 
 from model_store.network.model import RewardModel
@@ -12,8 +11,8 @@ from training.trainers.optimizer import new_optimizer
 from training.trainers.recipe import HEAD_RATE, WEIGHT_DECAY, Recipe
 
 
-def prepare(model: RewardModel, recipe: Recipe, device: torch.device) -> LoraConfig | None:
-    """Changes the model in place; returns the configuration of its adapter, if the recipe has one.
+def prepare(model: RewardModel, recipe: Recipe, device: torch.device) -> None:
+    """Changes the model in place.
 
     Dropout is switched off, as scores are computed without it and targets come from the same forward.
     """
@@ -22,11 +21,11 @@ def prepare(model: RewardModel, recipe: Recipe, device: torch.device) -> LoraCon
     backbone: Any = model.backbone
     backbone.to(torch.float32 if recipe.lora is None else getattr(torch, recipe.dtype))
     model.requires_grad_(requires_grad=True)
-    adapter = None if recipe.lora is None else add_adapter(model, recipe.lora, recipe.seed)
+    if recipe.lora is not None:
+        add_adapter(model, recipe.lora, recipe.seed)
     if recipe.gradient_checkpointing:
         backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.to(device).train()
-    return adapter
 
 
 def optimizer_of(model: RewardModel, recipe: Recipe) -> torch.optim.Optimizer:

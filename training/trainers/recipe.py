@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 from training.data.targets import Labels
 
+Dtype = Literal["float32", "bfloat16"]
 FULL_RATE: Final = 1e-6
 """Learning rate of the whole model, as in AgentPRM (arXiv 2511.08325, section 4.1)."""
 LORA_RATE: Final = 1e-4
@@ -29,7 +30,7 @@ class Recipe:
     patience: int = 2  # epochs without a better AUC on the validation queries before training stops
     tokens_per_update: int = 16_384  # of whole trajectories that an optimiser step learns from
     tokens_per_forward: int = 4_096  # of them at once: this decides the memory, and nothing else
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     gradient_checkpointing: bool = False
     seed: int = 0
 
@@ -38,7 +39,7 @@ class Recipe:
         """Beta of eq. 10."""
         if self.beta is not None:
             return self.beta
-        return 1.0 if self.labels.method in ("td-gae", "mc") else 0.0
+        return 1.0 if self.labels.method in ("td-gae", "mc", "mc-hard") else 0.0
 
     @property
     def peak_rate(self) -> float:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from peft import LoraConfig
 from tqdm import tqdm
 
 from agentprm.errors import AgentPRMError
@@ -46,12 +45,10 @@ class Data(NamedTuple):
 class Trained:
     """A trained model, in place of the base it came from, and how it got there.
 
-    ``adapter`` is the configuration of the adapters in its backbone; None if the whole model was trained. ``packed``
-    says whether forwards were packed without padding, which the model's attention has to allow.
+    ``packed`` says whether forwards were packed without padding, which the model's attention has to allow.
     """
 
     model: RewardModel
-    adapter: LoraConfig | None
     progress: Progress
     packed: bool
 
@@ -74,12 +71,12 @@ def train(
             memory runs out, or a state cannot be written.
     """
     refuse_missing_labels(data.train, recipe.labels)
-    adapter = prepare(model, recipe, accelerator.device)
+    prepare(model, recipe, accelerator.device)
     with choose_forward(model, getattr(torch, recipe.dtype), [*data.train, *data.validation]) as forward:
         run = _Run(forward, data, recipe, states, accelerator)
         run.train(save_every)
     model.eval()
-    return Trained(model, adapter, run.progress, packed=not forward.padded)
+    return Trained(model, run.progress, packed=not forward.padded)
 
 
 class _Run:

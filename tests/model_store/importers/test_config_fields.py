@@ -7,7 +7,7 @@ import pytest
 
 from model_store.format.store import Store
 from model_store.importers.config_fields import FIELDS, unknown_fields
-from model_store.importers.lora import FOLLOWED, WITHOUT_EFFECT
+from model_store.network.lora import FOLLOWED, WITHOUT_EFFECT
 from tests.model_store.importers.importing import add, refused, write_recipe
 from tests.model_store.importers.test_recognition import mine
 from tests.model_store.tiny_checkpoints import edit_config
