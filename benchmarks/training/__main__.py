@@ -6,7 +6,7 @@ current promises, L_Q + L_A. Padded batches hold eight trajectories, as they com
 
 import argparse
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ def gradients(forward: Forward, batches: Batches) -> float:
     return total
 
 
-def measure(variants: dict[str, Callable[[], float]], rounds: int) -> dict[str, dict[str, Any]]:
+def measure(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, dict[str, Any]]:
     """Returns the CPU seconds of each round and the loss of each variant; variants take turns.
 
     A first round is not counted: it fills caches and memory pools.

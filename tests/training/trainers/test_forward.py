@@ -18,7 +18,7 @@ from training.trainers.preparing import prepare
 from training.trainers.recipe import Recipe
 
 DATA = examples(6)
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 512, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "max_position_embeddings": 512, "head_dim": 8,
 }  # fmt: skip
