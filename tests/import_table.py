@@ -168,6 +168,7 @@ INTERNAL: dict[str, set[str]] = {
         "training.evaluation",
         "training.rollouts",
     },
+    "training.study": {"agentprm", "model_store", "testbed", "training"},
     "training": {"agentprm", "model_store", "training"},
     "testbed": {"testbed"},
     "benchmarks.workloads": {"agentprm", "benchmarks.workloads", "model_store", "training"},

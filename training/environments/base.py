@@ -4,8 +4,8 @@ Rollouts and evaluation know these contracts only. A goal is whatever the factor
 """
 
 import random
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, Self, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from agentprm.types import State
 
@@ -64,3 +64,12 @@ class Policy(Protocol[E_contra]):
     """Proposes an action in the state of an unfinished episode; reads ``env`` and does not change it."""
 
     def sample(self, env: E_contra, rng: random.Random) -> str: ...
+
+
+class World(NamedTuple, Generic[G, E]):
+    """An environment with its goals and the policy that makes its rollouts. No goal is in both splits."""
+
+    train_goals: Callable[[], Sequence[G]]
+    held_out_goals: Callable[[], Sequence[G]]
+    make: EnvironmentFactory[G, E]
+    policy: Policy[E]

@@ -10,6 +10,7 @@ from agentprm.types import Conversation
 from training.evaluation.best_of_n import Attempt, BestOf, best_of_n
 from training.evaluation.resampling import Figure, Resamples
 from training.evaluation.steps import Bin, Steps, auc_by_position, brier, ece, floors, reliability, step_auc
+from training.rollouts.lines import task_text
 from training.rollouts.rollout import Rollout
 
 NAMED: Final = 5
@@ -103,13 +104,6 @@ def as_text(figures: HeldOut) -> str:
     return "\n".join([*lines, *figures.notes])
 
 
-def task_text(rollout: Rollout) -> str:
-    """What the agent was told to do: the task, or the first turn of a user."""
-    if isinstance(rollout.history, Conversation):
-        return next((message.text for message in rollout.history.messages if message.role == "user"), "")
-    return rollout.history.task
-
-
 def _steps(rollouts: Sequence[Rollout], promises: Sequence[Sequence[float]], query_of: dict[str, int]) -> Steps:
     rows = [
         (promise, rollout.outcome, query_of[rollout.query], index, len(own))
@@ -133,8 +127,8 @@ def _last_action(rollout: Rollout) -> str:
 
 
 def _leaks(rollouts: Sequence[Rollout], trained_on: Sequence[Rollout]) -> list[str]:
-    trained = {task_text(rollout) for rollout in trained_on}
-    return sorted({rollout.query for rollout in rollouts if task_text(rollout) in trained})
+    trained = {task_text(rollout.history) for rollout in trained_on}
+    return sorted({rollout.query for rollout in rollouts if task_text(rollout.history) in trained})
 
 
 def _rounded(value: Any) -> Any:

@@ -1,25 +1,47 @@
 """Plays episodes and collects them as rollouts; estimates promise by Monte Carlo continuations."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
+from statistics import fmean
 
 from agentprm.types import Step, Trajectory
 from training.environments.base import E, EnvironmentFactory, G, Policy
 from training.rollouts.rollout import Rollout
 
 
-def roll_out(env: E, policy: Policy[E], rng: random.Random, max_steps: int | None = None) -> Rollout:
-    """Resets ``env`` and plays it to its end, or truncates it after ``max_steps``."""
+def roll_out(
+    env: E,
+    policy: Policy[E],
+    rng: random.Random,
+    max_steps: int | None = None,
+    *,
+    after_step: Callable[[E], tuple[float, ...]] | None = None,
+) -> Rollout:
+    """Resets ``env`` and plays it to its end, or truncates it after ``max_steps``.
+
+    ``after_step`` gives the continuations of each step from the episode as the step left it, which it does not change.
+    """
     state = env.reset()
     steps: list[Step] = []
+    continuations: list[tuple[float, ...]] = []
     observation = state.observation
     while not env.terminated and (max_steps is None or len(steps) < max_steps):
         action = policy.sample(env, rng)
         steps.append(Step(observation, action))
         observation = env.step(action).observation
-    trajectory = Trajectory(state.task, tuple(steps))
-    return Rollout(trajectory, env.outcome, not env.terminated, env.task_name, observation, metadata={"seed": env.seed})
+        if after_step:
+            continuations.append(after_step(env))
+    return Rollout(
+        Trajectory(state.task, tuple(steps)),
+        env.outcome,
+        not env.terminated,
+        env.task_name,
+        observation,
+        continuations=tuple(continuations),
+        metadata={"seed": env.seed},
+    )
 
 
 def collect(
@@ -30,9 +52,11 @@ def collect(
     count: int,
     seed: int,
     max_steps: int | None = None,
+    continuations: int = 0,
 ) -> Iterator[Rollout]:
     """Yields ``count`` rollouts. Every round visits all goals once, in a new random order.
 
+    ``continuations`` is how many are played on after each step; the rollouts are the same with and without.
     Each rollout depends on ``seed`` and its own number alone, so a longer collection starts with the shorter one.
 
     Raises:
@@ -41,7 +65,11 @@ def collect(
     for number, goal in enumerate(islice(_shuffled_rounds(goals, seed), count)):
         rng = random.Random(f"actions {seed} {number}")
         env = make(goal, rng.getrandbits(32))
-        yield roll_out(env, policy, rng, max_steps)
+        beside = random.Random(f"continuations {seed} {number}")
+        after_step = (
+            partial(continue_from, policy=policy, rng=beside, rollouts=continuations) if continuations else None
+        )
+        yield roll_out(env, policy, rng, max_steps, after_step=after_step)
 
 
 def _shuffled_rounds(goals: Sequence[G], seed: int) -> Iterator[G]:
@@ -58,9 +86,14 @@ def monte_carlo_promise(env: E, policy: Policy[E], rng: random.Random, rollouts:
     It estimates the value of the state that the last action led to (AgentPRM, eq. 3), which is that action's promise
     (eq. 2): transitions are deterministic and only the end is rewarded. An ended episode's is its outcome.
     """
+    return fmean(continue_from(env, policy=policy, rng=rng, rollouts=rollouts))
+
+
+def continue_from(env: E, *, policy: Policy[E], rng: random.Random, rollouts: int) -> tuple[float, ...]:
+    """Returns the outcomes of so many continuations of ``env``, which is not changed; of an ended episode its own."""
     if env.terminated:
-        return env.outcome
-    return sum(_continue(env.copy(), policy, rng) for _ in range(rollouts)) / rollouts
+        return (env.outcome,)
+    return tuple(_continue(env.copy(), policy, rng) for _ in range(rollouts))
 
 
 def _continue(env: E, policy: Policy[E], rng: random.Random) -> float:

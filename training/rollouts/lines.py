@@ -1,11 +1,13 @@
 """Rollouts as lines of ``agentprm.rollouts``, and lines as rollouts."""
 
 import json
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 from agentprm import messages
 from agentprm.errors import InvalidRequest
-from agentprm.rollouts import TrajectoryLine
+from agentprm.rollouts import TrajectoryLine, write_line
 from agentprm.types import Conversation, Message, Trajectory
 from training.rollouts.query import digest
 from training.rollouts.rollout import Rollout
@@ -90,3 +92,11 @@ def _message(message: Message) -> dict[str, Any]:
         "tool_call_id": message.tool_call_id,
         "name": message.name,
     }
+
+
+def data_digest(rollouts: Sequence[Rollout]) -> str:
+    """A hash of all rollouts in their order, as rollout lines."""
+    total = sha256()
+    for rollout in rollouts:
+        total.update(write_line(to_line(rollout)))
+    return f"sha256:{total.hexdigest()}"

@@ -36,8 +36,8 @@ class Progress:
 
     @property
     def best_epoch(self) -> int | None:
-        """The index of the first epoch with the highest AUC."""
-        return self.measured.index(max(self.measured)) if self.measured else None
+        """The index of the last epoch with the highest AUC: on few queries many tie, and later ones know more."""
+        return max(range(len(self.measured)), key=lambda epoch: (self.measured[epoch], epoch), default=None)
 
     def epochs_without_gain(self) -> int:
         """Epochs since the best."""

@@ -40,24 +40,27 @@ class _NotExecuted(Exception):
 class TextCraft:
     """One episode. The seed chooses and orders the recipes shown; the replies depend on the goal and the actions.
 
+    ``allowed`` actions end it; None: ``budget(goal)``.
+
     Raises:
         ValueError: no recipe makes the goal.
     """
 
-    __slots__ = ("_inventory", "_left", "_needed", "_outcome", "_shown", "_task", "goal", "seed")
+    __slots__ = ("_allowed", "_inventory", "_left", "_needed", "_outcome", "_shown", "_task", "goal", "seed")
 
-    def __init__(self, goal: Goal, seed: int) -> None:
+    def __init__(self, goal: Goal, seed: int, allowed: int | None = None) -> None:
         self.goal = goal
         self.seed = seed
         self._needed = _needed_items(goal)
         self._shown = _shown_recipes(goal, seed)
-        self._task = _task(goal, self._shown)
+        self._allowed = budget(goal) if allowed is None else allowed
+        self._task = _task(goal, self._shown, self._allowed)
         self.reset()
 
     def reset(self) -> State:
         """Begins again and returns the state before the first action; its observation is empty."""
         self._inventory: dict[str, int] = {}
-        self._left = budget(self.goal)
+        self._left = self._allowed
         self._outcome = 0.0
         return State(self._task)
 
@@ -80,7 +83,7 @@ class TextCraft:
         """Returns an episode in the same state that goes on independently."""
         twin = object.__new__(TextCraft)
         twin.goal, twin.seed, twin._needed, twin._shown = self.goal, self.seed, self._needed, self._shown
-        twin._task, twin._left, twin._outcome = self._task, self._left, self._outcome
+        twin._task, twin._allowed, twin._left, twin._outcome = self._task, self._allowed, self._left, self._outcome
         twin._inventory = self._inventory.copy()
         return twin
 
@@ -207,7 +210,7 @@ def shortest(goal: Goal) -> int:
 
 
 def budget(goal: Goal) -> int:
-    """Returns the number of actions that an episode allows."""
+    """Returns the number of actions that an episode allows unless told otherwise."""
     return shortest(goal) + SPARE_ACTIONS
 
 
@@ -237,6 +240,6 @@ def _shown_recipes(goal: Goal, seed: int) -> tuple[Recipe, ...]:
     return tuple(shown)
 
 
-def _task(goal: Goal, shown: tuple[Recipe, ...]) -> str:
+def _task(goal: Goal, shown: tuple[Recipe, ...], allowed: int) -> str:
     commands = "\n".join(recipe.command for recipe in shown)
-    return f"Crafting commands:\n{commands}\n\nGoal: craft {goal.item}. Actions allowed: {budget(goal)}."
+    return f"Crafting commands:\n{commands}\n\nGoal: craft {goal.item}. Actions allowed: {allowed}."

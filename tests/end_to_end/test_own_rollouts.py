@@ -1,0 +1,102 @@
+"""A newcomer's way: an agent's chats, a check, training, evaluation, and a service that ranks as the chats say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from agentprm import Client
+from tests.end_to_end.conftest import ROOT, serving
+from tests.model_store.tiny_checkpoints import CHATML_TOKENS, byte_level, config_of, save
+
+pytestmark = pytest.mark.timeout(300)  # it starts processes, which a busy machine does slowly
+
+TOOLS: Final = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
+    for name in ("look_up", "refund")
+]
+CHAT: Final = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}{% for call in m.tool_calls or [] %}"
+    "<tool_call>{{ call.function.name }} {{ call.function.arguments | tojson }}{% endfor %}<|im_end|>\n{% endfor %}"
+)
+
+
+def calling(name: str, order: int) -> dict[str, Any]:
+    function = {"name": name, "arguments": json.dumps({"order": order})}
+    return {"role": "assistant", "tool_calls": [{"id": f"call-{name}", "type": "function", "function": function}]}
+
+
+def told(name: str, text: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": f"call-{name}", "content": text}
+
+
+def attempt(order: int, *, careful: bool) -> dict[str, Any]:
+    """An agent that looks an order up before it refunds it succeeds; one that does not fails."""
+    looked = [calling("look_up", order), told("look_up", "paid by card")] if careful else []
+    return {
+        "query": f"order {order}",
+        "tools": TOOLS,
+        "messages": [
+            {"role": "user", "content": f"Refund order {order}."},
+            *looked,
+            calling("refund", order),
+            told("refund", "ok" if careful else "not allowed"),
+            {"role": "assistant", "content": "It is done."},
+        ],
+        "outcome": float(careful),
+    }
+
+
+def write_chats(path: Path) -> None:
+    attempts = [attempt(order, careful=careful) for order in range(10, 20) for careful in (True, False)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in attempts))
+
+
+def make_base(path: Path, corpus: str) -> None:
+    path.mkdir()
+    tokenizer = byte_level(CHATML_TOKENS, corpus.splitlines())
+    config: Any = config_of(LlamaConfig, tokenizer)
+    save(path, LlamaForCausalLM(config), tokenizer, chat=CHAT)
+
+
+def command(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "training", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_twenty_chats_become_a_service_that_ranks_as_they_say(tmp_path: Path) -> None:
+    chats, base, store = tmp_path / "chats.jsonl", tmp_path / "base", tmp_path / "checkpoints"
+    write_chats(chats)
+    make_base(base, chats.read_text())
+    assert "20 trajectories of 10 queries, 0 bad lines" in command("check", str(chats), "--base", str(base))
+    options = tmp_path / "train.yaml"
+    options.write_text("lr: 3.0e-3\nepochs: 30\npatience: 30\ntokens-per-update: 800\nheld-out: 0.3\nseed: 6\n")
+    trained = command(
+        *("train", "--config", str(options), "--rollouts", str(chats), "--base", str(base), "--name", "my-agent"),
+        *("--version", "1", "--store", str(store), "--output", str(tmp_path / "run")),
+    )
+    assert "published my-agent@1" in trained
+    figures = tmp_path / "figures.json"
+    evaluated = command("evaluate", "my-agent", "--rollouts", str(chats), "--store", str(store), "--json", str(figures))
+    assert "my-agent@1 was trained on these files" in evaluated
+    manifest = json.loads((store / "my-agent/1/prm.json").read_text())
+    assert json.loads(figures.read_text()) == manifest["evaluation"]
+    assert manifest["evaluation"]["step_auc"]["value"] > 0.8
+    assert "<svg" in (store / "my-agent/1/report.html").read_text()
+    with serving(tmp_path, model_store=str(store), models="my-agent") as url, Client(url) as prm:
+        new_order = [{"role": "user", "content": "Refund order 31."}]
+        ranked = prm.rank(new_order, [calling("refund", 31), calling("look_up", 31)], tools=TOOLS).ranking
+    assert [one.index for one in ranked] == [1, 0]
+    assert ranked[0].promise > ranked[1].promise + 0.3
