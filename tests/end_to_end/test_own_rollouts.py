@@ -82,7 +82,7 @@ def test_twenty_chats_become_a_service_that_ranks_as_they_say(tmp_path: Path) ->
     make_base(base, chats.read_text())
     assert "20 trajectories of 10 queries, 0 bad lines" in command("check", str(chats), "--base", str(base))
     options = tmp_path / "train.yaml"
-    options.write_text("lr: 3.0e-3\nepochs: 30\npatience: 30\ntokens-per-update: 800\nheld-out: 0.3\nseed: 6\n")
+    options.write_text("lr: 3.0e-3\nepochs: 60\npatience: 60\ntokens-per-update: 800\nheld-out: 0.3\nseed: 6\n")
     trained = command(
         *("train", "--config", str(options), "--rollouts", str(chats), "--base", str(base), "--name", "my-agent"),
         *("--version", "1", "--store", str(store), "--output", str(tmp_path / "run")),
@@ -96,7 +96,7 @@ def test_twenty_chats_become_a_service_that_ranks_as_they_say(tmp_path: Path) ->
     assert manifest["evaluation"]["step_auc"]["value"] > 0.8
     assert "<svg" in (store / "my-agent/1/report.html").read_text()
     with serving(tmp_path, model_store=str(store), models="my-agent") as url, Client(url) as prm:
-        new_order = [{"role": "user", "content": "Refund order 31."}]
-        ranked = prm.rank(new_order, [calling("refund", 31), calling("look_up", 31)], tools=TOOLS).ranking
+        new_order = {"messages": [{"role": "user", "content": "Refund order 31."}], "tools": TOOLS}
+        ranked = prm.rank(new_order, [calling("refund", 31), calling("look_up", 31)]).ranking
     assert [one.index for one in ranked] == [1, 0]
     assert ranked[0].promise > ranked[1].promise + 0.3

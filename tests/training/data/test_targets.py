@@ -74,3 +74,8 @@ def test_an_outcome_model_needs_a_trajectory_that_ended() -> None:
     refuse_missing_labels([encoded(truncated=True), encoded()], Labels(method="orm"))
     with pytest.raises(AgentPRMError, match="--labels orm finds no label in 1 trajectories: all were truncated"):
         refuse_missing_labels([encoded(truncated=True)], Labels(method="orm"))
+
+
+def test_lambda_falls_from_one_over_the_warm_up() -> None:
+    labels = Labels(lam=0.8, lam_warm_up=0.2)
+    assert [labels.lam_at(update, 100) for update in (0, 10, 20, 99)] == pytest.approx([1, 0.9, 0.8, 0.8])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import Gemma2Config, LlamaConfig
+from transformers import BloomConfig, Gemma2Config, LlamaConfig, PreTrainedConfig
 
 from model_store.network.model import RewardModel, new_model, score_rows
 from tests.training.trainers.tiny import apart, examples, model
@@ -83,6 +83,7 @@ def test_promises_are_those_of_serving_and_the_model_has_its_own_attention_again
 def test_recomputed_activations_give_the_same_gradients() -> None:
     plain, recomputing = model(), model()
     prepare(recomputing, Recipe(gradient_checkpointing=True), torch.device("cpu"))
+    assert recomputing.backbone.is_activation_checkpointing
     with (
         choose_forward(plain, torch.float32, DATA) as forward,
         choose_forward(recomputing, torch.float32, DATA) as other,
@@ -90,9 +91,16 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
         assert_equal(loss_and_gradients(other, DATA), loss_and_gradients(forward, DATA))
 
 
-def test_a_model_that_packed_attention_would_get_wrong_is_padded() -> None:
-    """Gemma 2 caps its attention scores."""
-    made = with_head(new_model(Gemma2Config(**SIZES, attn_logit_softcapping=2.0), seed=0))
+@pytest.mark.parametrize(
+    "config",
+    [
+        Gemma2Config(**SIZES, attn_logit_softcapping=2.0),
+        BloomConfig(vocab_size=512, hidden_size=16, n_layer=1, n_head=2),
+    ],
+    ids=["capped scores", "positions in a bias"],
+)
+def test_a_model_that_packed_attention_would_get_wrong_is_padded(config: PreTrainedConfig) -> None:
+    made = with_head(new_model(config, seed=0))
     alone = [Forward(made, torch.float32, padded=True).promises([example])[0] for example in DATA]
     with choose_forward(made, torch.float32, DATA) as forward:
         assert forward.padded

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor
 from agentprm.errors import AgentPRMError
 from tests.training.trainers.tiny import RECIPE, apart, examples, model, run
 from training.trainers import trainer
-from training.trainers.forward import Forward
 from training.trainers.state import trained_weights
 from training.trainers.trainer import Trained
 
@@ -73,18 +73,15 @@ def test_training_stops_without_a_gain_and_returns_the_best_epoch(
     assert same == [False, True, False, False]
 
 
-def test_a_promise_that_is_not_a_number_stops_the_run_and_names_its_trajectory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    promises = Forward.promises
-
-    def broken(forward: Forward, part: list) -> Tensor:  # type: ignore[type-arg]
-        found = promises(forward, part)
-        return torch.where(torch.tensor([[example.name == "trajectory 7"] for example in part]), torch.nan, found)
-
-    monkeypatch.setattr(Forward, "promises", broken)
-    with pytest.raises(AgentPRMError, match=r"the loss is NaN at update \d: promises of trajectory 7 are not finite"):
-        run(tmp_path, data=DATA)
+def test_a_promise_that_is_not_a_number_stops_the_run_and_names_its_trajectory(tmp_path: Path) -> None:
+    broken, first = model(), DATA[0]
+    others = {token for example in DATA[1:] for token in example.rows[0].token_ids}
+    own = next(token for token in first.rows[0].token_ids if token not in others)
+    embeddings: Any = broken.backbone.get_input_embeddings()
+    with torch.no_grad():
+        embeddings.weight[own] = torch.nan
+    with pytest.raises(AgentPRMError, match=rf"the loss is NaN at update \d: promises of {first.name} are not finite"):
+        run(tmp_path, made=broken, data=DATA)
 
 
 @pytest.mark.parametrize(
