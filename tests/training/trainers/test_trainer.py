@@ -94,3 +94,14 @@ def test_out_of_memory_says_what_to_change(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(trainer._Run, "_loss", full)
     with pytest.raises(AgentPRMError, match="lower --tokens-per-forward, now 300; --gradient-checkpointing"):
         run(tmp_path, data=DATA)
+
+
+@pytest.mark.parametrize("lora", [None, 2])
+def test_arithmetic_in_bfloat16_trains_float32_weights(tmp_path: Path, lora: int | None) -> None:
+    one_epoch = replace(RECIPE, epochs=1, lora=lora)
+    exact = run(tmp_path / "float32", one_epoch, data=DATA)
+    trained = run(tmp_path / "bfloat16", replace(one_epoch, dtype="bfloat16"), data=DATA)
+    assert trained.packed
+    assert {weight.dtype for weight in trained_weights(trained.model).values()} == {torch.float32}
+    assert trained.progress.losses == pytest.approx(exact.progress.losses, rel=0.1)
+    assert trained.progress.losses != exact.progress.losses
