@@ -202,6 +202,8 @@ INTERNAL: dict[str, set[str]] = {
         "tests.end_to_end",
         "tests.service",
         "training",
+        "tests.model_store.tiny_checkpoints",
+        "tests.training.refunds",
     },
     "tests.model_store": {
         "agentprm",
