@@ -231,7 +231,6 @@ INTERNAL: dict[str, set[str]] = {
         "model_store",
         "tests.end_to_end.conftest",
         "tests.model_store.tiny_checkpoints",
-        "testbed",
         "tests.training",
         "training",
     },
