@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from agentprm.errors import InvalidRequest
 from model_store.network.model import RewardModel
 from training.trainers.adapter import add_adapter
 from training.trainers.optimizer import new_optimizer
@@ -12,7 +13,7 @@ from training.trainers.recipe import HEAD_RATE, WEIGHT_DECAY, Recipe
 
 
 def prepare(model: RewardModel, recipe: Recipe, device: torch.device) -> None:
-    """Changes the model in place.
+    """Changes the model in place. Raises InvalidRequest if its family cannot recompute activations, as asked.
 
     Dropout is switched off, as scores are computed without it and targets come from the same forward.
     """
@@ -24,7 +25,7 @@ def prepare(model: RewardModel, recipe: Recipe, device: torch.device) -> None:
     if recipe.lora is not None:
         add_adapter(model, recipe.lora, recipe.seed)
     if recipe.gradient_checkpointing:
-        backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _recompute_activations(backbone)
     model.to(device).train()
 
 
@@ -41,3 +42,11 @@ def _switch_off_dropout(module: nn.Module) -> None:
         module.p = 0.0
     if isinstance(getattr(module, "attention_dropout", None), float):
         module.attention_dropout = 0.0  # type: ignore[assignment]  # what attention functions are given
+
+
+def _recompute_activations(backbone: Any) -> None:
+    if not backbone.supports_gradient_checkpointing:
+        raise InvalidRequest(f"a {backbone.config.model_type} cannot train with --gradient-checkpointing")
+    older_name = "gradient_checkpointing_enable"  # of transformers before its version 5 gave it another
+    enable = getattr(backbone, "activation_checkpointing_enable", None) or getattr(backbone, older_name)
+    enable({"use_reentrant": False})

@@ -95,6 +95,8 @@ class States:
         Raises:
             AgentPRMError: the state is of another recipe, base model or data; names the first difference.
         """
+        for left in self.directory.glob(".draft-*"):  # of a process that was killed while it wrote
+            shutil.rmtree(left)
         path = self.newest()
         if path is None:
             return Progress(), None

@@ -1,5 +1,6 @@
 """A model of one layer, a handful of TextCraft rollouts in its tokens, and a run over them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from accelerate import Accelerator
 from transformers import Qwen2Config
 
 from model_store.network.model import RewardModel, new_model
+from model_store.text.chat_renderer import ReadTokens
 from model_store.text.renderer import Renderer
 from training.data.encoding import Encoded, encode
 from training.data.tokenizer import TEMPLATE, build_tokenizer
@@ -57,6 +59,12 @@ def model(seed: int = 0, **changes: Any) -> RewardModel:
     generator = torch.Generator().manual_seed(seed)
     torch.nn.init.normal_(next(made.head.parameters()), generator=generator)
     return made
+
+
+def apart(example: Encoded) -> Encoded:
+    """The same trajectory in one row for each step, as a template needs that renders history anew."""
+    (row,) = example.rows
+    return replace(example, rows=tuple(ReadTokens(row.token_ids[: end + 1], [end]) for end in row.reads))
 
 
 def run(directory: Path, recipe: Recipe = RECIPE, made: RewardModel | None = None, **options: Any) -> Trained:
