@@ -86,7 +86,7 @@ study: smollm2-base
 	$(RUN) -m training.study.language_model --world babyai
 
 evaluate: $(VENV)/.dev
-	$(RUN) -m training.evaluation
+	$(RUN) -m training.study.textcraft
 
 bench: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks --full --models tiny

@@ -13,11 +13,11 @@ from training import demo
 from training.demo import DemoConfig, Trained, publish, train_seed
 from training.environments.textcraft.environment import TextCraft, held_out_goals, pretraining_goals, train_goals
 from training.environments.textcraft.planner import NoisyPlanner
-from training.evaluation.__main__ import load_critic
 from training.evaluation.experiment import EvaluationConfig, Report, evaluate
 from training.evaluation.metrics import Interval
 from training.evaluation.report import as_text
 from training.rollouts.collect import collect
+from training.study.textcraft import load_critic
 from training.trainers.pretraining import PretrainConfig
 from training.trainers.promise import TrainConfig
 

@@ -1,1 +1,1 @@
-"""Experiments on real language models, and where their base models come from."""
+"""Experiments: TextCraft played with the bundled checkpoint, and a real language model trained on text rollouts."""

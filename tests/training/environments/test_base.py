@@ -1,7 +1,7 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-USERS = {"training/demo.py", "training/evaluation/__main__.py", "training/environments/registry.py"}
+USERS = {"training/demo.py", "training/study/textcraft.py", "training/environments/registry.py"}
 
 
 def test_only_textcraft_itself_the_registry_and_the_demo_know_textcraft() -> None:

@@ -13,8 +13,8 @@ from model_store.network.model import save_model
 from tests.training.guessing import random_model, renderer
 from training.data.tokenizer import TEMPLATE, build_tokenizer
 from training.demo import SCORE
-from training.evaluation.__main__ import load_critic
 from training.evaluation.critic import Critic
+from training.study.textcraft import load_critic
 
 CALIBRATED = ScoreRecipe(head="linear", activation="sigmoid", read="action_end", calibration=Calibration(a=2.0, b=1.0))
 TRAJECTORIES = [

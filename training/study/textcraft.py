@@ -1,4 +1,4 @@
-"""``python -m training.evaluation``: measures the bundled checkpoints on the held-out goals and prints the table."""
+"""``python -m training.study.textcraft``: measures the bundled checkpoints on the held-out goals and prints the table."""
 
 from pathlib import Path
 from typing import Annotated
@@ -39,4 +39,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m training.evaluation")
+    app(prog_name="python -m training.study.textcraft")
