@@ -15,6 +15,7 @@ border-bottom: 1px solid var(--line); vertical-align: top; font-variant-numeric:
 overflow-wrap: anywhere; }
 figure { margin: 0; background: #fff; border-radius: 6px; padding: .5rem; }
 figcaption { color: #333; font-size: .85rem; }
+td:first-of-type { width: 60%; } .wide { overflow-x: auto; } .wide td { width: auto; white-space: nowrap; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem; }
 svg { width: 100%; height: auto; } .note { border-left: 3px solid #d97706; padding-left: .8rem; }
 """
@@ -37,9 +38,7 @@ def report_page(evaluation: Mapping[str, Any], training: Mapping[str, Any], titl
         *(f'<p class="note">{escape(note)}</p>' for note in warnings(evaluation)),
         _plots(evaluation),
         "<h2>Held-out queries</h2>",
-        _table({label: _figure(evaluation[key]) for key, label in _LABELS.items() if key in evaluation}),
-        _table({f"AUC, {name}": _figure(each) for name, each in evaluation.get("auc_by_position", {}).items()}),
-        _table({f"AUC of the {name} alone": _figure(each) for name, each in evaluation.get("floors", {}).items()}),
+        _table(_figures(evaluation)),
         _best_of_n(evaluation),
         "<h2>Training</h2>",
         _table({name: _plain(value) for name, value in _flat(training).items()}),
@@ -98,7 +97,17 @@ def _best_of_n(evaluation: Mapping[str, Any]) -> str:
         + "</tr>"
         for row in rows
     )
-    return f"<h2>Best of N</h2><table><tr>{head}</tr>{body}</table>"
+    return f'<h2>Best of N</h2><div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """Label and text of every figure that is no table of its own."""
+    positions, alone = evaluation.get("auc_by_position", {}), evaluation.get("floors", {})
+    return (
+        {label: _figure(evaluation[key]) for key, label in _LABELS.items() if key in evaluation}
+        | {f"AUC, {name}": _figure(each) for name, each in positions.items()}
+        | {f"AUC of the {name} alone": _figure(each) for name, each in alone.items()}
+    )
 
 
 def _table(cells: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""``python -m training.study.textcraft``: measures the bundled checkpoints on the held-out goals and prints the table."""
+"""``python -m training.study.textcraft``: the bundled checkpoints on the held-out goals of TextCraft, as a table."""
 
 from pathlib import Path
 from typing import Annotated
