@@ -150,6 +150,8 @@ def _base(plan: Run, accelerator: Accelerator) -> Base:
 def _notes(rollouts: Sequence[Rollout], parts: Parts, text: BaseText) -> list[str]:
     counts = f"{len(parts.train)} trajectories to train on, {len(parts.validation)} to choose the epoch by, "
     notes = [f"{counts}{len(parts.held_out)} held out"]
+    if not parts.validation:
+        notes.append("no query chooses the epoch, so the last one is taken; collect more queries")
     if parts.too_long:
         notes.append(f"left out: {len(parts.too_long)} with more than {text.context_length} tokens")
     return notes + list(left_out_parts((rollout.history for rollout in rollouts), text.renderer))

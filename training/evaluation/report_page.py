@@ -15,7 +15,7 @@ border-bottom: 1px solid var(--line); vertical-align: top; font-variant-numeric:
 overflow-wrap: anywhere; }
 figure { margin: 0; background: #fff; border-radius: 6px; padding: .5rem; }
 figcaption { color: #333; font-size: .85rem; }
-td:first-of-type { width: 60%; } .wide { overflow-x: auto; } .wide td { width: auto; white-space: nowrap; }
+td:first-of-type { width: 60%; } .wide { overflow-x: auto; } .wide td, .wide th { width: auto; white-space: nowrap; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem; }
 svg { width: 100%; height: auto; } .note { border-left: 3px solid #d97706; padding-left: .8rem; }
 """
