@@ -1,6 +1,6 @@
 """Arguments of a client method as one request, the same for the sync and the async client."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
@@ -11,6 +11,7 @@ from agentprm.errors import InvalidRequest
 from agentprm.items import RankLike, TrajectoryLike, rank_items, trajectory_items
 from agentprm.matching import SentItem
 from agentprm.outcomes import Outcomes, to_outcomes
+from agentprm.rollouts import read_fields, write_line
 from agentprm.types import Overflow
 
 R = TypeVar("R")
@@ -77,6 +78,24 @@ def rank_actions(
     fields = {"model": defaults.model, "on_error": on_error, "items": listed}
     request = wire.validate(wire.RankRequest, fields)
     return _post("/rank_actions", request, wire.RankActionsReply, wire.RankActionsOutcomes)
+
+
+def report_outcome(
+    trajectory_id: str,
+    outcome: float | None,
+    *,
+    truncated: bool,
+    query: str | None,
+    action: str | Mapping[str, Any] | None,
+) -> Call[wire.OutcomeReply]:
+    """What became of a trajectory.
+
+    Raises:
+        InvalidRequest: an outcome outside [0, 1], none though not truncated, or an empty id.
+    """
+    fields = {"trajectory_id": trajectory_id, "outcome": outcome, "query": query, "action": action}
+    line = read_fields({name: value for name, value in fields.items() if value is not None} | {"truncated": truncated})
+    return Call("POST", "/outcomes", wire.OutcomeReply, _as_it_is, write_line(line))
 
 
 def _post(

@@ -1,8 +1,8 @@
 """The blocking client of the service."""
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Literal, Self, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Self, overload
 
 from agentprm import calls, wire
 from agentprm.address import address
@@ -190,6 +190,25 @@ class Client:
     ) -> wire.RankActionsReply | Outcomes[wire.RankResult]:
         """Ranks the candidates of each ``(state, candidates)`` or ``wire.RankItem``; ``results`` are in item order."""
         call = calls.rank_actions(items, self._defaults, on_error)
+        return self._run(Exchange(call, self._policy, deadline_ms, request_id))
+
+    def report_outcome(
+        self,
+        trajectory_id: str,
+        outcome: float | None = None,
+        *,
+        truncated: bool = False,
+        query: str | None = None,
+        action: str | Mapping[str, Any] | None = None,
+        deadline_ms: float | None = None,
+        request_id: str | None = None,
+    ) -> wire.OutcomeReply:
+        """Tells a service that records what became of a trajectory: its terminal reward, from 0 to 1.
+
+        A ``truncated`` trajectory may lack it. ``query`` says which attempts belong together; ``action`` is the last
+        action of an agent that only ranks, which no scored trajectory holds.
+        """
+        call = calls.report_outcome(trajectory_id, outcome, truncated=truncated, query=query, action=action)
         return self._run(Exchange(call, self._policy, deadline_ms, request_id))
 
     def models(self) -> wire.ModelsReply:

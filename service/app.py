@@ -30,7 +30,7 @@ from service.http.middleware.body import BufferedBody
 from service.http.middleware.concurrency import ConcurrencyLimit, InFlightRequests
 from service.http.middleware.errors import ErrorReplies
 from service.http.middleware.request_log import RequestLog
-from service.http.routes import admin, probes, scores
+from service.http.routes import admin, outcomes, probes, scores
 from service.http.routes.admin import PREFIX as ADMIN_PREFIX
 from service.http.routes.admin import ROUTES as ADMIN_ROUTES
 from service.http.routes.probes import PROBE_ROUTES
@@ -43,6 +43,7 @@ from service.models.catalog import Models
 from service.models.load import Loaded, load_checkpoint
 from service.models.registry import Registry, reload_and_log
 from service.queue.fair_queue import Priority
+from service.recording.recorder import open_recorder
 from service.redis_client.connections import connect
 from service.score_cache.contract import ScoreCache
 from service.score_cache.memory_tier import MemoryTier
@@ -89,14 +90,15 @@ def create_app(
         metrics: made by ``new_metrics``, for a caller who counts too; None: they are the application's own.
     """
     store = Store(settings.model_store)
-    metrics = new_metrics() if metrics is None else metrics
+    metrics = metrics or new_metrics()
     cache, rate_limiter = _caches(settings, metrics)
     builder = ModelBuilder(settings, cache, metrics)
     models = Models()
     models.swap(list(map(builder.build, loaded)), store.aliases() if aliases is None else aliases, failed)
     registry = _registry(store, models, settings, load=load, builder=builder, metrics=metrics)
     policy = _policy(settings)
-    lifecycle = Lifecycle(models, registry, cache, rate_limiter, policy)
+    recorder = open_recorder(settings.record, settings.record_max_bytes, metrics.recording)
+    lifecycle = Lifecycle(models, registry, cache, rate_limiter, policy, recorder=recorder)
     in_flight = InFlightRequests(settings.max_requests)
     _watch(metrics, settings, lifecycle, in_flight)
     app = _new_application(_lifespan(lifecycle, builder, registry, tracing))
@@ -157,6 +159,7 @@ def _add_routes(
         models=models,
         registry=registry,
         policy=policy,
+        recorder=lifecycle.recorder,
         max_items=settings.max_items,
         max_candidates=settings.max_candidates,
         large_bodies=turns,
@@ -169,7 +172,7 @@ def _add_routes(
 
 def _routers(settings: Settings) -> list[APIRouter]:
     """Returns the routers that are served: those of ``/admin`` only where there are API keys."""
-    return [scores.router, probes.router, *([] if settings.api_keys_file is None else [admin.router])]
+    return [scores.router, outcomes.router, probes.router, *([] if settings.api_keys_file is None else [admin.router])]
 
 
 def _limit(models: Models, in_flight: InFlightRequests, rate_limiter: RateLimiter) -> Limit:
@@ -236,7 +239,9 @@ def _add_middleware(
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
         keys = ApiKeys(settings.api_keys_file)
-        app.add_middleware(Authentication, keys=keys, open_paths=open_paths, admin=ADMIN_PREFIX)
+        app.add_middleware(
+            Authentication, keys=keys, open_paths=open_paths, admin=ADMIN_PREFIX, record=outcomes.OUTCOMES
+        )
     app.add_middleware(ErrorReplies, on_error=metrics.requests.on_error)
     known = {"routes": ALL_ROUTES, "quiet": PROBE_ROUTES}
     app.add_middleware(RequestLog, on_request=metrics.requests.on_request, **known)

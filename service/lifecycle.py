@@ -1,9 +1,12 @@
 """Start and drain of the service, and the answers to ``/health`` and ``/ready`` meanwhile."""
 
+import asyncio
+
 from service.access.rate_limits import RateLimiter
 from service.generation.policy import Policy
 from service.models.catalog import Models
 from service.models.registry import Registry
+from service.recording.recorder import Recorder
 from service.score_cache.contract import ScoreCache
 
 
@@ -11,13 +14,21 @@ class Lifecycle:
     """Starts and stops the parts of the service in order."""
 
     def __init__(
-        self, models: Models, registry: Registry, cache: ScoreCache, rate_limiter: RateLimiter, policy: Policy | None
+        self,
+        models: Models,
+        registry: Registry,
+        cache: ScoreCache,
+        rate_limiter: RateLimiter,
+        policy: Policy | None,
+        *,
+        recorder: Recorder | None,
     ) -> None:
         self._models = models
         self._registry = registry
         self._cache = cache
         self._rate_limiter = rate_limiter
         self._policy = policy
+        self.recorder = recorder
         self._phase = "the service is warming up"
         self._started = False
 
@@ -46,13 +57,17 @@ class Lifecycle:
         await self._registry.start()
         if self._policy is not None:
             self._policy.open()
+        if self.recorder is not None:
+            self.recorder.start()
         self._phase, self._started = "", True
 
     async def drain(self) -> None:
-        """Turns ``/ready`` red, answers the requests in flight, then stores the last scores."""
+        """Turns ``/ready`` red, answers the requests in flight, then stores the last scores and recordings."""
         self._phase, self._started = "the service is shutting down", False
         if self._policy is not None:
             await self._policy.close()
         await self._registry.close()
         await self._rate_limiter.close()
         await self._cache.close()
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.close)

@@ -158,6 +158,13 @@ class Settings(BaseSettings):
     remote_timeout_ms: Count = Field(
         default=120_000, description="Milliseconds for one attempt of a call to a text-generation server."
     )
+    record: Path | None = Field(
+        default=None,
+        description="Directory for rollout files of scored trajectories and outcomes; unset: nothing is recorded.",
+    )
+    record_max_bytes: Count = Field(
+        default=10 * 1024**3, description="Most bytes of all rollout files in that directory; then recording stops."
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="text for people or json for log collectors; one line for each request."
     )

@@ -110,8 +110,10 @@ INTERNAL: dict[str, set[str]] = {
         "service.http",
         "service.models",
         "service.queue",
+        "service.recording",
         "service.scoring.results",
     },
+    "service.recording": {"agentprm.errors", "agentprm.rollouts", "service.recording"},
     "service.tracing": {
         "agentprm.wire",
         "service.http.middleware.asgi",
@@ -132,6 +134,7 @@ INTERNAL: dict[str, set[str]] = {
         "service.generation.policy",
         "service.models",
         "service.score_cache.contract",
+        "service.recording",
     },
     "service.app": {"agentprm", "model_store", "service"},
     "service.__main__": set(),

@@ -191,5 +191,9 @@ class ModelsReply(Reply):
     models: list[ModelInfo]
 
 
+class OutcomeReply(Reply):
+    trajectory_id: str = Field(description="Whose outcome was taken.")
+
+
 class ErrorReply(Reply):
     error: ErrorDetail

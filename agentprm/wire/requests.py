@@ -50,6 +50,11 @@ class History(Body):
 
 class _Item(History):
     id: Id | None = Field(None, description="Echoed in the result.")
+    trajectory_id: Annotated[Id, Field(min_length=1)] | None = Field(
+        None,
+        description="Which trajectory of the agent this is, where the service records for training: joins its "
+        "recordings with each other and with its outcome. Changes no score.",
+    )
     overflow: Overflow = Field(
         "error",
         exclude_if=lambda overflow: overflow == "error",

@@ -24,8 +24,8 @@ from service.access.rate_limits import Rate, parse_rate
 
 logger = logging.getLogger(__name__)
 
-SCOPES: Final = ("score", "admin")
-"""Scopes of keys: ``admin`` for the routes that change what is served, ``score`` for all others. Probes need none."""
+SCOPES: Final = ("score", "record", "admin")
+"""Scopes of keys: ``admin`` changes what is served, ``record`` reports outcomes, ``score`` does all else but probes."""
 DEFAULT_SCOPE: Final = "score"
 RECHECK_SECONDS: Final = 1.0
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -170,7 +170,7 @@ def make_key(
         str, typer.Argument(metavar="NAME", callback=_checked_name, help="Name of the key; appears in the log.")
     ],
     scopes: Annotated[
-        str, typer.Option(callback=_checked_scopes, help="Comma-separated: score, admin.")
+        str, typer.Option(callback=_checked_scopes, help="Comma-separated: score, record, admin.")
     ] = DEFAULT_SCOPE,
     rate: Annotated[
         str, typer.Option(callback=_checked_rate, help="Most requests for scores: 20/s, 600/min or 5000/h.")

@@ -48,6 +48,14 @@ RANK_REQUESTS: Final = {
         {"task": _TASK, "steps": _STEPS, "sample": {"n": 8, "temperature": 1.0, "max_tokens": 256}},
     ),
 }
+OUTCOMES: Final = {
+    "success": {"summary": "A success", "value": {"trajectory_id": "run-7", "outcome": 1.0, "query": "door-3"}},
+    "truncated": {"summary": "Cut by a limit", "value": {"trajectory_id": "run-8", "truncated": True}},
+    "ranked": {
+        "summary": "Of an agent that only ranks: its last action, which no scored trajectory holds",
+        "value": {"trajectory_id": "run-9", "outcome": 0.0, "action": "craft 3 acacia_door using 6 acacia_planks"},
+    },
+}
 STEP_REPLY: Final = {
     "model": _MODEL,
     "results": [{"id": "a", "promise": 0.71, "progress": 0.08, "raw": 0.9, "usage": _USAGE}],

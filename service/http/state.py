@@ -9,6 +9,7 @@ from service.generation.policy import Policy
 from service.http.loop_turns import LoopTurns
 from service.models.catalog import Models
 from service.models.registry import Registry
+from service.recording.recorder import Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class RouteState:
     registry: Registry
     policy: Policy | None
     """Samples candidates if a request asks for that; None: such a request is refused."""
+    recorder: Recorder | None
+    """Writes scored trajectories to rollout files; None: nothing is recorded."""
     max_items: int
     max_candidates: int
     large_bodies: LoopTurns

@@ -11,6 +11,7 @@ from service.metrics.engine import EngineMetrics
 from service.metrics.families import Families
 from service.metrics.observer import CountingObserver
 from service.metrics.process import ProcessMetrics
+from service.metrics.recording import RecordingMetrics
 from service.metrics.requests import RequestMetrics
 from service.metrics.score_cache import ScoreCacheMetrics
 from service.metrics.scores import ScoreMetrics
@@ -32,6 +33,7 @@ class Metrics:
         self.engine = EngineMetrics(self._families)
         self.scores = ScoreMetrics(self._families)
         self.score_cache = ScoreCacheMetrics(self._families)
+        self.recording = RecordingMetrics(self._families)
         self.process = ProcessMetrics(self._families)
 
     def exposition(self) -> bytes:

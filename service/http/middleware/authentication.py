@@ -17,27 +17,34 @@ class Authentication:
         app: the next layer.
         keys: the keys that are accepted.
         open_paths: paths that need no key.
-        admin: prefix of the paths that need the scope ``admin``; all others need ``score``.
+        admin: prefix of the paths that need the scope ``admin``.
+        record: path that needs the scope ``record``; all others need ``score``.
 
     Raises:
         Unauthorized: the request has no key, or an unknown one.
         Forbidden: the key lacks the scope that the path needs.
     """
 
-    def __init__(self, app: App, keys: ApiKeys, open_paths: Collection[str], *, admin: str) -> None:
+    def __init__(self, app: App, keys: ApiKeys, open_paths: Collection[str], *, admin: str, record: str) -> None:
         self._app = app
         self._keys = keys
         self._open = frozenset(open_paths)
         self._admin = f"{admin}/"
+        self._record = record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self._open:
             key = self._key(scope)
             scope["state"] |= {"key": key.name, "rate": key.rate}
-            needed = "admin" if scope["path"].startswith(self._admin) else "score"
+            needed = self._needed(scope["path"])
             if needed not in key.scopes:
                 raise Forbidden(f"this API key has no scope {needed}")
         await self._app(scope, receive, send)
+
+    def _needed(self, path: str) -> str:
+        if path.startswith(self._admin):
+            return "admin"
+        return "record" if path == self._record else "score"
 
     def _key(self, scope: Scope) -> ApiKey:
         given = header(scope, b"authorization")

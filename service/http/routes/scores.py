@@ -12,7 +12,9 @@ from agentprm.types import Overflow
 from service.http import examples
 from service.http.items import ItemLimits, convert_items, history_of, proposal_of, steps_of
 from service.http.openapi import documented
+from service.http.recorded import record
 from service.http.replies import rank_result, reply_of, reply_with, step_result, trajectory_result
+from service.http.routes.outcomes import OUTCOMES
 from service.http.routes.probes import PROBE_ROUTES
 from service.http.sampling import with_samples
 from service.http.state import route_state
@@ -21,7 +23,7 @@ from service.queue.fair_queue import Priority
 from service.queue.terms import Terms
 
 SCORE_ROUTES: Final = ("/score_step", "/score_trajectory", "/rank_actions")
-ROUTES: Final = (*SCORE_ROUTES, "/models", *PROBE_ROUTES)
+ROUTES: Final = (*SCORE_ROUTES, OUTCOMES, "/models", *PROBE_ROUTES)
 
 ScoreBody = Annotated[wire.ScoreRequest, Body(openapi_examples=examples.SCORE_REQUESTS)]
 TrajectoryBody = Annotated[wire.ScoreTrajectoryRequest, Body(openapi_examples=examples.SCORE_REQUESTS)]
@@ -44,6 +46,7 @@ async def score_step(
     with _leased_model(request, body.model) as model:
         trajectories = convert_items(body.items, history_of, _limits(request, model), per_item=terms.per_item)
         scores = await model.scorer.score_steps(trajectories, terms, _overflows(body.items))
+        record(request, body.items, scores.items)
         results = [step_result(item.id, score) for item, score in zip(body.items, scores.items, strict=True)]
         reply = reply_of(wire.ScoreStepReply, wire.ScoreStepOutcomes, model.identity, results)
         return reply_with(request, reply, scores.timings)
@@ -58,6 +61,7 @@ async def score_trajectory(
     with _leased_model(request, body.model) as model:
         trajectories = convert_items(body.items, steps_of, _limits(request, model), per_item=terms.per_item)
         scores = await model.scorer.score_trajectories(trajectories, terms, _overflows(body.items))
+        record(request, body.items, scores.items)
         answered = zip(body.items, scores.items, strict=True)
         results = [trajectory_result(item.id, score, body.aggregate) for item, score in answered]
         reply = reply_of(wire.ScoreTrajectoryReply, wire.ScoreTrajectoryOutcomes, model.identity, results)
@@ -76,6 +80,7 @@ async def rank_actions(
         states = [proposal if isinstance(proposal, RequestError) else proposal[0] for proposal in proposals]
         candidates = [[] if isinstance(proposal, RequestError) else proposal[1] for proposal in proposals]
         rankings = await model.scorer.rank(states, candidates, terms, _overflows(body.items))
+        record(request, body.items, rankings.items)
         results = [
             rank_result(item.id, ranking, sampled.get(index))
             for index, (item, ranking) in enumerate(zip(body.items, rankings.items, strict=True))

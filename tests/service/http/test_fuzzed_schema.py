@@ -42,7 +42,9 @@ def new_service(root: Path) -> FastAPI:
     Starts with schemathesis's first request to it; its pytest plugin ends it with the test.
     """
     shop = Shop(root)
-    return shop.app(Settings(model_store=shop.store.root, score_cache_items=0, api_keys_file=root / "keys"))
+    keys, recorded = root / "keys", root / "recorded"
+    settings = Settings(model_store=shop.store.root, score_cache_items=0, api_keys_file=keys, record=recorded)
+    return shop.app(settings)
 
 
 with TemporaryDirectory() as directory:

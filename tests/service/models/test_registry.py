@@ -22,7 +22,7 @@ from service.settings import Settings
 from tests.service.echo_app import LONGEST, MANIFEST, PATIENCE, GatedEngine, item, loaded
 from tests.service.score_cache.caching import until
 
-TOKEN, LINE = new_key("ops", "score,admin")
+TOKEN, LINE = new_key("ops", "score,record,admin")
 
 
 class Shop:

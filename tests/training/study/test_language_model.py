@@ -32,7 +32,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
             rollouts = collect(IN_WORDS.train_goals(), IN_WORDS.make, IN_WORDS.policy, count=60, seed=0)
             write_rollouts(Path(str(options["out"])), rollouts)
         else:
-            Path(str(options["out"])).write_text("{}", encoding="utf-8")
+            Path(str(options["json"])).write_text("{}", encoding="utf-8")
 
     monkeypatch.setattr(metrics, "RESAMPLES", 20)
     monkeypatch.setattr(Study, "_training", training)
@@ -68,6 +68,5 @@ def test_every_option_given_is_one_of_the_command(tmp_path: Path, calls: list[Ca
     study.measure("td-gae")
     commands: Any = typer.main.get_command(app)
     for command, options in calls:
-        if command in commands.commands:
-            parameters = commands.commands[command].params
-            assert options.keys() <= {name.removeprefix("--") for parameter in parameters for name in parameter.opts}
+        parameters = commands.commands[command].params
+        assert options.keys() <= {name.removeprefix("--") for parameter in parameters for name in parameter.opts}

@@ -23,12 +23,14 @@ POST: dict[str, Any] = {
     "/score_step": {"items": [item()]},
     "/score_trajectory": {"items": [item()]},
     "/rank_actions": {"items": [proposal("go")]},
+    "/outcomes": {"trajectory_id": "a", "outcome": 1.0},
     "/admin/load": {"model": "textcraft-demo@1"},
     "/admin/unload": {"model": "nobody"},
     "/admin/alias": {"alias": "x", "model": "nobody"},
     "/admin/reload": {},
 }
 TOKEN, LINE = new_key("agents")
+RECORD, RECORD_LINE = new_key("reporter", "record")
 ADMIN, ADMIN_LINE = new_key("ops", "admin")
 WRONG = new_key("agents")[0]
 
@@ -36,7 +38,7 @@ WRONG = new_key("agents")[0]
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     path = tmp_path / "keys"
-    path.write_text(f"{LINE}\n{ADMIN_LINE}\n")
+    path.write_text(f"{LINE}\n{RECORD_LINE}\n{ADMIN_LINE}\n")
     return path
 
 
@@ -49,9 +51,9 @@ async def status(client: httpx.AsyncClient, route: str, token: str | None) -> in
 
 def table(keys: Path, **settings: Any) -> dict[str, list[int]]:
     async def scenario() -> dict[str, list[int]]:
-        async with serving(api_keys_file=keys, **settings) as client:
+        async with serving(api_keys_file=keys, record=keys.parent / "recorded", **settings) as client:
             return {
-                route: [await status(client, route, token) for token in (None, WRONG, TOKEN, ADMIN)]
+                route: [await status(client, route, token) for token in (None, WRONG, TOKEN, RECORD, ADMIN)]
                 for route in (*POST, *GET)
             }
 
@@ -68,7 +70,7 @@ def test_every_route_is_guarded_but_the_probes_and_the_docs_say_so(keys: Path) -
 
 
 def test_metrics_can_be_guarded_too(keys: Path) -> None:
-    assert table(keys, guard_metrics=True)["/metrics"] == [401, 401, 200, 403]
+    assert table(keys, guard_metrics=True)["/metrics"] == [401, 401, 200, 403, 403]
 
 
 def test_without_a_file_of_keys_nothing_is_guarded() -> None:
