@@ -16,7 +16,7 @@ from agentprm.errors import InvalidRequest
 from agentprm.wire.branches import MESSAGE, TEXT, meant
 from agentprm.wire.fields import Body, ErrorCounts, Id, Name, NonEmpty, Text, TooManyErrors
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 """An outcome, or the label of a step: 1 is full success."""
 
 
@@ -27,9 +27,11 @@ class _End(Body):
         default=None, description="Which attempts belong together. Absent: those whose task is the same text."
     )
     outcome: Share | None = Field(default=None, description="The terminal reward in [0, 1].")
-    terminated: bool | None = Field(default=None, description="The task ended it. Absent: it did, unless truncated.")
+    terminated: Annotated[bool, Field(strict=True)] | None = Field(
+        default=None, description="The task ended it. Absent: it did, unless truncated."
+    )
     truncated: bool = Field(
-        default=False, description="A limit cut it; its last step does not take the outcome as its label."
+        default=False, strict=True, description="A limit cut it; its last step does not take the outcome as its label."
     )
 
     @model_validator(mode="after")

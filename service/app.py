@@ -33,6 +33,7 @@ from service.http.middleware.request_log import RequestLog
 from service.http.routes import admin, outcomes, probes, scores
 from service.http.routes.admin import PREFIX as ADMIN_PREFIX
 from service.http.routes.admin import ROUTES as ADMIN_ROUTES
+from service.http.routes.outcomes import OUTCOMES
 from service.http.routes.probes import PROBE_ROUTES
 from service.http.routes.scores import ROUTES, SCORE_ROUTES
 from service.http.state import RouteState, store_state
@@ -104,8 +105,7 @@ def create_app(
     app = _new_application(_lifespan(lifecycle, builder, registry, tracing))
     turns = LoopTurns(LARGE_BODIES_PAUSE)
     _add_routes(app, settings, lifecycle, models=models, registry=registry, policy=policy, metrics=metrics, turns=turns)
-    limit = _limit(models, in_flight, rate_limiter)
-    _add_middleware(app, settings, metrics, limit, tracing=tracing, turns=turns)
+    _add_middleware(app, settings, metrics, _limit(models, in_flight, rate_limiter), tracing=tracing, turns=turns)
     return app
 
 
@@ -239,9 +239,7 @@ def _add_middleware(
     if settings.api_keys_file is not None:
         open_paths = set(PROBE_ROUTES) - ({"/metrics"} if settings.guard_metrics else set())
         keys = ApiKeys(settings.api_keys_file)
-        app.add_middleware(
-            Authentication, keys=keys, open_paths=open_paths, admin=ADMIN_PREFIX, record=outcomes.OUTCOMES
-        )
+        app.add_middleware(Authentication, keys=keys, open_paths=open_paths, admin=ADMIN_PREFIX, record=OUTCOMES)
     app.add_middleware(ErrorReplies, on_error=metrics.requests.on_error)
     known = {"routes": ALL_ROUTES, "quiet": PROBE_ROUTES}
     app.add_middleware(RequestLog, on_request=metrics.requests.on_request, **known)
