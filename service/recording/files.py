@@ -47,7 +47,7 @@ class RecordingFiles:
             OSError: the disk fails or is full (``DirectoryFull``: the directory is); no line is there then.
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        used = sum(path.stat().st_size for path in self.directory.glob(f"*{SUFFIX}"))
+        used = sum(map(_size, self.directory.glob(f"*{SUFFIX}")))
         if used + len(lines) > self._max_bytes:
             raise DirectoryFull(f"{self.directory} holds {used} bytes, of {self._max_bytes} allowed")
         part = self._new_name()
@@ -62,12 +62,13 @@ class RecordingFiles:
             return
         if self._whole is None:
             self._whole, self._begun = self._new_name(), monotonic()
-        before = [self._whole] if self._whole.exists() else []
-        self._write(self._whole, b"".join(path.read_bytes() for path in (*before, *self._parts)))
+        kept = [path for path in (self._whole, *self._parts) if path.exists()]  # an operator may have taken some away
+        if kept:
+            self._write(self._whole, b"".join(path.read_bytes() for path in kept))
         for part in self._parts:
-            part.unlink()
+            part.unlink(missing_ok=True)
         self._parts = []
-        if self._whole.stat().st_size >= FILE_BYTES or monotonic() - self._begun >= FILE_SECONDS:
+        if _size(self._whole) >= FILE_BYTES or monotonic() - self._begun >= FILE_SECONDS:
             self._whole = None
 
     def _new_name(self) -> Path:
@@ -83,3 +84,11 @@ class RecordingFiles:
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file; 0 if it has just been put together with others, or taken away."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -82,6 +82,20 @@ def test_small_files_are_put_together_and_large_ones_get_no_more(
     ]
 
 
+def test_files_may_be_taken_away_while_more_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_module, "PARTS", 2)
+    files = RecordingFiles(tmp_path, AMPLE)
+    for number in range(5):
+        files.append(f"{number}\n".encode())
+        if number % 2 == 0:
+            for path in tmp_path.iterdir():
+                path.unlink()
+    files.join()
+    assert list(tmp_path.iterdir()) == []
+    files.append(b"5\n")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"5\n"]
+
+
 def test_a_write_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = RecordingFiles(tmp_path, AMPLE)
     files.append(b"whole\n")
