@@ -11,7 +11,7 @@ from agentprm import Client
 from tests.end_to_end.conftest import ROOT, serving
 from tests.training.refunds import TOOLS, calling, make_base, write_chats
 
-pytestmark = pytest.mark.timeout(300)  # it starts processes, which a busy machine does slowly
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # it starts processes, which a busy machine does slowly
 
 
 def command(*arguments: str) -> str:

@@ -24,7 +24,7 @@ def alive(child: int) -> bool:
     return Path(f"/proc/{child}/exe").exists()
 
 
-@pytest.mark.parametrize("device", ["cpu,cpu", "cpu+cpu"])
+@pytest.mark.parametrize("device", ["cpu,cpu", pytest.param("cpu+cpu", marks=pytest.mark.slow)])
 def test_it_scores_as_one_process_does(device: str, client: Client, tmp_path: Path) -> None:
     trajectories = random_trajectories(20, seed=5)
     expected = client.score_trajectory(trajectories).results
@@ -35,6 +35,7 @@ def test_it_scores_as_one_process_does(device: str, client: Client, tmp_path: Pa
         assert [step.promise for step in theirs.steps] == pytest.approx([step.promise for step in ours.steps], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_of_its_processes_is_one_to_stop(tmp_path: Path) -> None:
     with started(tmp_path, None, device="cpu,cpu") as (process, url), Client(url) as client:
         client.score_trajectory(random_trajectories(1, seed=6))

@@ -64,7 +64,7 @@ def test_every_key_is_compared_in_constant_time(tmp_path: Path, monkeypatch: pyt
         (f"agents {HASH}", "line 1: a line is a name, scopes, a hash and perhaps a rate"),
         (f"\nagents score {SECRET}", "line 2: a hash is sha256: and 64 hex digits, and never the key itself"),
         (f"agents score {HASH.upper()}", "line 1: a hash"),
-        (f"agents score,fly {HASH}", "line 1: 1 unknown scopes; there are score, admin"),
+        (f"agents score,fly {HASH}", "line 1: 1 unknown scopes; there are score, record, admin"),
         (f"a/b score {HASH}", "line 1: a name is"),
         (f"a score {HASH}\na score {HASH}", "line 2: the name a comes twice"),
     ],
@@ -155,7 +155,7 @@ def test_the_command_prints_a_key_and_the_line_that_knows_it(tmp_path: Path) -> 
     [
         ([], "Missing argument 'NAME'"),
         (["two words"], "a name is 1 to 64 letters"),
-        (["agents", "--scopes", "fly"], "scopes are score, admin"),
+        (["agents", "--scopes", "fly"], "scopes are score, record, admin"),
         (["agents", "--rate", "20/d"], "as in 600/min"),
     ],
 )

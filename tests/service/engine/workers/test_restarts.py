@@ -55,7 +55,11 @@ def assert_lens_are_exact(engine: SpreadEngine) -> None:
 
 @pytest.mark.parametrize(
     ("devices", "rank"),
-    [(("cpu",), 0), (("cpu", "cpu"), 0), (("cpu", "cpu"), 1)],
+    [
+        (("cpu",), 0),
+        pytest.param(("cpu", "cpu"), 0, marks=pytest.mark.slow),
+        pytest.param(("cpu", "cpu"), 1, marks=pytest.mark.slow),
+    ],
     ids=["one process", "first of split layers", "second of split layers"],
 )
 def test_a_worker_killed_while_idle_is_down_at_once_and_starts_again_with_an_empty_cache(
