@@ -79,7 +79,7 @@ def encode(
     if encoding.too_long and not skip_too_long:
         raise AgentPRMError(
             f"{len(encoding.too_long)} of {len(rollouts)} trajectories have more than {context_length} tokens: "
-            f"{named(encoding.too_long)}; shorten them, or train without them (--skip-too-long)"
+            f"{named(encoding.too_long)}; shorten them, or leave them out (--skip-too-long)"
         )
     return encoding
 

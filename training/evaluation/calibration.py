@@ -41,9 +41,13 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """A recipe with a fitted map, and the quality before and after, each step judged by a map of other queries."""
+    """A recipe with a fitted map, and the quality before and after, each step judged by a map of other queries.
+
+    ``unseen`` has for each query, by its index, the recipe whose map was fitted without it.
+    """
 
     score: ScoreRecipe
+    unseen: tuple[ScoreRecipe, ...]
     before: Quality
     after: Quality
     steps: int
@@ -56,14 +60,17 @@ def labelled(rollouts: Sequence[Rollout], raw: Sequence[Sequence[float]]) -> Lab
     Raises:
         AgentPRMError: all labels are equal, or there is none.
     """
-    query_of: dict[str, int] = {}
+    query_of = {query: index for index, query in enumerate(_labelled_queries(rollouts))}
     found: list[tuple[float, float, int]] = []
     for rollout, scores in zip(rollouts, raw, strict=True):
         labels = (
             rollout.labels if any(label is not None for label in rollout.labels) else [rollout.outcome] * len(scores)
         )
-        query = query_of.setdefault(rollout.query, len(query_of))
-        found += [(score, label, query) for score, label in zip(scores, labels, strict=True) if label is not None]
+        found += [
+            (score, label, query_of[rollout.query])
+            for score, label in zip(scores, labels, strict=True)
+            if label is not None
+        ]
     if len({label for _, label, _ in found}) < 2:
         raise AgentPRMError(f"{len(found)} labelled steps have fewer than two different labels; nothing can be fitted")
     raw_N, label_N, query_N = np.array(found).T
@@ -81,18 +88,31 @@ def calibrate(score: ScoreRecipe, steps: Labelled, method: Method, seed: int = 0
         raise AgentPRMError(f"{queries} queries cannot be parted into {FOLDS} folds; calibrate on more queries")
     fold_Q = np.random.default_rng(seed).permutation(queries) % FOLDS
     after_N = np.empty(len(steps.raw_N))
+    maps: list[ScoreRecipe] = []
     for fold in range(FOLDS):
         out_N = fold_Q[steps.query_N] == fold
-        fitted = fit(score, steps.raw_N[~out_N], steps.label_N[~out_N], method)
-        after_N[out_N] = _promises(fitted, steps.raw_N[out_N])
+        maps.append(fit(score, steps.raw_N[~out_N], steps.label_N[~out_N], method))
+        after_N[out_N] = _promises(maps[fold], steps.raw_N[out_N])
     resamples = Resamples(queries, seed)
     return Calibrated(
         fit(score, steps.raw_N, steps.label_N, method),
+        tuple(maps[fold] for fold in fold_Q),
         _quality(_promises(score, steps.raw_N), steps, resamples),
         _quality(after_N, steps, resamples),
         len(steps.raw_N),
         queries,
     )
+
+
+def unseen_promises(
+    found: Calibrated, rollouts: Sequence[Rollout], raw: Sequence[Sequence[float]]
+) -> list[list[float]]:
+    """The promise of every step by a map that was fitted without its query, for what ``labelled`` was given."""
+    map_of = dict(zip(_labelled_queries(rollouts), found.unseen, strict=True))
+    return [
+        [map_of.get(rollout.query, found.score).promise(score) for score in scores]
+        for rollout, scores in zip(rollouts, raw, strict=True)
+    ]
 
 
 def fit(score: ScoreRecipe, raw_N: Floats, label_N: Floats, method: Method) -> ScoreRecipe:
@@ -141,6 +161,12 @@ _FITS: Final[dict[Method, Callable[[Floats, Floats], Calibration | tuple[tuple[f
     "temperature": _temperature,
     "isotonic": _isotonic,
 }
+
+
+def _labelled_queries(rollouts: Sequence[Rollout]) -> list[str]:
+    """The queries that have a labelled step, in their order."""
+    labels = ((rollout.query, (rollout.outcome, *rollout.labels)) for rollout in rollouts)
+    return list(dict.fromkeys(query for query, own in labels if any(label is not None for label in own)))
 
 
 def _promises(score: ScoreRecipe, raw_N: Floats) -> Floats:

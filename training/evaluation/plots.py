@@ -7,9 +7,9 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "agentprm", "font.size": 9}
-
 
 _CHOOSERS: Final = {
     "oracle": "oracle",
@@ -51,14 +51,7 @@ def position_plot(positions: Mapping[str, Mapping[str, Any]]) -> str:
 def best_of_n_plot(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mean outcome of the chosen attempt against the number of attempts, by what chooses."""
     figure, axes = _new("attempts", "mean outcome")
-    names = {
-        "oracle": "oracle",
-        "promise": "promise",
-        "orm": "outcome model",
-        "majority": "majority",
-        "random": "random",
-    }
-    for key, label in names.items():
+    for key, label in _CHOOSERS.items():
         points = [(row["n"], row[key]["value"]) for row in rows if "value" in row.get(key, {})]
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", linewidth=1.5, label=label)
@@ -66,6 +59,16 @@ def best_of_n_plot(rows: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xticks([row["n"] for row in rows], [str(row["n"]) for row in rows])
     axes.set(ylim=(0, 1))
     axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def training_plot(auc: Sequence[float]) -> str:
+    """The AUC on the validation queries after each epoch; the best epoch is the one that is kept."""
+    figure, axes = _new("epoch", "validation AUC")
+    axes.axhline(0.5, color="#999", linewidth=1, linestyle="--")
+    axes.plot(range(1, len(auc) + 1), auc, marker="o", linewidth=1.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(ylim=(0, 1))
     return _svg(figure)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any, Final
 
-from training.evaluation.plots import best_of_n_plot, position_plot, reliability_plot
+from training.evaluation.plots import best_of_n_plot, position_plot, reliability_plot, training_plot
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; }
@@ -36,7 +36,7 @@ def report_page(evaluation: Mapping[str, Any], training: Mapping[str, Any], titl
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(summary(evaluation))}</p>",
         *(f'<p class="note">{escape(note)}</p>' for note in warnings(evaluation)),
-        _plots(evaluation),
+        _plots(evaluation, training),
         "<h2>Held-out queries</h2>",
         _table(_figures(evaluation)),
         _best_of_n(evaluation),
@@ -73,7 +73,7 @@ def warnings(evaluation: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _plots(evaluation: Mapping[str, Any]) -> str:
+def _plots(evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> str:
     drawn: dict[str, str] = {}
     if bins := evaluation.get("reliability"):
         drawn["Calibration: mean outcome of steps by their promise"] = reliability_plot({"promise": bins})
@@ -81,6 +81,8 @@ def _plots(evaluation: Mapping[str, Any]) -> str:
         drawn["Step AUC by position, with 95 % intervals"] = position_plot(evaluation["auc_by_position"])
     if rows := evaluation.get("best_of_n"):
         drawn["Best of N: the attempt with the highest final promise"] = best_of_n_plot(rows)
+    if len(auc := training.get("validation_auc", [])) > 1:
+        drawn["Training: step AUC on the queries that choose the epoch"] = training_plot(auc)
     figures = [f"<figure>{plot}<figcaption>{caption}</figcaption></figure>" for caption, plot in drawn.items()]
     return f'<div class="plots">{"".join(figures)}</div>'
 

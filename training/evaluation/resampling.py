@@ -38,10 +38,14 @@ class Resamples:
             rng.multinomial(queries, np.full(queries, 1 / queries), RESAMPLES) if queries else np.empty((0, 0))
         )
 
-    def figure(self, statistic: Callable[[Floats], float | None], query_N: Indices, why: str) -> Figure:
+    def figure(
+        self, statistic: Callable[[Floats], float | None], query_N: Indices, why: str, *, centred: bool = False
+    ) -> Figure:
         """The statistic of items that count once, and its interval from items that count as often as their query.
 
         ``statistic`` takes the weights of all items [N] and returns None where it is not defined; ``why`` tells that.
+        ``centred`` is for one that grows when items repeat, as a mean of absolute gaps does: the resamples are shifted
+        to have the statistic as their mean, within [0, 1].
         """
         value = statistic(np.ones(len(query_N)))
         if value is None:
@@ -49,7 +53,8 @@ class Resamples:
         found = [each for draws_Q in self.draws_RQ if (each := statistic(draws_Q[query_N].astype(float))) is not None]
         if len(set(query_N.tolist())) < 2 or len(found) < RESAMPLES / 2:
             return Figure(value, why="too few queries for an interval")
-        low, high = np.quantile(found, [0.025, 0.975])
+        shift = value - float(np.mean(found)) if centred else 0.0
+        low, high = np.clip(np.quantile(found, [0.025, 0.975]) + shift, 0, 1)
         return Figure(value, float(low), float(high))
 
 

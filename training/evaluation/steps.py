@@ -78,7 +78,9 @@ def ece(steps: Steps, resamples: Resamples) -> Figure:
         gaps_B = np.bincount(bin_N, weights_N * (steps.promise_N - steps.outcome_N), BINS)
         return float(np.abs(gaps_B).sum() / weights_N.sum())
 
-    return resamples.figure(lambda weights_N: error(weights_N) if weights_N.sum() else None, steps.query_N, "no step")
+    return resamples.figure(
+        lambda weights_N: error(weights_N) if weights_N.sum() else None, steps.query_N, "no step", centred=True
+    )
 
 
 def brier(steps: Steps, resamples: Resamples) -> Figure:
