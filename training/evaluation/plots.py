@@ -11,6 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "agentprm", "font.size": 9}
 
+_UNIT: Final = (-0.03, 1.03)
+"""Limits of an axis from 0 to 1, at whose ends dots are whole."""
 _CHOOSERS: Final = {
     "oracle": "oracle",
     "promise": "promise",
@@ -29,7 +31,7 @@ def reliability_plot(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         x, y = ([each[key] for each in bins] for key in ("promise", "outcome"))
         axes.plot(x, y, linewidth=1)
         axes.scatter(x, y, s=[20 + 120 * each["steps"] / most for each in bins], label=label, alpha=0.8)
-    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlim=_UNIT, ylim=_UNIT)
     axes.legend(frameon=False)
     return _svg(figure)
 
@@ -44,7 +46,7 @@ def position_plot(positions: Mapping[str, Mapping[str, Any]]) -> str:
         axes.plot([index, index], [low, high], color="#2a6fdb", linewidth=2)
         axes.plot(index, each["value"], "o", color="#2a6fdb")
     axes.set_xticks(range(len(known)), list(known))
-    axes.set(xlim=(-0.5, len(known) - 0.5), ylim=(0, 1))
+    axes.set(xlim=(-0.5, len(known) - 0.5), ylim=_UNIT)
     return _svg(figure)
 
 
@@ -57,7 +59,7 @@ def best_of_n_plot(rows: Sequence[Mapping[str, Any]]) -> str:
             axes.plot(*zip(*points, strict=True), marker="o", linewidth=1.5, label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks([row["n"] for row in rows], [str(row["n"]) for row in rows])
-    axes.set(ylim=(0, 1))
+    axes.set(ylim=_UNIT)
     axes.legend(frameon=False)
     return _svg(figure)
 
@@ -68,7 +70,7 @@ def training_plot(auc: Sequence[float]) -> str:
     axes.axhline(0.5, color="#999", linewidth=1, linestyle="--")
     axes.plot(range(1, len(auc) + 1), auc, marker="o", linewidth=1.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(ylim=(0, 1))
+    axes.set(ylim=_UNIT)
     return _svg(figure)
 
 

@@ -63,6 +63,14 @@ def test_an_interval_holds_its_figure_and_is_wider_where_attempts_are_of_fewer_q
         assert figure.low <= (figure.value or 0) <= figure.high
 
 
+def test_the_interval_of_ece_holds_it_although_resampling_makes_it_larger() -> None:
+    rng = np.random.default_rng(1)
+    chances = rng.random(300).tolist()
+    rollouts = [rollout(f"q{number}", float(rng.random() < chance), 1) for number, chance in enumerate(chances)]
+    figure = measure(rollouts, [[chance] for chance in chances]).ece
+    assert (figure.low or 0) < (figure.value or 0) < (figure.high or 0)
+
+
 @given(st.lists(st.tuples(shares, shares), min_size=1, max_size=6), st.data())
 def test_best_of_n_is_the_mean_over_all_subsets(attempts: list[tuple[float, float]], data: st.DataObject) -> None:
     size = data.draw(st.integers(1, len(attempts)))

@@ -34,13 +34,14 @@ class Tags(HTMLParser):
 def test_a_report_needs_no_other_file_and_shows_every_plot() -> None:
     rollouts, promises = some()
     figures = measure(rollouts, promises, trained_on=rollouts[:4])
-    page = report_page(figures.to_json(), {"recipe": {"lora": 16, "learning_rate": 1e-4}, "base": "<b>"}, "mine@1")
+    training = {"recipe": {"lora": 16, "learning_rate": 1e-4}, "base": "<b>", "validation_auc": [0.6, 0.8, 0.7]}
+    page = report_page(figures.to_json(), training, "mine@1")
     tags = Tags()
     tags.feed(page)
     assert tags.open == []
     assert all(address.startswith("#") for address in tags.loaded)
     assert not re.search(r"url\((?!#)|@import|<script", page)
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     assert "&lt;b&gt;" in page
     assert f"{figures.step_auc.value:.3f}" in page
     assert "were trained on under another query" in page
