@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from accelerate import Accelerator
 
 from agentprm.errors import AgentPRMError, InvalidRequest
+from model_store.format.bases import base_digest
 from model_store.format.store import Checkpoint, Store
 from model_store.network.model import RewardModel
 from training.base_model import Base, BaseText, load_base
@@ -133,6 +134,7 @@ def identity(plan: Run, rollouts: Sequence[Rollout], text: BaseText) -> dict[str
     return {
         "recipe": plan.recipe.to_json(),
         "base": text.source,
+        "base_digest": base_digest(text.checkpoint.path),
         "context_length": text.context_length,
         "held_out": plan.held_out,
         "data": data_digest(rollouts),

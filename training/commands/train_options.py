@@ -26,7 +26,7 @@ Beta = Annotated[float | None, typer.Option(min=0, help="Weight of the progress 
 Lora = Annotated[int | None, typer.Option(min=1, help="Rank of a LoRA adapter. Absent: the whole model is trained.")]
 Rate = Annotated[float | None, typer.Option("--lr", min=0, help=_RATE)]
 Epochs = Annotated[int, typer.Option(min=1, help="Most passes over the data.")]
-Patience = Annotated[int, typer.Option(min=1, help="Epochs without a better validation AUC before training stops.")]
+Patience = Annotated[int, typer.Option(min=1, help="Epochs below the best validation AUC before training stops.")]
 PerUpdate = Annotated[int, typer.Option(min=1, help="Tokens of whole trajectories that an optimiser step learns from.")]
 PerForward = Annotated[int, typer.Option(min=1, help="Tokens of a forward: this decides the memory, and nothing else.")]
 Arithmetic = Annotated[Dtype, typer.Option(help="Arithmetic of the backbone; the head is float32.")]

@@ -96,7 +96,7 @@ class States:
             AgentPRMError: the state is of another recipe, base model or data; names the first difference.
         """
         for left in self.directory.glob(".draft-*"):  # of a process that was killed while it wrote
-            shutil.rmtree(left)
+            shutil.rmtree(left, ignore_errors=True)  # several processes may find it
         path = self.newest()
         if path is None:
             return Progress(), None

@@ -32,6 +32,9 @@ from training.trainers.state import Progress, States, put_weights, trained_weigh
 
 SAVE_EVERY: Final = 50
 """Updates between two states; an epoch's end has one too."""
+_ANY_MEMORY: Final = (
+    "out of memory for the weights, their optimiser or the longest trajectory; --lora with --dtype bfloat16 needs less"
+)
 
 
 class Data(NamedTuple):
@@ -71,10 +74,14 @@ def train(
             memory runs out, or a state cannot be written.
     """
     refuse_missing_labels(data.train, recipe.labels)
-    prepare(model, recipe, accelerator.device)
-    with choose_forward(model, getattr(torch, recipe.dtype), [*data.train, *data.validation]) as forward:
-        run = _Run(forward, data, recipe, states, accelerator)
-        run.train(save_every)
+    everything = [*data.train, *data.validation]
+    with _memory_told(_ANY_MEMORY):
+        prepare(model, recipe, accelerator.device)
+        with choose_forward(model, getattr(torch, recipe.dtype), everything) as forward:
+            if forward.padded:
+                accelerator.print(f"note: packed rows would get a {_family(model)} wrong, so rows are padded")
+            run = _Run(forward, data, recipe, states, accelerator)
+            run.train(save_every)
     model.eval()
     return Trained(model, run.progress, packed=not forward.padded)
 
@@ -125,7 +132,7 @@ class _Run:
         self.optimizer.zero_grad()
         sums = torch.zeros(2, device=self.accelerator.device)
         for part in self._share(pack(update, recipe.tokens_per_forward, padded=self.forward.padded)):
-            with _memory_told(recipe, part):
+            with _memory_told(_forward_memory(recipe, part)):
                 loss = self._loss(part, over, lam)
                 torch.autograd.backward(loss.promise + recipe.progress_weight * loss.progress)
             sums += torch.stack(loss).detach()
@@ -204,18 +211,27 @@ class _Run:
 
 
 @contextmanager
-def _memory_told(recipe: Recipe, part: Sequence[Encoded]) -> Iterator[None]:
+def _memory_told(sentence: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
-        tokens, most = sum(example.tokens for example in part), recipe.tokens_per_forward
-        advice = f"lower --tokens-per-forward, now {most}" if len(part) > 1 else "the longest trajectory needs it alone"
-        raise AgentPRMError(
-            f"out of memory in a forward of {tokens} tokens: {advice}; --gradient-checkpointing, --lora and "
-            "--dtype bfloat16 need less"
-        ) from error
+        raise AgentPRMError(sentence) from error
+
+
+def _forward_memory(recipe: Recipe, part: Sequence[Encoded]) -> str:
+    tokens, most = sum(example.tokens for example in part), recipe.tokens_per_forward
+    advice = f"lower --tokens-per-forward, now {most}" if len(part) > 1 else "the longest trajectory needs it alone"
+    return (
+        f"out of memory in a forward of {tokens} tokens: {advice}; --gradient-checkpointing, --lora and "
+        "--dtype bfloat16 need less"
+    )
+
+
+def _family(model: RewardModel) -> str:
+    name: str = model.backbone.config.model_type
+    return name
 
 
 def _as_targets(labelled: Sequence[bool]) -> list[float | None]:

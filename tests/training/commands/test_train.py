@@ -1,6 +1,7 @@
 """``python -m training train``: what is refused, and that kills and processes do not change what is trained."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.end_to_end.conftest import ROOT
 from tests.training.refunds import make_base, write_chats
@@ -104,6 +105,21 @@ def test_the_states_of_a_run_are_not_trained_over(
     (tmp_path / "run/state-00000003").mkdir(parents=True)
     assert run(options(given, tmp_path)) == 1
     assert "holds the states of a run; go on with --resume, or take another --output" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_the_base_that_it_began_with_only(
+    given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(given / "base", base)
+    arguments = ("--lora", "2", "--epochs", "1", "--held-out", "0", "--resume")
+    assert run(options(given, tmp_path, *arguments, base=base)) == 0
+    shutil.rmtree(tmp_path / "store")
+    changed = {name: weight + 0.1 for name, weight in load_file(base / "model.safetensors").items()}
+    save_file(changed, base / "model.safetensors", metadata={"format": "pt"})
+    assert run(options(given, tmp_path, *arguments, base=base)) == 1
+    assert "belongs to another run: its base_digest is sha256:" in capsys.readouterr().err
+    assert not (tmp_path / "store/mine").exists()
 
 
 @pytest.mark.slow

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import BloomConfig
 
 from agentprm.errors import AgentPRMError
+from model_store.network.model import new_model
 from tests.training.trainers.tiny import RECIPE, apart, examples, model, run
 from training.trainers import trainer
 from training.trainers.state import trained_weights
@@ -94,6 +96,27 @@ def test_out_of_memory_says_what_to_change(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(trainer._Run, "_loss", full)
     with pytest.raises(AgentPRMError, match="lower --tokens-per-forward, now 300; --gradient-checkpointing"):
         run(tmp_path, data=DATA)
+
+
+@pytest.mark.parametrize("part", ["prepare", "choose_forward", "clip_and_step"])
+def test_out_of_memory_beside_the_forwards_of_updates_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer, part, full)
+    with pytest.raises(AgentPRMError, match="for the weights, their optimiser or the longest trajectory; --lora with"):
+        run(tmp_path, data=DATA)
+
+
+def test_rows_that_are_padded_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one_epoch = replace(RECIPE, epochs=1)
+    assert run(tmp_path / "packed", one_epoch, data=DATA).packed
+    assert "padded" not in capsys.readouterr().out
+    bloom = new_model(BloomConfig(vocab_size=512, hidden_size=16, n_layer=1, n_head=2), seed=0)
+    assert not run(tmp_path / "padded", one_epoch, bloom, data=DATA).packed
+    assert "note: packed rows would get a bloom wrong, so rows are padded" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("lora", [None, 2])
