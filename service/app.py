@@ -178,7 +178,7 @@ def _routers(settings: Settings) -> list[APIRouter]:
 def _limit(models: Models, in_flight: InFlightRequests, rate_limiter: RateLimiter) -> Limit:
     return partial(
         ConcurrencyLimit,
-        priorities=PRIORITIES,
+        priorities={**PRIORITIES, OUTCOMES: None},
         in_flight=in_flight,
         refuse_if_full=models.refuse_if_full,
         rate_limiter=rate_limiter,

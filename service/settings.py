@@ -89,7 +89,9 @@ class Settings(BaseSettings):
         description="File with hashes of API keys; unset: requests need no key, and there are no admin routes.",
     )
     guard_metrics: bool = Field(default=False, description="Whether /metrics needs an API key too.")
-    max_requests: Count = Field(default=1024, description="Most requests for scores in flight; above it 429.")
+    max_requests: Count = Field(
+        default=1024, description="Most requests for scores or with outcomes in flight; above it 429."
+    )
     max_items: Count = Field(default=64, description="Most items in one request.")
     max_candidates: Count = Field(default=64, description="Most candidates in one item.")
     max_body_bytes: Count = Field(default=4 * 1024 * 1024, description="Most bytes in a request body.")

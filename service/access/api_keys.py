@@ -42,7 +42,7 @@ class ApiKey:
     scopes: frozenset[str]
     digest: bytes
     rate: Rate | None = None
-    """Most requests for scores; None: no limit but those of the service."""
+    """Most requests for scores or with outcomes; None: no limit but those of the service."""
 
 
 class ApiKeys:
@@ -173,7 +173,10 @@ def make_key(
         str, typer.Option(callback=_checked_scopes, help="Comma-separated: score, record, admin.")
     ] = DEFAULT_SCOPE,
     rate: Annotated[
-        str, typer.Option(callback=_checked_rate, help="Most requests for scores: 20/s, 600/min or 5000/h.")
+        str,
+        typer.Option(
+            callback=_checked_rate, help="Most requests for scores or with outcomes: 20/s, 600/min or 5000/h."
+        ),
     ] = "",
 ) -> None:
     """Make an API key."""

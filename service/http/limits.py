@@ -113,7 +113,7 @@ LIMITS: Final = (
         "closed; the caller may miss the reply",
     ),
     Limit("time to take a reply", f"{WRITE_SECONDS} s for each {WRITE_BYTES:,} bytes", "", "closed"),
-    Limit("requests for scores in flight", "", "max_requests", "429, before the body is read"),
+    Limit("requests for scores or with outcomes in flight", "", "max_requests", "429, before the body is read"),
     Limit(
         "requests of one caller in flight",
         f"{PLACES_PER_FREE_PLACE} for each place still free",

@@ -21,7 +21,7 @@ def record(
     recorder = route_state(request).recorder
     if recorder is None:
         return
-    size = int(request.headers.get("content-length", 0)) // max(1, len(items))
+    size = request.state.body_bytes // max(1, len(items))
     for item, score in zip(items, scores, strict=True):
         if isinstance(item, wire.RefusedItem) or isinstance(score, RequestError) or not item.trajectory_id:
             continue

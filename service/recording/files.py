@@ -5,7 +5,9 @@ is large or old. A process that is killed between the two renames leaves lines t
 """
 
 import os
+import secrets
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -34,7 +36,8 @@ class RecordingFiles:
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self.directory = directory
         self._max_bytes = max_bytes
-        self._owner = f"{socket.gethostname()}-{os.getpid()}"
+        # Containers that share a host's name may have the same process id too.
+        self._owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._parts: list[Path] = []
         self._count = 0
         self._whole: Path | None = None
@@ -53,8 +56,9 @@ class RecordingFiles:
         part = self._new_name()
         self._write(part, lines)
         self._parts.append(part)
-        if len(self._parts) >= PARTS:
-            self.join()
+        if len(self._parts) % PARTS == 0:
+            with suppress(OSError):  # the lines are safe in small files, which are put together later
+                self.join()
 
     def join(self) -> None:
         """Puts the small files together into one. Raises OSError, and keeps them, if it cannot be written."""

@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 SECONDS: Final = 1.0
 """Between two writes: the newest recording of a trajectory is written at most so often, and as much may be lost."""
+RETRY_SECONDS: Final = 15.0
+"""Between two attempts while the disk fails: each makes all lines that wait anew, which slows scores down."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """Most bytes that wait to be written."""
 OUTCOME_BYTES: Final = 512
@@ -93,7 +95,7 @@ class Recorder:
     def _run(self) -> None:
         ended = False
         while not ended:
-            ended = self._ended.wait(SECONDS)
+            ended = self._ended.wait(RETRY_SECONDS if self._failure else SECONDS)
             self._write()
         try:
             self._files.join()

@@ -15,7 +15,7 @@ class BufferedBody:
     """Calls the app once the whole body is there, and cancels it when the client disconnects.
 
     The app receives the body as one message, decoded. ``arrived`` in the request's state is that moment, in the event
-    loop's time. Deadlines count from it.
+    loop's time. Deadlines count from it. ``body_bytes`` is the length of the decoded body.
 
     Args:
         app: the next layer.
@@ -77,7 +77,8 @@ class BufferedBody:
                 return body.end()
 
     async def _run(self, scope: Scope, pieces: list[bytes], receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["arrived"] = asyncio.get_running_loop().time()
+        arrived = asyncio.get_running_loop().time()
+        scope.setdefault("state", {}).update(arrived=arrived, body_bytes=sum(map(len, pieces)))
         task = asyncio.current_task()
         assert task is not None
         unread = True

@@ -1,4 +1,4 @@
-"""Limits requests for scores, before the body is read: requests in flight, the queue, and the rate of each API key.
+"""Limits requests for scores or with outcomes before the body is read: those in flight, the queue, each key's rate.
 
 A refusal must cost next to nothing, or a service under several times its load spends its time on refusals.
 """
@@ -81,13 +81,14 @@ class RefusalPace:
 
 
 class ConcurrencyLimit:
-    """Refuses a request for scores while too many are in flight, the queue is full, or its key is over its rate.
+    """Refuses a request for scores or with an outcome: too many in flight, the queue is full, the key is over its rate.
 
     Puts the caller's name into the request's state.
 
     Args:
         app: the next layer.
-        priorities: the routes that score, each with the priority of a request that names none; other paths pass.
+        priorities: the limited paths, each with the priority of a request that names none; None: it waits in no queue.
+            Other paths pass.
         in_flight: counts the requests that passed.
         refuse_if_full: raises Overloaded while no queue accepts work of this caller at this priority.
         rate_limiter: the rates of the API keys.
@@ -101,7 +102,7 @@ class ConcurrencyLimit:
         self,
         app: App,
         *,
-        priorities: Mapping[str, Priority],
+        priorities: Mapping[str, Priority | None],
         in_flight: InFlightRequests,
         refuse_if_full: Callable[[str, Priority], None],
         rate_limiter: RateLimiter,
@@ -121,7 +122,8 @@ class ConcurrencyLimit:
         since = asyncio.get_running_loop().time()
         try:
             with self._in_flight.slot(caller):
-                self._refuse_if_full(caller, priority_of(scope, self._priorities[scope["path"]]))
+                if (priority := self._priorities[scope["path"]]) is not None:
+                    self._refuse_if_full(caller, priority_of(scope, priority))
                 await self._take_from_rate(scope)
                 await self._app(scope, receive, send)
                 return

@@ -10,6 +10,7 @@ from agentprm.errors import (
     InternalError,
     InvalidRequest,
     NotReady,
+    Overloaded,
     TooLong,
     TooSlow,
     Unauthorized,
@@ -25,7 +26,15 @@ OUTCOMES: Final = "/outcomes"
 router = APIRouter(
     tags=["recording"],
     responses=documented_errors(
-        Unauthorized, Forbidden, InvalidRequest, TooSlow, TooLong, UnsupportedMediaType, NotReady, InternalError
+        Unauthorized,
+        Forbidden,
+        InvalidRequest,
+        TooSlow,
+        TooLong,
+        UnsupportedMediaType,
+        Overloaded,
+        NotReady,
+        InternalError,
     ),
 )
 

@@ -109,6 +109,35 @@ def test_a_write_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch:
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole\n"]
 
 
+def test_lines_are_written_once_though_the_disk_has_no_room_to_put_files_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_module, "PARTS", 2)
+    room = 8
+    write = RecordingFiles._write
+
+    def limited(self: RecordingFiles, path: Path, content: bytes) -> None:
+        if len(content) > room:
+            raise OSError(28, "No space left on device")
+        write(self, path, content)
+
+    monkeypatch.setattr(RecordingFiles, "_write", limited)
+    files = RecordingFiles(tmp_path, AMPLE)
+    for number in range(5):
+        files.append(f"line {number}\n".encode())
+    assert len(list(tmp_path.iterdir())) == 5
+    room = 100
+    files.join()
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes() == b"".join(f"line {number}\n".encode() for number in range(5))
+
+
+def test_processes_of_the_same_name_and_number_take_no_file_from_each_other(tmp_path: Path) -> None:
+    for number in range(2):  # as in two containers that share a host's name
+        RecordingFiles(tmp_path, AMPLE).append(f"{number}\n".encode())
+    assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"0\n", b"1\n"]
+
+
 def test_a_directory_with_as_many_bytes_as_allowed_gets_no_more(tmp_path: Path) -> None:
     (tmp_path / "of-another-process.jsonl").write_bytes(b"x" * 90)
     files = RecordingFiles(tmp_path, 100)
@@ -122,6 +151,7 @@ def test_a_failing_disk_is_told_once_and_loses_nothing_that_memory_holds(
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(recorder_module, "SECONDS", 0.01)
+    monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.01)
     blocked = tmp_path / "file"
     blocked.write_text("no directory")
     told = Told()

@@ -39,11 +39,12 @@ class Client:
 
 
 def received(client: Client, encoding: bytes = b"", **scope: Any) -> bytes:
-    """Sends a request through the layer. Returns the body that the application gets."""
+    """Sends a request through the layer. Returns the body that the application gets, whose length it is told."""
     seen: list[bytes] = []
 
-    async def app(_: Scope, receive: Receive, __: Send) -> None:
+    async def app(scope: Scope, receive: Receive, _: Send) -> None:
         seen.append((await receive())["body"])
+        assert "state" not in scope or scope["state"]["body_bytes"] == len(seen[0])
 
     async def send(_: Message) -> None:
         raise AssertionError
