@@ -12,7 +12,7 @@ from agentprm.errors import TooLong
 
 def refuse_large_item(index: int, item: wire.TrajectoryItem | wire.RankItem, max_characters: int) -> None:
     """Raises TooLong if the item has more than ``max_characters``, its longest candidate included."""
-    characters = _characters(item)
+    characters = characters_of(item)
     if characters > max_characters:
         raise TooLong(
             f"item {index} has {characters} characters, {max_characters} are allowed",
@@ -31,7 +31,8 @@ def refuse_costly_arguments(items: Sequence[wire.TrajectoryItem | wire.RankItem]
             size.add_whole(arguments.encode())
 
 
-def _characters(item: wire.TrajectoryItem | wire.RankItem) -> int:
+def characters_of(item: wire.TrajectoryItem | wire.RankItem) -> int:
+    """Returns the characters of an item's texts, its longest candidate included."""
     characters = len(item.task or "")
     characters += sum(len(step.observation) + len(step.action) for step in item.steps or ())
     characters += sum(map(len, item.tools or ())) + sum(map(_characters_of_turn, item.messages or ()))

@@ -7,6 +7,7 @@ from fastapi import Request
 from agentprm import wire
 from agentprm.errors import RequestError
 from agentprm.rollouts import TrajectoryLine
+from service.http.item_sizes import characters_of
 from service.http.state import route_state
 
 _FIELDS = ("trajectory_id", "task", "steps", "observation", "messages", "tools", "reasoning")
@@ -21,13 +22,12 @@ def record(
     recorder = route_state(request).recorder
     if recorder is None:
         return
-    size = request.state.body_bytes // max(1, len(items))
     for item, score in zip(items, scores, strict=True):
         if isinstance(item, wire.RefusedItem) or isinstance(score, RequestError) or not item.trajectory_id:
             continue
         line = _line(item)
         if line.step_count:
-            recorder.add(line, size)
+            recorder.add(line, characters_of(item))
 
 
 def _line(item: wire.TrajectoryItem | wire.RankItem) -> TrajectoryLine:

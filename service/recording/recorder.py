@@ -16,9 +16,7 @@ SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 15.0
 """Between two attempts while the disk fails: each makes all lines that wait anew, which slows scores down."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
-"""Most bytes that wait to be written."""
-OUTCOME_BYTES: Final = 512
-"""An outcome counts as so many."""
+"""Most bytes that wait to be written, of histories the characters of their texts."""
 END_SECONDS: Final = 10.0
 
 
@@ -37,6 +35,11 @@ class _Waiting(NamedTuple):
     size: int
 
 
+class _Outcome(NamedTuple):
+    line: OutcomeLine
+    size: int
+
+
 class Recorder:
     """Records the newest history of each trajectory and every outcome. Its methods but ``close`` never wait for a disk.
 
@@ -48,7 +51,7 @@ class Recorder:
         self._counts = counts
         self._lock = threading.Lock()
         self._trajectories: dict[str, _Waiting] = {}
-        self._outcomes: list[OutcomeLine] = []
+        self._outcomes: list[_Outcome] = []
         self._size = 0
         self._failure = ""
         self._ended = threading.Event()
@@ -80,17 +83,17 @@ class Recorder:
             self._trajectories[line.trajectory_id] = _Waiting(line, size)
             self._size += grown
 
-    def add_outcome(self, line: OutcomeLine) -> None:
-        """Takes an outcome.
+    def add_outcome(self, line: OutcomeLine, size: int) -> None:
+        """Takes an outcome; ``size`` is about the bytes of its line.
 
         Raises:
             NotReady: the disk fails or too much waits; the caller has to come again.
         """
         with self._lock:
-            if self._failure or self._size + OUTCOME_BYTES > WAITING_BYTES:
+            if self._failure or self._size + size > WAITING_BYTES:
                 raise NotReady("outcomes cannot be recorded now; the service's log says why")
-            self._outcomes.append(line)
-            self._size += OUTCOME_BYTES
+            self._outcomes.append(_Outcome(line, size))
+            self._size += size
 
     def _run(self) -> None:
         ended = False
@@ -108,7 +111,8 @@ class Recorder:
             self._trajectories, self._outcomes, self._size = {}, [], 0
         if not trajectories and not outcomes:
             return
-        lines: list[TrajectoryLine | OutcomeLine] = [*(waiting.line for waiting in trajectories.values()), *outcomes]
+        lines: list[TrajectoryLine | OutcomeLine] = [waiting.line for waiting in trajectories.values()]
+        lines += [waiting.line for waiting in outcomes]
         try:
             self._files.append(b"".join(map(write_line, lines)))
         except OSError as error:
@@ -118,10 +122,10 @@ class Recorder:
             self._counts.on_written(len(trajectories), len(outcomes))
             self._recover()
 
-    def _put_back(self, trajectories: dict[str, _Waiting], outcomes: list[OutcomeLine]) -> None:
+    def _put_back(self, trajectories: dict[str, _Waiting], outcomes: list[_Outcome]) -> None:
         with self._lock:
             self._outcomes[:0] = outcomes
-            self._size += OUTCOME_BYTES * len(outcomes)
+            self._size += sum(outcome.size for outcome in outcomes)
         for waiting in trajectories.values():
             self.add(*waiting)
 

@@ -47,6 +47,6 @@ async def outcomes(
     recorder = route_state(request).recorder
     if recorder is None:
         raise InvalidRequest("this service records nothing: its operator has not set AGENTPRM_RECORD")
-    recorder.add_outcome(body)
+    recorder.add_outcome(body, request.state.body_bytes)
     reply = wire.OutcomeReply(trajectory_id=body.trajectory_id)
     return Response(reply.model_dump_json(), media_type="application/json")

@@ -56,7 +56,7 @@ def test_the_longest_history_within_a_write_and_every_outcome_are_written(tmp_pa
     recorder = Recorder(RecordingFiles(tmp_path / "new" / "place", AMPLE), told)
     for line in (history("a", 1), history("a", 3), history("a", 2), history("b", 1)):
         recorder.add(line, 100)
-    recorder.add_outcome(outcome("a"))
+    recorder.add_outcome(outcome("a"), 100)
     recorder.start()
     recorder.close()
     assert lines(tmp_path / "new/place") == [history("a", 3), history("b", 1), outcome("a")]
@@ -157,11 +157,11 @@ def test_a_failing_disk_is_told_once_and_loses_nothing_that_memory_holds(
     told = Told()
     recorder = Recorder(RecordingFiles(blocked, AMPLE), told)
     recorder.add(history("a", 2), 100)
-    recorder.add_outcome(outcome("a"))
+    recorder.add_outcome(outcome("a"), 100)
     recorder.start()
     assert told.failed.wait(30)
     with pytest.raises(NotReady, match="outcomes cannot be recorded now"):
-        recorder.add_outcome(outcome("b"))
+        recorder.add_outcome(outcome("b"), 100)
     blocked.unlink()
     assert told.wrote.wait(30)
     recorder.close()
@@ -182,7 +182,7 @@ def test_what_is_more_than_may_wait_is_dropped_and_counted(tmp_path: Path, monke
         recorder.add(history(name, 1), 100)
     recorder.add(history("a", 2), 120)  # takes the place of a shorter one
     with pytest.raises(NotReady):
-        recorder.add_outcome(outcome("a"))
+        recorder.add_outcome(outcome("a"), 100)
     recorder.start()
     recorder.close()
     assert lines(tmp_path) == [history("a", 2), history("b", 1)]
